@@ -1,0 +1,1 @@
+"""Lungwatch's worker: films in an inbox become rows in a database."""

@@ -1,0 +1,169 @@
+"""Everything that Lungwatch raises on purpose, and the codes that people query.
+
+    LungwatchError
+    ├── SettingsError          a setting is wrong: the start ends with one line
+    ├── FilmRefused            the film itself: a refusal with its code
+    ├── SightingLost           the file went away or changed since it was sighted: look again
+    ├── ModelPackageError      a model package that must not serve
+    ├── RegistryError          the models folder cannot do what was asked
+    ├── DataError              labelled films that cannot be trained on as they are
+    └── OwnTrouble             not the film's fault: wait, say so, go on when it clears
+        ├── DatabaseTrouble
+        ├── StorageTrouble
+        └── ScreenerTrouble
+
+Foreign errors are wrapped in one of these where they enter.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Self
+
+
+class Code(StrEnum):
+    """A stable code that stands in the database, and what it means to the person reading it."""
+
+    meaning: str  # a sentence or two: what it means, what to do
+
+    def __new__(cls, code: str, meaning: str) -> Self:
+        """Make a member that is its code and carries its meaning."""
+        member = str.__new__(cls, code)
+        member._value_ = code
+        member.meaning = meaning
+        return member
+
+
+class RefusalCode(Code):
+    """Why a film got no prediction. Stable: people query these."""
+
+    EMPTY = "empty", "The file holds no bytes. Send the film again."
+    TOO_MANY_BYTES = (
+        "too_many_bytes",
+        "The file is larger than LUNGWATCH_MAX_MEGABYTES. Export it smaller, or raise the limit.",
+    )
+    NOT_A_JPEG = "not_a_jpeg", "The file is not a JPEG, whatever its name says. Export it as JPEG."
+    TRUNCATED = (
+        "truncated",
+        "The file ends before its picture does, as after a broken copy. Send it again.",
+    )
+    DAMAGED = "damaged", "The picture's data is corrupt, so it is not scored. Send it again."
+    TOO_SMALL = (
+        "too_small",
+        "The picture has a side shorter than LUNGWATCH_MIN_SIDE_PIXELS. Send the full-size film.",
+    )
+    TOO_MANY_PIXELS = (
+        "too_many_pixels",
+        "The picture is larger than LUNGWATCH_MAX_MEGAPIXELS. Export it smaller, "
+        "or raise the limit.",
+    )
+    UNSUPPORTED_COLOUR = (
+        "unsupported_colour",
+        "Only grey and three-channel colour are read, not CMYK. Export the film as greyscale.",
+    )
+    UNSUPPORTED_DEPTH = (
+        "unsupported_depth",
+        "Only 8 bits a sample are read. Export the film as 8-bit JPEG.",
+    )
+    UNSUPPORTED_CODING = (
+        "unsupported_coding",
+        "Only baseline, extended and progressive Huffman JPEG is read, not lossless, "
+        "hierarchical or arithmetic. Export it as baseline JPEG.",
+    )
+    TOO_MANY_SCANS = (
+        "too_many_scans",
+        "The progressive JPEG has more passes than LUNGWATCH_MAX_JPEG_SCANS, a way to stall "
+        "a decoder. Export it as baseline JPEG.",
+    )
+    BLANK = "blank", "The picture has next to no contrast: there is nothing on it to read."
+    SCREENER_CRASHED = (
+        "screener_crashed",
+        "Reading this file ended the screener process twice, the second time alone. "
+        "Keep the file and report it.",
+    )
+    SCREENER_OVERRAN = (
+        "screener_overran",
+        "Reading this file took longer than LUNGWATCH_SCREEN_SECONDS twice, the second time "
+        "alone. Keep the file and report it.",
+    )
+    SCREENER_OUT_OF_MEMORY = (
+        "screener_out_of_memory",
+        "Reading this file took more memory than LUNGWATCH_SCREENER_MEMORY_MB twice, the second "
+        "time alone. Export it smaller, or raise the limit.",
+    )
+
+
+class ReviewReason(Code):
+    """Why a scan's decision is REVIEW. Stable: people query these."""
+
+    NEAR_THRESHOLD = (
+        "near_threshold",
+        "The probability lies in the model's review band around its threshold: a person decides.",
+    )
+
+
+class LungwatchError(Exception):
+    """Root of everything Lungwatch raises on purpose."""
+
+
+class SettingsError(LungwatchError):
+    """A setting is wrong. The message names it, what it holds, and what would do."""
+
+
+class FilmRefused(LungwatchError):
+    """The film gets a refusal in place of a prediction."""
+
+    def __init__(
+        self,
+        code: RefusalCode,
+        sentence: str,
+        *,
+        measured: float | str | None = None,
+        limit: float | str | None = None,
+    ) -> None:
+        """Say what was found (``sentence``), and the measured value beside its limit."""
+        super().__init__(sentence)
+        self.code = code
+        self.sentence = sentence
+        self.measured = None if measured is None else str(measured)
+        self.limit = None if limit is None else str(limit)
+
+
+class SightingLost(LungwatchError):
+    """The file at a path is no longer the one that was sighted. No verdict; look again."""
+
+
+class ModelPackageError(LungwatchError):
+    """A model package is damaged, incomplete, of a newer format, or fails its golden outputs."""
+
+
+class RegistryError(LungwatchError):
+    """The models folder holds no such version, or refuses what was asked of it."""
+
+
+class DataError(LungwatchError):
+    """Labelled films that cannot be trained on as they are. The message lists them."""
+
+
+class OwnTrouble(LungwatchError):
+    """Trouble of the worker's own, never held against a film. ``kind`` groups it in the log."""
+
+    kind = "own"
+
+
+class DatabaseTrouble(OwnTrouble):
+    """The database is away, locked, full, or not at the schema this code expects."""
+
+    kind = "database"
+
+
+class StorageTrouble(OwnTrouble):
+    """A folder cannot be listed, read or written: rights, a full disk, a lost mount."""
+
+    kind = "storage"
+
+
+class ScreenerTrouble(OwnTrouble):
+    """No screener can be started or kept: the model package, memory, or the system."""
+
+    kind = "screener"

@@ -1,0 +1,269 @@
+"""A model package on disk: manifest, load with self-check, predict, calibrated score, decision.
+
+A package is a folder that never changes once it has its name. What the weights need to be read
+rightly (class names, input size, temperature, threshold, review band) travels with them in
+`manifest.json`; every other file is named there with its SHA-256. LiteRT is behind this door and
+loaded only when a package is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from worker.errors import ModelPackageError, ReviewReason
+from worker.preprocessing import PREPROCESSING_VERSION, Pixels
+
+if TYPE_CHECKING:
+    from ai_edge_litert.interpreter import Interpreter
+
+FORMAT: Final = 1
+MANIFEST: Final = "manifest.json"
+SERVED: Final = "model.tflite"
+GOLDEN: Final = "golden.npz"
+NEGATIVE: Final = "NORMAL"
+POSITIVE: Final = "PNEUMONIA"
+REVIEW: Final = "REVIEW"
+# The same file on another CPU may sum in another order; a wrong model is off by whole logits.
+_GOLDEN_TOLERANCE = 2e-3
+
+Floats = npt.NDArray[np.float32]
+Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class FileFacts(_Strict):
+    """What the manifest says of one other file of the package."""
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    size_bytes: int = Field(gt=0)
+
+
+class Manifest(_Strict):
+    """`manifest.json`: everything about a package that is not weights."""
+
+    format: Literal[1]
+    version: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    created_at: str  # UTC, ISO 8601
+    classes: tuple[str, str]  # in the order of training; aligned by name, never by position
+    height: int = Field(gt=0)  # of the network's input, pixels
+    width: int = Field(gt=0)
+    preprocessing_version: str
+    temperature: float = Field(gt=0, allow_inf_nan=False)
+    threshold: Probability  # PNEUMONIA at this probability or above
+    review_band: tuple[Probability, Probability]  # REVIEW from the first up to below the second
+    files: dict[str, FileFacts]
+    training: dict[str, Any]  # data digest, counts, seed, split: for people and for the night
+    libraries: dict[str, str]
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> Manifest:
+        if set(self.classes) != {NEGATIVE, POSITIVE}:
+            raise ValueError(f"classes must be {NEGATIVE} and {POSITIVE}, not {self.classes}")
+        low, high = self.review_band
+        if not low <= self.threshold <= high:
+            raise ValueError(
+                f"threshold {self.threshold} lies outside the review band {low}-{high}"
+            )
+        if not {SERVED, GOLDEN} <= self.files.keys():
+            raise ValueError(f"files must name {SERVED} and {GOLDEN}")
+        if any(Path(name).name != name or name == MANIFEST for name in self.files):
+            raise ValueError("files must be plain names beside the manifest")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What one model says of one film. The row in `predictions`, less the keys."""
+
+    logit: float  # the network's own, before calibration
+    probability: float  # calibrated probability of PNEUMONIA, 0 to 1
+    label: str  # the side of the threshold it lies on: NORMAL or PNEUMONIA
+    confidence: float  # how probable that label is, 0 to 1
+    decision: str  # the label, or REVIEW
+    review_reason: ReviewReason | None
+    threshold: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """What the network gives for one film."""
+
+    logit: float
+    evidence: Floats  # (rows, columns): sums to the logit
+    features: Floats  # (channels,): pooled, what the logit is a weighted sum of
+
+
+def judge(logit: float, manifest: Manifest) -> Verdict:
+    """Turn a logit into a calibrated probability, a label and a decision.
+
+    The logit is divided by the package's temperature (Guo et al. 2017, *On Calibration of Modern
+    Neural Networks*) and put through the logistic function.
+
+    Raises:
+        ModelPackageError: the logit is not finite. Nothing is ever decided on such a one.
+    """
+    if not math.isfinite(logit):
+        raise ModelPackageError(f"model {manifest.version} gave a logit that is not finite")
+    probability = float(calibrate(np.float64(logit), manifest.temperature))
+    positive = probability >= manifest.threshold
+    label = POSITIVE if positive else NEGATIVE
+    low, high = manifest.review_band
+    near = low <= probability < high
+    return Verdict(
+        logit=logit,
+        probability=probability,
+        label=label,
+        confidence=probability if positive else 1.0 - probability,
+        decision=REVIEW if near else label,
+        review_reason=ReviewReason.NEAR_THRESHOLD if near else None,
+        threshold=manifest.threshold,
+    )
+
+
+def calibrate(
+    logits: np.float64 | npt.NDArray[np.floating[Any]], temperature: float
+) -> npt.NDArray[np.float64]:
+    """Logits of any shape to probabilities of PNEUMONIA (float64, same shape)."""
+    # The clip keeps exp within range; a probability there is 0 or 1 to sixteen digits anyway.
+    scaled = np.clip(np.asarray(logits, dtype=np.float64) / temperature, -700, 700)
+    probabilities: npt.NDArray[np.float64] = 1.0 / (1.0 + np.exp(-scaled))
+    return probabilities
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and validate a package's manifest alone. Cheap: no weights are opened.
+
+    Raises:
+        ModelPackageError: missing, not JSON, of another format, or inconsistent.
+    """
+    path = folder / MANIFEST
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise ModelPackageError(
+            f"{folder.name}: cannot read {MANIFEST}: {error.strerror}"
+        ) from error
+    try:
+        manifest = Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "manifest"
+        raise ModelPackageError(f"{folder.name}: {MANIFEST}: {where}: {first['msg']}") from error
+    if manifest.preprocessing_version != PREPROCESSING_VERSION:
+        raise ModelPackageError(
+            f"{folder.name}: made for preprocessing {manifest.preprocessing_version}, "
+            f"this worker has {PREPROCESSING_VERSION}"
+        )
+    return manifest
+
+
+def verify_files(folder: Path, manifest: Manifest) -> None:
+    """Check every file of a package against the manifest's sizes and SHA-256.
+
+    Raises:
+        ModelPackageError: naming the first file that is missing or differs.
+    """
+    for name, facts in manifest.files.items():
+        try:
+            data = (folder / name).read_bytes()
+        except OSError as error:
+            raise ModelPackageError(f"{folder.name}: cannot read {name}: {error}") from error
+        if len(data) != facts.size_bytes or hashlib.sha256(data).hexdigest() != facts.sha256:
+            raise ModelPackageError(f"{folder.name}: {name} is not the file the manifest names")
+
+
+class Model:
+    """A package loaded and checked: the one thing that predicts, in serving and in evaluation."""
+
+    def __init__(self, manifest: Manifest, interpreter: Interpreter) -> None:
+        """Wrap an interpreter whose tensors are allocated. Use `load`."""
+        self.manifest = manifest
+        self._interpreter = interpreter
+        self._input = interpreter.get_input_details()[0]["index"]
+        outputs = interpreter.get_signature_list()["serving_default"]["outputs"]
+        runner = interpreter.get_signature_runner("serving_default")
+        details: Mapping[str, Any] = runner.get_output_details()
+        missing = {"logit", "evidence", "features"} - set(outputs)
+        if missing:
+            raise ModelPackageError(f"{manifest.version}: {SERVED} lacks outputs {sorted(missing)}")
+        self._outputs = {name: details[name]["index"] for name in outputs}
+
+    def predict(self, pixels: Pixels) -> Output:
+        """Run the network on one film.
+
+        Args:
+            pixels: (height, width) uint8, as `preprocessing.read_film` makes them.
+
+        Raises:
+            ValueError: the shape or dtype is not the network's input.
+        """
+        expected = (self.manifest.height, self.manifest.width)
+        if pixels.shape != expected or pixels.dtype != np.uint8:
+            raise ValueError(f"expected {expected} uint8, got {pixels.shape} {pixels.dtype}")
+        self._interpreter.set_tensor(self._input, pixels[np.newaxis, :, :, np.newaxis])
+        self._interpreter.invoke()
+        return Output(
+            logit=float(self._tensor("logit").reshape(())),
+            evidence=self._tensor("evidence")[0, :, :, 0],
+            features=self._tensor("features")[0],
+        )
+
+    def screen(self, pixels: Pixels) -> Verdict:
+        """Predict and judge one film: (height, width) uint8 to a verdict."""
+        return judge(self.predict(pixels).logit, self.manifest)
+
+    def _tensor(self, name: str) -> Floats:
+        tensor: Floats = self._interpreter.get_tensor(self._outputs[name])
+        return tensor
+
+
+def load(folder: Path) -> Model:
+    """Load a package, having checked all of it: hashes, then golden outputs recomputed.
+
+    Raises:
+        ModelPackageError: for whatever would make it unfit to serve.
+    """
+    from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415 - only who predicts pays
+
+    manifest = read_manifest(folder)
+    verify_files(folder, manifest)
+    try:
+        interpreter = Interpreter(model_path=str(folder / SERVED), num_threads=1)
+        interpreter.allocate_tensors()
+        model = Model(manifest, interpreter)
+    except (ValueError, RuntimeError, KeyError) as error:
+        raise ModelPackageError(f"{folder.name}: {SERVED} cannot be loaded: {error}") from error
+    _check_golden(folder, model)
+    return model
+
+
+def _check_golden(folder: Path, model: Model) -> None:
+    try:
+        with np.load(folder / GOLDEN, allow_pickle=False) as golden:
+            inputs, logits = golden["inputs"], golden["logits"]
+    except (OSError, KeyError, ValueError) as error:
+        raise ModelPackageError(f"{folder.name}: {GOLDEN} cannot be read: {error}") from error
+    if len(inputs) == 0 or len(inputs) != len(logits):
+        raise ModelPackageError(f"{folder.name}: {GOLDEN} holds nothing to check against")
+    for pixels, expected in zip(inputs, logits, strict=True):
+        output = model.predict(pixels)
+        drift = abs(output.logit - float(expected))
+        gap = abs(float(output.evidence.sum(dtype=np.float64)) - output.logit)
+        # Written so that NaN fails.
+        if not (drift <= _GOLDEN_TOLERANCE and gap <= 10 * _GOLDEN_TOLERANCE):
+            raise ModelPackageError(
+                f"{folder.name}: golden output differs by {drift:.4g} "
+                f"(evidence map from logit by {gap:.4g})"
+            )

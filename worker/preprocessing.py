@@ -1,0 +1,321 @@
+"""Bytes to pixels: header checks, strict decode, orientation, resize. The only way to pixels.
+
+Training and serving both come through `read_film`, so that what a model learnt from and what it
+is asked about are made alike. Change anything that moves a pixel and `PREPROCESSING_VERSION`
+must change with it; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+from PIL import Image
+
+from worker.errors import FilmRefused, RefusalCode
+
+PREPROCESSING_VERSION = "1"
+
+Pixels = npt.NDArray[np.uint8]
+
+# Start-of-frame markers, ITU-T T.81 table B.1: those libjpeg-turbo decodes to 8 bits, and the rest.
+_HUFFMAN_FRAMES = {0xC0, 0xC1, 0xC2}
+_OTHER_FRAMES = {0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
+_STANDALONE = {0x01, *range(0xD0, 0xD9)}
+_SOI, _EOI, _SOS, _APP1 = 0xD8, 0xD9, 0xDA, 0xE1
+_EXIF_ORIENTATION = 0x0112
+_EXIF_HEADER = b"Exif\0\0"
+# EXIF orientation -> what turns the stored picture upright (CIPA DC-008, tag 274).
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a film may measure. Beyond these it is refused, and the refusal names the limit."""
+
+    max_bytes: int = 64 * 1024 * 1024
+    max_pixels: int = 50_000_000
+    min_side_pixels: int = 96
+    max_jpeg_scans: int = 100
+    min_contrast: float = 5.0  # standard deviation in grey levels, after the resize
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What a JPEG's markers say of it before a pixel is decoded."""
+
+    width: int
+    height: int
+    depth_bits: int
+    components: int
+    frame_marker: int  # second byte of the start-of-frame marker, 0xC0 for baseline
+    jpeg_scans: int
+    orientation: int  # EXIF, 1 to 8; 1 where there is none or it cannot be read
+    complete: bool  # an end-of-image marker follows the first scan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Film:
+    """A film ready for the network, and what was measured on the way."""
+
+    pixels: Pixels  # (height, width) uint8, 0 black
+    width: int  # of the stored picture, before orientation
+    height: int
+    contrast: float  # standard deviation of `pixels`, grey levels
+
+
+def read_film(data: bytes, *, height: int, width: int, limits: Limits | None = None) -> Film:
+    """Turn a JPEG's bytes into the pixels a network sees.
+
+    Args:
+        data: the whole file.
+        height: of the result, in pixels.
+        width: of the result, in pixels; the aspect ratio is not kept.
+        limits: what the film may measure; the defaults where none are given.
+
+    Returns:
+        The film: `pixels` is (height, width) uint8, upright by its EXIF orientation.
+
+    Raises:
+        FilmRefused: with the code, the measured value and the limit. Nothing that was
+            recoverably damaged gets through: decoding is strict.
+    """
+    limits = limits or Limits()
+    header = check_header(data, limits)
+    upright = _upright(decode(data, header), header.orientation)
+    pixels = resize(upright, height=height, width=width)
+    contrast = float(pixels.std())
+    if not contrast >= limits.min_contrast:
+        raise FilmRefused(
+            RefusalCode.BLANK,
+            f"The picture is blank: its grey levels spread by {contrast:.1f}, "
+            f"under the limit of {limits.min_contrast:g}.",
+            measured=round(contrast, 2),
+            limit=limits.min_contrast,
+        )
+    return Film(pixels=pixels, width=header.width, height=header.height, contrast=contrast)
+
+
+def check_header(data: bytes, limits: Limits) -> Header:
+    """Refuse what can be refused before decoding, and return the header of what cannot.
+
+    Raises:
+        FilmRefused: empty, too large, not a JPEG, truncated, of unsupported colour, depth or
+            coding, too small, or of too many progressive scans.
+    """
+    if not data:
+        raise FilmRefused(RefusalCode.EMPTY, "The file is empty.", measured=0, limit=1)
+    if len(data) > limits.max_bytes:
+        raise too_many_bytes(len(data), limits)
+    header = parse_header(data)
+    _check_kind(header)
+    _check_size(header, limits)
+    if not header.complete:
+        raise FilmRefused(
+            RefusalCode.TRUNCATED,
+            "The file ends before its picture does: it has no end-of-image marker.",
+        )
+    return header
+
+
+def too_many_bytes(size_bytes: int, limits: Limits) -> FilmRefused:
+    """Word the refusal of a file of `size_bytes`, here and before it is read at all."""
+    return FilmRefused(
+        RefusalCode.TOO_MANY_BYTES,
+        f"The file has {size_bytes:,} bytes, over the limit of {limits.max_bytes:,}.",
+        measured=size_bytes,
+        limit=limits.max_bytes,
+    )
+
+
+def _check_kind(header: Header) -> None:
+    if header.frame_marker not in _HUFFMAN_FRAMES:
+        raise FilmRefused(
+            RefusalCode.UNSUPPORTED_CODING,
+            f"The JPEG is coded as frame type 0xFF{header.frame_marker:02X} "
+            "(lossless, hierarchical or arithmetic).",
+            measured=f"0xFF{header.frame_marker:02X}",
+            limit="0xFFC0 to 0xFFC2",
+        )
+    if header.depth_bits != 8:
+        raise FilmRefused(
+            RefusalCode.UNSUPPORTED_DEPTH,
+            f"The JPEG has {header.depth_bits} bits a sample; only 8 are read.",
+            measured=header.depth_bits,
+            limit=8,
+        )
+    if header.components not in (1, 3):
+        raise FilmRefused(
+            RefusalCode.UNSUPPORTED_COLOUR,
+            f"The JPEG has {header.components} colour components; only 1 (grey) and 3 are read.",
+            measured=header.components,
+            limit="1 or 3",
+        )
+
+
+def _check_size(header: Header, limits: Limits) -> None:
+    if min(header.width, header.height) < limits.min_side_pixels:
+        raise FilmRefused(
+            RefusalCode.TOO_SMALL,
+            f"The picture is {header.width} x {header.height}; the shorter side is under the "
+            f"limit of {limits.min_side_pixels} pixels.",
+            measured=f"{header.width} x {header.height}",
+            limit=limits.min_side_pixels,
+        )
+    if header.width * header.height > limits.max_pixels:
+        raise FilmRefused(
+            RefusalCode.TOO_MANY_PIXELS,
+            f"The picture is {header.width} x {header.height}, "
+            f"{header.width * header.height / 1e6:.1f} megapixels, over the limit of "
+            f"{limits.max_pixels / 1e6:g}.",
+            measured=header.width * header.height,
+            limit=limits.max_pixels,
+        )
+    if header.jpeg_scans > limits.max_jpeg_scans:
+        raise FilmRefused(
+            RefusalCode.TOO_MANY_SCANS,
+            f"The JPEG is made of {header.jpeg_scans:,} scans, over the limit of "
+            f"{limits.max_jpeg_scans:,}.",
+            measured=header.jpeg_scans,
+            limit=limits.max_jpeg_scans,
+        )
+
+
+def parse_header(data: bytes) -> Header:
+    """Walk the JPEG's marker segments up to its first scan (ITU-T T.81, annex B).
+
+    Raises:
+        FilmRefused: not a JPEG, truncated inside a segment, or damaged (a frame header that
+            makes no sense, a scan before any frame).
+    """
+    if data[:3] != b"\xff\xd8\xff":
+        raise FilmRefused(
+            RefusalCode.NOT_A_JPEG,
+            f"The file does not begin as a JPEG does (FF D8 FF) but with "
+            f"{data[:3].hex(' ').upper()}.",
+            measured=data[:3].hex(" ").upper(),
+            limit="FF D8 FF",
+        )
+    frame: tuple[int, bytes] | None = None
+    orientation = 1
+    position = 2
+    while True:
+        marker, start, end = _segment(data, position)
+        if marker == _SOS:
+            break
+        body = data[start:end]
+        if marker in _HUFFMAN_FRAMES or marker in _OTHER_FRAMES:
+            frame = (marker, body)
+        elif marker == _APP1 and body.startswith(_EXIF_HEADER):
+            orientation = _orientation(body)
+        position = end
+    if frame is None or len(frame[1]) < 6:
+        raise FilmRefused(RefusalCode.DAMAGED, "The JPEG's picture data comes before its frame.")
+    kind, body = frame
+    # Inside a scan FF is always followed by 00 or a restart, so the next FF D9 ends the picture.
+    image_end = data.find(b"\xff\xd9", end)
+    return Header(
+        width=int.from_bytes(body[3:5]),
+        height=int.from_bytes(body[1:3]),
+        depth_bits=body[0],
+        components=body[5],
+        frame_marker=kind,
+        jpeg_scans=1 + data.count(b"\xff\xda", end, image_end if image_end > 0 else len(data)),
+        orientation=orientation,
+        complete=image_end > 0,
+    )
+
+
+def _segment(data: bytes, position: int) -> tuple[int, int, int]:
+    """Return (marker, start of its body, end of its body) of the segment at `position`."""
+    while True:
+        if position + 4 > len(data):
+            raise FilmRefused(
+                RefusalCode.TRUNCATED, "The file ends inside its header.", measured=len(data)
+            )
+        if data[position] != 0xFF:
+            raise FilmRefused(
+                RefusalCode.DAMAGED,
+                f"The JPEG's header is corrupt: byte {position:,} should begin a segment.",
+                measured=position,
+            )
+        marker = data[position + 1]
+        if marker == 0xFF:  # fill byte
+            position += 1
+        elif marker in _STANDALONE:
+            position += 2
+        else:
+            break
+    length = int.from_bytes(data[position + 2 : position + 4])
+    if marker == _EOI or length < 2:
+        raise FilmRefused(RefusalCode.DAMAGED, "The JPEG's header ends without a picture.")
+    end = position + 2 + length
+    if end > len(data):
+        raise FilmRefused(
+            RefusalCode.TRUNCATED, "The file ends inside its header.", measured=len(data), limit=end
+        )
+    return marker, position + 4, end
+
+
+def _orientation(segment: bytes) -> int:
+    exif = Image.Exif()
+    try:
+        exif.load(segment)
+        value = exif.get(_EXIF_ORIENTATION, 1)
+    except Exception:  # noqa: BLE001 - Pillow raises many kinds on broken EXIF; none is the picture's
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def decode(data: bytes, header: Header) -> Pixels:
+    """Decode to grey, strictly: a warning of the decoder is an error here.
+
+    Returns:
+        (height, width) uint8; for colour JPEGs the luma of ITU-R BT.601 as JPEG stores it.
+
+    Raises:
+        FilmRefused: damaged, with the decoder's own words.
+    """
+    try:
+        grey: Pixels = simplejpeg.decode_jpeg(data, colorspace="GRAY", strict=True)[..., 0]
+    except ValueError as error:
+        raise FilmRefused(
+            RefusalCode.DAMAGED, f"The picture's data is corrupt: {_plain(error)}."
+        ) from error
+    if grey.shape != (header.height, header.width):
+        raise FilmRefused(
+            RefusalCode.DAMAGED,
+            f"The picture decodes to {grey.shape[1]} x {grey.shape[0]}, but its header says "
+            f"{header.width} x {header.height}.",
+            measured=f"{grey.shape[1]} x {grey.shape[0]}",
+            limit=f"{header.width} x {header.height}",
+        )
+    return grey
+
+
+def _plain(error: Exception) -> str:
+    return str(error).strip().rstrip(".") or type(error).__name__
+
+
+def _upright(grey: Pixels, orientation: int) -> Pixels:
+    turn = _UPRIGHT.get(orientation)
+    return grey if turn is None else np.asarray(Image.fromarray(grey).transpose(turn))
+
+
+def resize(grey: Pixels, *, height: int, width: int) -> Pixels:
+    """Resize (h, w) uint8 to (height, width) uint8 with Pillow's antialiased bilinear filter.
+
+    The aspect ratio is not kept. Pillow's filter widens its support when shrinking, so a
+    full-size film and a smaller copy of it come out nearly alike.
+    """
+    return np.asarray(Image.fromarray(grey).resize((width, height), Image.Resampling.BILINEAR))
