@@ -33,6 +33,18 @@ class Code(StrEnum):
         member.meaning = meaning
         return member
 
+    @classmethod
+    def of(cls, code: str) -> Self:
+        """Return the member whose code this is.
+
+        Raises:
+            ValueError: there is none.
+        """
+        for member in cls:
+            if member.value == code:
+                return member
+        raise ValueError(f"{code!r} is no {cls.__name__}")
+
 
 class RefusalCode(Code):
     """Why a film got no prediction. Stable: people query these."""

@@ -7,6 +7,8 @@ must change with it; a test holds the two together.
 
 from __future__ import annotations
 
+import re
+import struct
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,10 +25,16 @@ Pixels = npt.NDArray[np.uint8]
 # Start-of-frame markers, ITU-T T.81 table B.1: those libjpeg-turbo decodes to 8 bits, and the rest.
 _HUFFMAN_FRAMES = {0xC0, 0xC1, 0xC2}
 _OTHER_FRAMES = {0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
+_OTHER_FRAMES |= {0xF7}  # JPEG-LS, ITU-T T.87
 _STANDALONE = {0x01, *range(0xD0, 0xD9)}
 _SOI, _EOI, _SOS, _APP1 = 0xD8, 0xD9, 0xDA, 0xE1
+_FILL = re.compile(rb"\xff*")
+# What ends a scan's data: any marker but a restart (FF 00 is a stuffed byte, FF FF fill).
+_AFTER_SCAN = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])")
 _EXIF_ORIENTATION = 0x0112
 _EXIF_HEADER = b"Exif\0\0"
+_TIFF_BYTE_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
+_TIFF_INTEGERS = {3: "H", 4: "I"}  # SHORT, as the standard asks, and LONG, as some write
 # EXIF orientation -> what turns the stored picture upright (CIPA DC-008, tag 274).
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -207,7 +215,7 @@ def parse_header(data: bytes) -> Header:
             limit="FF D8 FF",
         )
     frame: tuple[int, bytes] | None = None
-    orientation = 1
+    orientation: int | None = None
     position = 2
     while True:
         marker, start, end = _segment(data, position)
@@ -216,24 +224,32 @@ def parse_header(data: bytes) -> Header:
         body = data[start:end]
         if marker in _HUFFMAN_FRAMES or marker in _OTHER_FRAMES:
             frame = (marker, body)
-        elif marker == _APP1 and body.startswith(_EXIF_HEADER):
+        elif marker == _APP1 and body.startswith(_EXIF_HEADER) and orientation is None:
             orientation = _orientation(body)
         position = end
     if frame is None or len(frame[1]) < 6:
         raise FilmRefused(RefusalCode.DAMAGED, "The JPEG's picture data comes before its frame.")
     kind, body = frame
-    # Inside a scan FF is always followed by 00 or a restart, so the next FF D9 ends the picture.
-    image_end = data.find(b"\xff\xd9", end)
     return Header(
         width=int.from_bytes(body[3:5]),
         height=int.from_bytes(body[1:3]),
         depth_bits=body[0],
         components=body[5],
         frame_marker=kind,
-        jpeg_scans=1 + data.count(b"\xff\xda", end, image_end if image_end > 0 else len(data)),
-        orientation=orientation,
-        complete=image_end > 0,
+        jpeg_scans=_count_scans(data, end),
+        orientation=orientation or 1,
+        complete=data.find(b"\xff\xd9", end) > 0,
     )
+
+
+def _count_scans(data: bytes, position: int) -> int:
+    # Steps over the segments between scans as the decoder does: looking for the bytes of an
+    # end-of-image marker instead is fooled by a comment that holds them, and stalls in the decoder.
+    scans = 1
+    while (found := _AFTER_SCAN.search(data, position)) and found[1][0] not in (_SOI, _EOI):
+        scans += found[1][0] == _SOS
+        position = found.end() + max(2, int.from_bytes(data[found.end() : found.end() + 2]))
+    return scans
 
 
 def _segment(data: bytes, position: int) -> tuple[int, int, int]:
@@ -250,8 +266,8 @@ def _segment(data: bytes, position: int) -> tuple[int, int, int]:
                 measured=position,
             )
         marker = data[position + 1]
-        if marker == 0xFF:  # fill byte
-            position += 1
+        if marker == 0xFF and (fill := _FILL.match(data, position)):
+            position = fill.end() - 1
         elif marker in _STANDALONE:
             position += 2
         else:
@@ -268,13 +284,23 @@ def _segment(data: bytes, position: int) -> tuple[int, int, int]:
 
 
 def _orientation(segment: bytes) -> int:
-    exif = Image.Exif()
-    try:
-        exif.load(segment)
-        value = exif.get(_EXIF_ORIENTATION, 1)
-    except Exception:  # noqa: BLE001 - Pillow raises many kinds on broken EXIF; none is the picture's
+    # By hand, because Pillow loads every tag there is and warns of each: 64 KB of EXIF can cost
+    # half a second and thousands of lines in the log. Broken EXIF is not the picture's fault.
+    tiff = segment.removeprefix(_EXIF_HEADER)
+    order = _TIFF_BYTE_ORDERS.get(tiff[:4])
+    if order is None:
         return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+    try:
+        (directory,) = struct.unpack_from(f"{order}I", tiff, 4)
+        (entries,) = struct.unpack_from(f"{order}H", tiff, directory)
+        for entry in range(directory + 2, directory + 2 + 12 * entries, 12):
+            tag, kind, count = struct.unpack_from(f"{order}HHI", tiff, entry)
+            if tag == _EXIF_ORIENTATION and kind in _TIFF_INTEGERS and count == 1:
+                (value,) = struct.unpack_from(f"{order}{_TIFF_INTEGERS[kind]}", tiff, entry + 8)
+                return int(value) if 1 <= value <= 8 else 1
+    except struct.error:  # it points beyond its own end
+        pass
+    return 1
 
 
 def decode(data: bytes, header: Header) -> Pixels:

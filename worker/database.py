@@ -1,0 +1,178 @@
+"""The way to the database: engine, transactions, and the schema brought up to date under a lock.
+
+SQLite and Postgres are the two that are supported; what differs between them is here.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+from worker.errors import DatabaseTrouble, SettingsError
+from worker.schema import REVISION
+
+# From this library version on SQLite's WAL is free of a bug that could corrupt the database.
+_WAL_IS_SOUND = (3, 51, 3)
+_BUSY_SECONDS = 10
+# An arbitrary number that names Lungwatch's migrations among Postgres's advisory locks.
+_MIGRATION_LOCK = 7_201_623_994
+_MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
+
+
+class Database:
+    """An engine, and transactions on it whose troubles are `DatabaseTrouble`."""
+
+    def __init__(self, url: str) -> None:
+        """Make an engine for `url`. Nothing is opened yet.
+
+        Raises:
+            SettingsError: the URL is neither SQLite nor Postgres.
+        """
+        self.url = _parse(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.engine = _sqlite_engine(self.url) if self.is_sqlite else _postgres_engine(self.url)
+
+    def __str__(self) -> str:
+        """The URL, without its password."""
+        return self.url.render_as_string(hide_password=True)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """One transaction that may write, committed at the end.
+
+        Raises:
+            DatabaseTrouble: whatever the database, or the way to it, complains of.
+        """
+        with _wrapped(), self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """One transaction that only reads, so that in SQLite it never waits for a writer's turn.
+
+        Raises:
+            DatabaseTrouble: as `writing`.
+        """
+        with _wrapped(), self.engine.connect() as connection:
+            yield connection.execution_options(only_reads=True)
+
+    def revision(self) -> str | None:
+        """Return the migration the database stands at, or None where there is no schema."""
+        with self.reading() as connection:
+            if not inspect(connection).has_table("alembic_version"):
+                return None
+            found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+            return found
+
+    def migrate(self) -> bool:
+        """Bring the schema up to date, under a lock, so that one of many starters does it.
+
+        Returns:
+            Whether there was anything to do.
+
+        Raises:
+            DatabaseTrouble: the database is away, or at a schema that this code does not know.
+        """
+        if self.is_sqlite and self.url.database:
+            _make_folder(Path(self.url.database).parent)
+        if self.revision() == REVISION:
+            return False
+        from alembic import command  # noqa: PLC0415 - needed only when there is work
+        from alembic.config import Config  # noqa: PLC0415
+        from alembic.util import CommandError  # noqa: PLC0415
+
+        config = Config()
+        config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+        # In SQLite the transaction itself is the lock: it begins IMMEDIATE.
+        with self.writing() as connection:
+            if not self.is_sqlite:
+                connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
+            config.attributes["connection"] = connection
+            try:
+                command.upgrade(config, "head")
+            except CommandError as error:
+                raise DatabaseTrouble(
+                    f"the database is at a schema that this version does not know: {error}"
+                ) from error
+        return True
+
+
+@contextmanager
+def _wrapped() -> Iterator[None]:
+    try:
+        yield
+    except (SQLAlchemyError, sqlite3.Error) as error:
+        cause = getattr(error, "orig", None) or error
+        lines = str(cause).strip().splitlines() or [type(cause).__name__]
+        raise DatabaseTrouble(lines[0]) from error
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DatabaseTrouble(f"cannot make {folder}: {error.strerror}") from error
+
+
+def _parse(url: str) -> URL:
+    wanted = "sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
+    try:
+        parsed = make_url(url)
+        backend = parsed.get_backend_name()
+    except (ArgumentError, NoSuchModuleError, ValueError) as error:
+        raise SettingsError(
+            f"LUNGWATCH_DATABASE_URL is not a database URL: use {wanted}."
+        ) from error
+    if backend == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    if backend != "sqlite" or not parsed.database or parsed.database == ":memory:":
+        shown = parsed.render_as_string(hide_password=True)
+        raise SettingsError(f"LUNGWATCH_DATABASE_URL is {shown!r}: use {wanted}.")
+    return parsed
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
+    journal = "WAL" if sqlite3.sqlite_version_info >= _WAL_IS_SOUND else "TRUNCATE"
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: sqlite3.Connection, _record: Any) -> None:
+        connection.isolation_level = None  # BEGIN is ours to say, below
+        for pragma in (f"journal_mode={journal}", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # A writer takes its turn at once: one that began by reading could find itself shut out.
+        reads = connection.get_execution_options().get("only_reads", False)
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _postgres_engine(url: URL) -> Engine:
+    return create_engine(
+        url,
+        pool_size=2,
+        pool_pre_ping=True,
+        connect_args={
+            # A database that hangs is a database that is away.
+            "connect_timeout": 5,
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 20_000,
+            "options": "-c statement_timeout=60000 -c lock_timeout=30000 -c timezone=UTC",
+        },
+    )

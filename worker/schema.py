@@ -1,0 +1,273 @@
+"""The tables. Alembic's migrations make them; a test checks that the two agree.
+
+Times are UTC and the database's own, so that workers on hosts whose clocks differ agree.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    DateTime,
+    Dialect,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    false,
+    text,
+)
+from sqlalchemy import Column as SqlColumn
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import JSON
+
+REVISION = "0001"  # the newest migration: where the database stands, no migration is run
+
+
+class State(StrEnum):
+    """Where a scan stands."""
+
+    CLAIMED = "claimed"  # a worker has it in hand, until its lease runs out
+    RECORDED = "recorded"  # the verdict is durable; the file is still in the inbox
+    KEPT = "kept"  # the verdict is durable; the file stays in the inbox
+    FILED = "filed"  # the verdict is durable; the file is in the archive or refused folder
+    WITHDRAWN = "withdrawn"  # the file went away or changed before it was read: no verdict
+
+
+class Origin(StrEnum):
+    """Why a prediction was made."""
+
+    SCREENING = "screening"  # the film arrived: what `results` shows
+
+
+OPEN_STATES = (State.CLAIMED, State.RECORDED, State.KEPT)
+# Written out, because an index predicate must be the same text in schema, migration and upsert.
+OPEN_PREDICATE = "state IN ('claimed', 'recorded', 'kept')"
+
+
+class Utc(TypeDecorator[datetime]):
+    """A moment in UTC: `timestamptz` in Postgres, ISO text in SQLite."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(
+        self,
+        value: datetime | None,
+        dialect: Dialect,  # noqa: ARG002 - SQLAlchemy's signature
+    ) -> datetime | None:
+        """Store UTC."""
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(
+        self,
+        value: datetime | None,
+        dialect: Dialect,  # noqa: ARG002 - SQLAlchemy's signature
+    ) -> datetime | None:
+        """Give UTC back, also where the database forgets the zone."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class database_time(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function it is
+    """The database's clock, plus so many seconds."""
+
+    type = Utc()
+    inherit_cache = True
+    name: ClassVar[str] = "database_time"
+
+    def __init__(self, plus_seconds: float = 0.0) -> None:
+        """Now, or `plus_seconds` from now."""
+        super().__init__(text(repr(float(plus_seconds))))
+
+
+@compiles(database_time, "sqlite")
+def _sqlite_time(element: database_time, compiler: SQLCompiler, **kw: Any) -> str:
+    seconds = compiler.process(element.clauses, **kw)
+    # Six digits after the second, as SQLAlchemy writes and reads a time in SQLite.
+    return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', ({seconds}) || ' seconds')"
+
+
+@compiles(database_time, "postgresql")
+def _postgres_time(element: database_time, compiler: SQLCompiler, **kw: Any) -> str:
+    seconds = compiler.process(element.clauses, **kw)
+    return f"clock_timestamp() + make_interval(secs => {seconds})"
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_N_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+# SQLite numbers rows by itself only in a column of exactly this type.
+_Id = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def _id() -> SqlColumn[int]:
+    return SqlColumn("id", _Id, primary_key=True, autoincrement=True)
+
+
+scans = Table(
+    "scans",
+    metadata,
+    _id(),
+    SqlColumn("file_name", Text, nullable=False),  # reversible: see inbox.spell
+    SqlColumn("size_bytes", BigInteger, nullable=False),
+    SqlColumn("mtime_ns", BigInteger, nullable=False),
+    SqlColumn("inode", BigInteger, nullable=False),  # as signed 64 bits
+    SqlColumn("state", Text, nullable=False),
+    SqlColumn("worker", Text, nullable=False),  # who claimed it last
+    SqlColumn("lease_until", Utc, nullable=False),
+    SqlColumn("attempt", Integer, nullable=False),  # how often it was claimed
+    SqlColumn("crashes", Integer, nullable=False, server_default="0"),  # screeners it ended
+    SqlColumn("received_at", Utc, nullable=False),
+    SqlColumn("screened_at", Utc),
+    SqlColumn("filed_at", Utc),
+    SqlColumn("filed_as", Text),  # path below the archive or refused folder
+    SqlColumn("sha256", Text),
+    SqlColumn("width", Integer),
+    SqlColumn("height", Integer),
+    SqlColumn("contrast", Double),
+    SqlColumn("refusal_code", Text),
+    SqlColumn("refusal_sentence", Text),
+    SqlColumn("refusal_measured", Text),
+    SqlColumn("refusal_limit", Text),
+    Index(
+        "uq_scans_open_sighting",
+        "file_name",
+        "size_bytes",
+        "mtime_ns",
+        "inode",
+        unique=True,
+        sqlite_where=text(OPEN_PREDICATE),
+        postgresql_where=text(OPEN_PREDICATE),
+    ),
+    Index(
+        "ix_scans_in_hand",
+        "state",
+        "worker",
+        sqlite_where=text("state IN ('claimed', 'recorded')"),
+        postgresql_where=text("state IN ('claimed', 'recorded')"),
+    ),
+    Index("ix_scans_sha256", "sha256"),
+    Index("ix_scans_size_bytes", "size_bytes"),
+    Index("ix_scans_screened_at", "screened_at"),
+)
+
+model_versions = Table(
+    "model_versions",
+    metadata,
+    SqlColumn("version", Text, primary_key=True),
+    SqlColumn("preprocessing_version", Text, nullable=False),
+    SqlColumn("threshold", Double, nullable=False),
+    SqlColumn("temperature", Double, nullable=False),
+    SqlColumn("manifest", JSON, nullable=False),
+    SqlColumn("registered_at", Utc, nullable=False),
+)
+
+predictions = Table(
+    "predictions",
+    metadata,
+    _id(),
+    SqlColumn("scan_id", _Id, ForeignKey("scans.id"), nullable=False),
+    SqlColumn("model_version", Text, ForeignKey("model_versions.version"), nullable=False),
+    SqlColumn("preprocessing_version", Text, nullable=False),
+    SqlColumn("origin", Text, nullable=False),
+    SqlColumn("reused", Boolean, nullable=False, server_default=false()),  # same bytes, seen before
+    SqlColumn("logit", Double, nullable=False),
+    SqlColumn("probability", Double, nullable=False),
+    SqlColumn("label", Text, nullable=False),
+    SqlColumn("confidence", Double, nullable=False),
+    SqlColumn("decision", Text, nullable=False),
+    SqlColumn("review_reason", Text),
+    SqlColumn("threshold", Double, nullable=False),
+    SqlColumn("predicted_at", Utc, nullable=False),
+    UniqueConstraint("scan_id", "model_version"),
+    Index(
+        "uq_predictions_screening",
+        "scan_id",
+        unique=True,
+        sqlite_where=text("origin = 'screening'"),
+        postgresql_where=text("origin = 'screening'"),
+    ),
+)
+
+labels = Table(
+    "labels",
+    metadata,
+    _id(),
+    SqlColumn("scan_id", _Id, ForeignKey("scans.id"), nullable=False),
+    SqlColumn("label", Text, nullable=False),
+    SqlColumn("reader", Text, nullable=False),
+    SqlColumn("note", Text),
+    SqlColumn("said_at", Utc, nullable=False),
+    Index("ix_labels_scan_id", "scan_id", "id"),
+)
+
+training_runs = Table(
+    "training_runs",
+    metadata,
+    _id(),
+    SqlColumn("started_at", Utc, nullable=False),
+    SqlColumn("finished_at", Utc),
+    SqlColumn("verdict", Text),
+    SqlColumn("reasons", JSON),
+    SqlColumn("champion", Text),
+    SqlColumn("challenger", Text),
+    SqlColumn("details", JSON),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    SqlColumn("name", Text, primary_key=True),  # host, process and start: never used twice
+    SqlColumn("host", Text, nullable=False),
+    SqlColumn("boot_id", Text, nullable=False),
+    SqlColumn("pid", Integer, nullable=False),
+    SqlColumn("pid_started", BigInteger, nullable=False),  # clock ticks since boot
+    SqlColumn("started_at", Utc, nullable=False),
+    SqlColumn("beat_at", Utc, nullable=False),
+    SqlColumn("stopped_at", Utc),
+    SqlColumn("report", JSON, nullable=False),
+)
+
+# The view that a person queries; the migrations define it. Its columns only ever grow.
+results = Table(
+    "results",
+    MetaData(),  # a view: not the tables' own, so that Alembic does not take it for one
+    SqlColumn("scan_id", _Id),
+    SqlColumn("file_name", Text),
+    SqlColumn("sha256", Text),
+    SqlColumn("decision", Text),
+    SqlColumn("label", Text),
+    SqlColumn("probability", Double),
+    SqlColumn("confidence", Double),
+    SqlColumn("review_reason", Text),
+    SqlColumn("refusal_code", Text),
+    SqlColumn("model_version", Text),
+    SqlColumn("threshold", Double),
+    SqlColumn("received_at", Utc),
+    SqlColumn("screened_at", Utc),
+    SqlColumn("reader_label", Text),
+    SqlColumn("refusal_sentence", Text),
+    SqlColumn("refusal_measured", Text),
+    SqlColumn("refusal_limit", Text),
+    SqlColumn("reused", Boolean),
+    SqlColumn("filed_as", Text),
+)

@@ -1,0 +1,204 @@
+"""Every setting, described. Read by entry points only; everything else is handed plain values.
+
+A setting comes from the environment (`LUNGWATCH_INBOX=...`), else from `.env` in the working
+folder, else from a file of its name (`lungwatch_database_url`) in the secrets folder, which is
+`LUNGWATCH_SECRETS`, or systemd's `CREDENTIALS_DIRECTORY`, or `/run/secrets`.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from worker.errors import SettingsError
+from worker.preprocessing import Limits
+
+PREFIX = "LUNGWATCH_"
+_SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "models"
+
+
+class Settings(BaseSettings):
+    """Lungwatch's settings. Paths that are not absolute start at the working folder."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True
+    )
+
+    inbox: Path = Field(Path("inbox"), description="Folder that films are dropped into.")
+    archive: Path = Field(
+        Path("var/archive"), description="Where screened films go, a folder a day."
+    )
+    refused: Path = Field(
+        Path("var/refused"), description="Where refused films go, each beside a JSON saying why."
+    )
+    models: Path = Field(
+        Path("var/models"),
+        description="Model packages in use; seeded from the shipped one at first start.",
+    )
+    database_url: SecretStr = Field(
+        SecretStr("sqlite:///var/lungwatch.db"),
+        description="SQLite, or `postgresql+psycopg://user:password@host/database`.",
+    )
+    settle_seconds: float = Field(
+        1.0, ge=0, le=3600, description="A file is taken when it has stood still this long."
+    )
+    incomplete_seconds: float = Field(
+        30.0,
+        ge=0,
+        le=86400,
+        description="A file that is empty or breaks off is refused only after standing still "
+        "this long: its copy may have stalled.",
+    )
+    scan_seconds: float = Field(
+        10.0, gt=0, le=3600, description="The inbox is listed this often, whatever events say."
+    )
+    screeners: int = Field(
+        0, ge=0, le=256, description="Screener processes; 0 means one for each core."
+    )
+    screen_seconds: float = Field(
+        20.0, gt=0, le=3600, description="A screener that takes longer over one film is ended."
+    )
+    screener_memory_mb: int = Field(
+        768,
+        ge=64,
+        le=65536,
+        description="Memory a screener may take for a film, beyond its own code and model, in MiB.",
+    )
+    lease_seconds: float = Field(
+        60.0,
+        ge=1,
+        le=86400,
+        description="A claim not renewed for this long is free for another worker.",
+    )
+    keep_in_inbox: bool = Field(
+        default=False,
+        description="Leave films where they are: for an inbox that something else empties.",
+    )
+    max_megabytes: float = Field(64.0, gt=0, le=1024, description="Largest file read, in MiB.")
+    max_megapixels: float = Field(
+        50.0, gt=0, le=1000, description="Largest picture decoded, in millions of pixels."
+    )
+    min_side_pixels: int = Field(
+        96, ge=1, le=10000, description="Shortest side a picture may have, in pixels."
+    )
+    max_jpeg_scans: int = Field(
+        100, ge=1, le=100000, description="Most passes a progressive JPEG may be made of."
+    )
+    min_contrast: float = Field(
+        5.0,
+        ge=0,
+        le=128,
+        description="Least standard deviation of the pixels, in grey levels; less is blank.",
+    )
+    worker_name: str = Field(
+        default_factory=socket.gethostname,
+        pattern=r"^[\w.-]{1,100}$",
+        description="What claims and `status` call this machine; its host name if unset.",
+    )
+    log_format: Literal["auto", "plain", "json"] = Field(
+        "auto",
+        description="`plain` for a person, `json` for a machine; `auto` asks whether "
+        "a terminal is watching.",
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Least level logged. Only DEBUG names files."
+    )
+
+    @property
+    def shipped_models(self) -> Path:
+        """The registry that came with this code."""
+        return _SHIPPED_MODELS
+
+    @property
+    def limits(self) -> Limits:
+        """What a film may measure."""
+        return Limits(
+            max_bytes=int(self.max_megabytes * 1024 * 1024),
+            max_pixels=int(self.max_megapixels * 1_000_000),
+            min_side_pixels=self.min_side_pixels,
+            max_jpeg_scans=self.max_jpeg_scans,
+            min_contrast=self.min_contrast,
+        )
+
+    @property
+    def screener_count(self) -> int:
+        """How many screeners to keep: as set, or one for each core this process may use."""
+        return self.screeners or len(os.sched_getaffinity(0))
+
+
+def read_settings() -> Settings:
+    """Read the settings of this process.
+
+    Raises:
+        SettingsError: one line naming the first wrong setting, what it holds and what would do.
+    """
+    try:
+        return Settings(_secrets_dir=_secrets_folder())
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][0])
+        field = Settings.model_fields.get(name)
+        raise SettingsError(
+            f"{PREFIX}{name.upper()} is {first['input']!r}: {first['msg']}. "
+            f"{field.description if field else ''}".strip()
+        ) from error
+
+
+def _secrets_folder() -> Path | None:
+    for name in (f"{PREFIX}SECRETS", "CREDENTIALS_DIRECTORY"):
+        if folder := os.environ.get(name):
+            if not Path(folder).is_dir():
+                raise SettingsError(f"{name} is {folder!r}: not a folder. Name one, or unset it.")
+            return Path(folder)
+    default = Path("/run/secrets")
+    return default if default.is_dir() else None
+
+
+def check_folders(settings: Settings) -> None:
+    """Make the folders that are ours to make, and refuse what cannot work.
+
+    The inbox is never made: a missing one may be a share that is not mounted.
+
+    Raises:
+        SettingsError: one line naming the setting, what it holds and what would do.
+    """
+    if not settings.inbox.is_dir():
+        raise SettingsError(
+            f"{PREFIX}INBOX is '{settings.inbox}': there is no such folder. "
+            "Make it, mount it, or name another."
+        )
+    for name in ("archive", "refused", "models"):
+        folder: Path = getattr(settings, name)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsError(
+                f"{PREFIX}{name.upper()} is '{folder}': it cannot be made "
+                f"({error.strerror}). Name a folder that this user may write."
+            ) from error
+    _check_apart(settings)
+
+
+def _check_apart(settings: Settings) -> None:
+    names = ("inbox", "archive", "refused", "models")
+    folders = {name: getattr(settings, name).resolve() for name in names}
+    for one in names:
+        for other in names:
+            if one == other:
+                continue
+            if folders[one] == folders[other]:
+                raise SettingsError(
+                    f"{PREFIX}{one.upper()} and {PREFIX}{other.upper()} are both "
+                    f"'{getattr(settings, one)}': they must be different folders."
+                )
+    for name in names[1:]:
+        if folders[name] == folders["inbox"] or folders["inbox"].is_relative_to(folders[name]):
+            raise SettingsError(
+                f"{PREFIX}INBOX is '{settings.inbox}', inside {PREFIX}{name.upper()} "
+                f"('{getattr(settings, name)}'): name a folder outside it."
+            )

@@ -1,0 +1,471 @@
+"""The worker's transactions: claim, record, file away, beat.
+
+A scan's life in the database, each arrow one transaction:
+
+    (sighting) -> claimed -> recorded -> filed        or claimed -> kept, where films stay put
+                     |
+                     +-> withdrawn                    the file went away or changed first
+
+A result is accepted only from the worker and the attempt that hold the claim, so a worker that
+froze past its lease cannot record again what another has taken over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    Connection,
+    Text,
+    and_,
+    bindparam,
+    cast,
+    exists,
+    func,
+    insert,
+    literal,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+
+from worker.database import Database
+from worker.errors import FilmRefused, RefusalCode
+from worker.model import Manifest, Verdict
+from worker.schema import (
+    OPEN_PREDICATE,
+    Origin,
+    State,
+    database_time,
+    model_versions,
+    predictions,
+    scans,
+    workers,
+)
+
+_CHUNK = 400  # rows in one statement: well under SQLite's limit on bound values
+_SIGHTING = (scans.c.id, scans.c.file_name, scans.c.size_bytes, scans.c.mtime_ns, scans.c.inode)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sighting:
+    """A file as it was seen in the inbox. Two sightings are equal if nothing of it changed."""
+
+    name: str  # as `inbox.spell` writes it: reversible, and storable whatever its bytes
+    size_bytes: int
+    mtime_ns: int
+    inode: int  # as signed 64 bits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A sighting that this worker has in hand."""
+
+    scan_id: int
+    sighting: Sighting
+    attempt: int
+    crashes: int  # screeners that ended while reading it, in earlier attempts
+    size_seen: bool  # another scan has exactly this size, so its bytes may be the same
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What was measured of a film, for its row."""
+
+    sha256: str | None = None
+    width: int | None = None  # pixels, as stored
+    height: int | None = None
+    contrast: float | None = None  # grey levels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a claim ends: with a verdict of a model, or with a refusal. Never with both."""
+
+    claim: Claim
+    facts: Facts
+    verdict: Verdict | None = None
+    model: Manifest | None = None  # that gave the verdict
+    reused: bool = False  # the verdict is an earlier one, on the same bytes
+    refusal: FilmRefused | None = None
+
+    def __post_init__(self) -> None:
+        """Hold the invariant where it is made."""
+        if (self.verdict is None) == (self.refusal is None):
+            raise ValueError("an outcome is a verdict or a refusal")
+        if (self.verdict is None) != (self.model is None):
+            raise ValueError("a verdict names its model, a refusal none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """A scan whose verdict is durable and whose file is to be seen to its place."""
+
+    scan_id: int
+    sighting: Sighting
+    day: str  # UTC date of its screening, YYYY-MM-DD, as the folders are named
+    sha256: str | None
+    refusal: FilmRefused | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Process:
+    """Which process of which boot of which host a worker is."""
+
+    name: str  # of the worker; never used twice
+    host: str
+    boot_id: str
+    pid: int
+    pid_started: int  # clock ticks after boot
+
+
+class Store:
+    """The database, as the worker uses it. Every method is one transaction.
+
+    Every method raises `DatabaseTrouble` when the database cannot be reached or will not.
+    """
+
+    def __init__(self, database: Database, process: Process) -> None:
+        """Use `database` in the name of `process`."""
+        self.database = database
+        self.process = process
+        self._upsert = sqlite.insert if database.is_sqlite else postgresql.insert
+
+    # Claims
+
+    def claim(self, sightings: Sequence[Sighting], *, lease_seconds: float) -> list[Claim]:
+        """Claim what nobody holds and nobody has finished.
+
+        A sighting that is new becomes a row; one whose lease ran out is taken over; one that
+        another worker holds, or that has its verdict already, is left out of the answer.
+        """
+        if not sightings:
+            return []
+        with self.database.writing() as connection:
+            return [
+                claim
+                for start in range(0, len(sightings), _CHUNK)
+                for claim in self._claim(
+                    connection, sightings[start : start + _CHUNK], lease_seconds
+                )
+            ]
+
+    def _claim(
+        self, connection: Connection, sightings: Sequence[Sighting], lease_seconds: float
+    ) -> list[Claim]:
+        fresh = {
+            "state": literal(State.CLAIMED.value),
+            "worker": literal(self.process.name),
+            "lease_until": database_time(lease_seconds),
+            "attempt": literal(1),
+            "received_at": database_time(),
+        }
+        rows = self._upsert(scans).values(**fresh)
+        statement = rows.on_conflict_do_update(
+            index_elements=["file_name", "size_bytes", "mtime_ns", "inode"],
+            index_where=text(OPEN_PREDICATE),
+            set_={
+                "worker": rows.excluded.worker,
+                "lease_until": rows.excluded.lease_until,
+                "attempt": scans.c.attempt + 1,
+            },
+            where=(scans.c.state == State.CLAIMED) & (scans.c.lease_until < database_time()),
+        ).returning(*_SIGHTING, scans.c.attempt, scans.c.crashes)
+        taken = connection.execute(statement, [_key(one) for one in sightings]).all()
+        seen = _with_size_seen(connection, [row.id for row in taken])
+        return [
+            Claim(
+                scan_id=row.id,
+                sighting=_sighting(row),
+                attempt=row.attempt,
+                crashes=row.crashes,
+                size_seen=row.id in seen,
+            )
+            for row in taken
+        ]
+
+    def release(self, claims: Iterable[Claim], *, crashed: bool = False) -> None:
+        """Let claims go without a verdict: the next to look may claim them at once."""
+        crash = {"crashes": scans.c.crashes + 1} if crashed else {}
+        self._end(claims, {"lease_until": database_time(-1.0), **crash})
+
+    def withdraw(self, claims: Iterable[Claim]) -> None:
+        """End claims whose file went away or changed: no verdict, and the row says so."""
+        self._end(claims, {"state": State.WITHDRAWN.value})
+
+    def _end(self, claims: Iterable[Claim], values: dict[str, Any]) -> None:
+        held = [{"claim_id": claim.scan_id, "claim_attempt": claim.attempt} for claim in claims]
+        if held:
+            with self.database.writing() as connection:
+                connection.execute(update(scans).where(*self._mine()).values(**values), held)
+
+    def _mine(self) -> tuple[Any, ...]:
+        """Return the fence: this worker, this attempt, and no verdict yet."""
+        return (
+            scans.c.id == bindparam("claim_id"),
+            scans.c.attempt == bindparam("claim_attempt"),
+            scans.c.worker == self.process.name,
+            scans.c.state == State.CLAIMED,
+        )
+
+    def adopt_orphans(self, dead: Sequence[str]) -> None:
+        """Free what workers known to be dead had in hand, without waiting for their leases."""
+        if not dead:
+            return
+        with self.database.writing() as connection:
+            connection.execute(
+                update(scans)
+                .where(scans.c.state == State.CLAIMED, scans.c.worker.in_(dead))
+                .values(lease_until=database_time(-1.0))
+            )
+            connection.execute(
+                update(workers)
+                .where(workers.c.name.in_(dead), workers.c.stopped_at.is_(None))
+                .values(stopped_at=database_time())
+            )
+
+    # Verdicts
+
+    def record(self, outcomes: Sequence[Outcome], *, keep: bool = False) -> list[Recorded]:
+        """Make verdicts and refusals durable, and end their claims, all in one.
+
+        Returns:
+            What was accepted. What this worker no longer held is left out: another has it.
+        """
+        if not outcomes:
+            return []
+        by_id = {outcome.claim.scan_id: outcome for outcome in outcomes}
+        with self.database.writing() as connection:
+            held = self._still_held(connection, by_id)
+            accepted = [by_id[scan_id] for scan_id in held]
+            if not accepted:
+                return []
+            state = State.KEPT if keep else State.RECORDED
+            connection.execute(
+                update(scans)
+                .where(scans.c.id == bindparam("claim_id"))
+                .values(state=state.value, screened_at=database_time()),
+                [_scan_row(outcome) for outcome in accepted],
+            )
+            rows = [_prediction_row(outcome) for outcome in accepted if outcome.verdict]
+            if rows:
+                connection.execute(insert(predictions).values(predicted_at=database_time()), rows)
+            day = connection.scalar(
+                select(_day(scans.c.screened_at)).where(scans.c.id == accepted[0].claim.scan_id)
+            )
+        return [
+            Recorded(
+                scan_id=outcome.claim.scan_id,
+                sighting=outcome.claim.sighting,
+                day=str(day),
+                sha256=outcome.facts.sha256,
+                refusal=outcome.refusal,
+            )
+            for outcome in accepted
+        ]
+
+    def _still_held(self, connection: Connection, by_id: dict[int, Outcome]) -> list[int]:
+        rows = connection.execute(
+            select(scans.c.id, scans.c.attempt)
+            .where(
+                scans.c.id.in_(by_id),
+                scans.c.worker == self.process.name,
+                scans.c.state == State.CLAIMED,
+            )
+            .with_for_update()
+        )
+        return [row.id for row in rows if by_id[row.id].claim.attempt == row.attempt]
+
+    def earlier_logit(self, sha256: str, model_version: str) -> float | None:
+        """Return what this model version said of these bytes before, if it ever did."""
+        with self.database.reading() as connection:
+            return connection.scalar(
+                select(predictions.c.logit)
+                .join(scans, scans.c.id == predictions.c.scan_id)
+                .where(scans.c.sha256 == sha256, predictions.c.model_version == model_version)
+                .limit(1)
+            )
+
+    # Filing
+
+    def mark_filed(self, places: Sequence[tuple[int, str]]) -> None:
+        """Note where files lie now: (scan id, path below its folder)."""
+        if not places:
+            return
+        with self.database.writing() as connection:
+            connection.execute(
+                update(scans)
+                .where(scans.c.id == bindparam("recorded_id"), scans.c.state == State.RECORDED)
+                .values(
+                    state=State.FILED.value, filed_at=database_time(), filed_as=bindparam("place")
+                ),
+                [{"recorded_id": scan_id, "place": place} for scan_id, place in places],
+            )
+
+    def unfiled(self, *, limit: int, after: int = 0) -> list[Recorded]:
+        """Return recorded scans, by id, whose file may still be in the inbox."""
+        with self.database.reading() as connection:
+            rows = connection.execute(
+                select(
+                    *_SIGHTING,
+                    _day(scans.c.screened_at).label("day"),
+                    scans.c.sha256,
+                    scans.c.refusal_code,
+                    scans.c.refusal_sentence,
+                    scans.c.refusal_measured,
+                    scans.c.refusal_limit,
+                )
+                .where(scans.c.state == State.RECORDED, scans.c.id > after)
+                .order_by(scans.c.id)
+                .limit(limit)
+            ).all()
+        return [
+            Recorded(
+                scan_id=row.id,
+                sighting=_sighting(row),
+                day=str(row.day),
+                sha256=row.sha256,
+                refusal=refusal_of(row),
+            )
+            for row in rows
+        ]
+
+    # Models and workers
+
+    def register_model(self, manifest: Manifest) -> None:
+        """Know a model version before a prediction names it."""
+        row = self._upsert(model_versions).values(
+            version=manifest.version,
+            preprocessing_version=manifest.preprocessing_version,
+            threshold=manifest.threshold,
+            temperature=manifest.temperature,
+            manifest=manifest.model_dump(mode="json"),
+            registered_at=database_time(),
+        )
+        with self.database.writing() as connection:
+            connection.execute(row.on_conflict_do_nothing(index_elements=["version"]))
+
+    def beat(self, report: dict[str, Any], *, lease_seconds: float, stopped: bool = False) -> None:
+        """Say that this worker is alive and how it stands, and renew its leases."""
+        me = self.process
+        row = self._upsert(workers).values(
+            name=me.name,
+            host=me.host,
+            boot_id=me.boot_id,
+            pid=me.pid,
+            pid_started=me.pid_started,
+            started_at=database_time(),
+            beat_at=database_time(),
+            report=report,
+        )
+        news = {"beat_at": database_time(), "report": row.excluded.report}
+        if stopped:
+            news["stopped_at"] = database_time()
+        with self.database.writing() as connection:
+            connection.execute(row.on_conflict_do_update(index_elements=["name"], set_=news))
+            connection.execute(
+                update(scans)
+                .where(scans.c.state == State.CLAIMED, scans.c.worker == me.name)
+                .where(scans.c.lease_until > database_time())
+                .values(lease_until=database_time(lease_seconds))
+            )
+
+    def companions(self) -> list[Process]:
+        """Return the workers of this host that did not say they stopped, but for this one."""
+        with self.database.reading() as connection:
+            rows = connection.execute(
+                select(workers).where(
+                    workers.c.host == self.process.host,
+                    workers.c.stopped_at.is_(None),
+                    workers.c.name != self.process.name,
+                )
+            ).all()
+        return [
+            Process(
+                name=row.name,
+                host=row.host,
+                boot_id=row.boot_id,
+                pid=row.pid,
+                pid_started=row.pid_started,
+            )
+            for row in rows
+        ]
+
+
+def refusal_of(row: Any) -> FilmRefused | None:
+    """Return the refusal that a row of `scans` or `results` holds, if it does."""
+    if row.refusal_code is None:
+        return None
+    return FilmRefused(
+        RefusalCode.of(row.refusal_code),
+        row.refusal_sentence,
+        measured=row.refusal_measured,
+        limit=row.refusal_limit,
+    )
+
+
+def _day(moment: Any) -> Any:
+    """Return the UTC date of a moment as YYYY-MM-DD, in either database."""
+    return func.substr(cast(moment, Text), 1, 10)
+
+
+def _key(sighting: Sighting) -> dict[str, Any]:
+    return {
+        "file_name": sighting.name,
+        "size_bytes": sighting.size_bytes,
+        "mtime_ns": sighting.mtime_ns,
+        "inode": sighting.inode,
+    }
+
+
+def _sighting(row: Any) -> Sighting:
+    return Sighting(
+        name=row.file_name, size_bytes=row.size_bytes, mtime_ns=row.mtime_ns, inode=row.inode
+    )
+
+
+def _with_size_seen(connection: Connection, scan_ids: list[int]) -> set[int]:
+    """Return those of the scans that share their exact size with some other scan."""
+    other = scans.alias("other")
+    same_size = exists().where(
+        and_(other.c.size_bytes == scans.c.size_bytes, other.c.id != scans.c.id)
+    )
+    return set(connection.scalars(select(scans.c.id).where(scans.c.id.in_(scan_ids), same_size)))
+
+
+def _scan_row(outcome: Outcome) -> dict[str, Any]:
+    refusal = outcome.refusal
+    return {
+        "claim_id": outcome.claim.scan_id,
+        "sha256": outcome.facts.sha256,
+        "width": outcome.facts.width,
+        "height": outcome.facts.height,
+        "contrast": outcome.facts.contrast,
+        "refusal_code": None if refusal is None else refusal.code.value,
+        "refusal_sentence": None if refusal is None else refusal.sentence,
+        "refusal_measured": None if refusal is None else refusal.measured,
+        "refusal_limit": None if refusal is None else refusal.limit,
+    }
+
+
+def _prediction_row(outcome: Outcome) -> dict[str, Any]:
+    verdict, model = outcome.verdict, outcome.model
+    if verdict is None or model is None:
+        raise ValueError("only a verdict makes a prediction")
+    return {
+        "scan_id": outcome.claim.scan_id,
+        "model_version": model.version,
+        "preprocessing_version": model.preprocessing_version,
+        "origin": Origin.SCREENING.value,
+        "reused": outcome.reused,
+        "logit": verdict.logit,
+        "probability": verdict.probability,
+        "label": verdict.label,
+        "confidence": verdict.confidence,
+        "decision": verdict.decision,
+        "review_reason": None if verdict.review_reason is None else verdict.review_reason.value,
+        "threshold": verdict.threshold,
+    }
