@@ -43,6 +43,10 @@ class Database:
         """The URL, without its password."""
         return self.url.render_as_string(hide_password=True)
 
+    def exists(self) -> bool:
+        """Whether there may be a database: in SQLite, whether the file is there."""
+        return not self.is_sqlite or Path(self.url.database or "").exists()
+
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()

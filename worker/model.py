@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ GOLDEN: Final = "golden.npz"
 NEGATIVE: Final = "NORMAL"
 POSITIVE: Final = "PNEUMONIA"
 REVIEW: Final = "REVIEW"
+VERSION_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 # The same file on another CPU may sum in another order; a wrong model is off by whole logits.
 _GOLDEN_TOLERANCE = 2e-3
 
@@ -54,7 +56,7 @@ class Manifest(_Strict):
     """`manifest.json`: everything about a package that is not weights."""
 
     format: Literal[1]
-    version: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    version: str = Field(pattern=VERSION_PATTERN)
     created_at: str  # UTC, ISO 8601
     classes: tuple[str, str]  # in the order of training; aligned by name, never by position
     height: int = Field(gt=0)  # of the network's input, pixels
@@ -253,12 +255,17 @@ def _check_golden(folder: Path, model: Model) -> None:
     try:
         with np.load(folder / GOLDEN, allow_pickle=False) as golden:
             inputs, logits = golden["inputs"], golden["logits"]
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise ModelPackageError(f"{folder.name}: {GOLDEN} cannot be read: {error}") from error
     if len(inputs) == 0 or len(inputs) != len(logits):
         raise ModelPackageError(f"{folder.name}: {GOLDEN} holds nothing to check against")
     for pixels, expected in zip(inputs, logits, strict=True):
-        output = model.predict(pixels)
+        try:
+            output = model.predict(pixels)
+        except (ValueError, RuntimeError) as error:
+            raise ModelPackageError(
+                f"{folder.name}: {GOLDEN} does not fit the network: {error}"
+            ) from error
         drift = abs(output.logit - float(expected))
         gap = abs(float(output.evidence.sum(dtype=np.float64)) - output.logit)
         # Written so that NaN fails.

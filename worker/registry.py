@@ -11,12 +11,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import uuid
 from pathlib import Path
 
 from worker.errors import ModelPackageError, RegistryError
 from worker.files import fsync_folder, write_atomically
-from worker.model import MANIFEST, Manifest, read_manifest, verify_files
+from worker.model import MANIFEST, VERSION_PATTERN, Manifest, read_manifest, verify_files
 
 CHAMPION = "CHAMPION"
 _STAGING = ".staging-"
@@ -41,8 +43,19 @@ class Registry:
             return None
         except (OSError, UnicodeDecodeError) as error:
             raise RegistryError(f"cannot read {self.root / CHAMPION}: {error}") from error
-        if not version or "/" in version or version.startswith("."):
+        if not re.fullmatch(VERSION_PATTERN, version):
             raise RegistryError(f"{self.root / CHAMPION} does not hold a version")
+        return version
+
+    def serving(self) -> str:
+        """Return the version that serves.
+
+        Raises:
+            RegistryError: none was ever promoted, or it cannot be read which.
+        """
+        version = self.champion()
+        if version is None:
+            raise RegistryError(f"no model is promoted in {self.root}")
         return version
 
     def folder(self, version: str) -> Path:
@@ -112,14 +125,24 @@ class Registry:
     def seed(self, shipped: Registry) -> str | None:
         """Copy the shipped champion in where this registry has none. Return its version.
 
-        A registry that has a champion is left alone: an upgrade is never a silent swap.
+        A registry that has a champion is left alone: an upgrade is never a silent swap. Several
+        workers may seed one registry at once.
+
+        Raises:
+            RegistryError, ModelPackageError: what is shipped is not there, or not whole.
         """
         version = shipped.champion()
         if self.champion() is not None or version is None:
             return None
         if version not in self.versions():
-            staging = self.stage(version)
+            shipped.manifest(version)
+            staging = self.stage(f"{version}.{uuid.uuid4().hex}")
             shutil.copytree(shipped.folder(version), staging, dirs_exist_ok=True)
-            self.publish(staging, version)
+            try:
+                self.publish(staging, version)
+            except OSError:  # another worker was first: a folder's name is given once
+                if version not in self.versions():
+                    raise
+                shutil.rmtree(staging)
         self.promote(version)
         return version

@@ -12,8 +12,7 @@ froze past its lease cannot record again what another has taken over.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -34,7 +33,16 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from worker.database import Database
 from worker.errors import FilmRefused, RefusalCode
-from worker.model import Manifest, Verdict
+from worker.model import Manifest
+from worker.records import (
+    Changes,
+    Claim,
+    ClaimAnswer,
+    Outcome,
+    Process,
+    Recorded,
+    Sighting,
+)
 from worker.schema import (
     OPEN_PREDICATE,
     Origin,
@@ -48,78 +56,6 @@ from worker.schema import (
 
 _CHUNK = 400  # rows in one statement: well under SQLite's limit on bound values
 _SIGHTING = (scans.c.id, scans.c.file_name, scans.c.size_bytes, scans.c.mtime_ns, scans.c.inode)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sighting:
-    """A file as it was seen in the inbox. Two sightings are equal if nothing of it changed."""
-
-    name: str  # as `inbox.spell` writes it: reversible, and storable whatever its bytes
-    size_bytes: int
-    mtime_ns: int
-    inode: int  # as signed 64 bits
-
-
-@dataclass(frozen=True, kw_only=True)
-class Claim:
-    """A sighting that this worker has in hand."""
-
-    scan_id: int
-    sighting: Sighting
-    attempt: int
-    crashes: int  # screeners that ended while reading it, in earlier attempts
-    size_seen: bool  # another scan has exactly this size, so its bytes may be the same
-
-
-@dataclass(frozen=True, kw_only=True)
-class Facts:
-    """What was measured of a film, for its row."""
-
-    sha256: str | None = None
-    width: int | None = None  # pixels, as stored
-    height: int | None = None
-    contrast: float | None = None  # grey levels
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """How a claim ends: with a verdict of a model, or with a refusal. Never with both."""
-
-    claim: Claim
-    facts: Facts
-    verdict: Verdict | None = None
-    model: Manifest | None = None  # that gave the verdict
-    reused: bool = False  # the verdict is an earlier one, on the same bytes
-    refusal: FilmRefused | None = None
-
-    def __post_init__(self) -> None:
-        """Hold the invariant where it is made."""
-        if (self.verdict is None) == (self.refusal is None):
-            raise ValueError("an outcome is a verdict or a refusal")
-        if (self.verdict is None) != (self.model is None):
-            raise ValueError("a verdict names its model, a refusal none")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recorded:
-    """A scan whose verdict is durable and whose file is to be seen to its place."""
-
-    scan_id: int
-    sighting: Sighting
-    day: str  # UTC date of its screening, YYYY-MM-DD, as the folders are named
-    sha256: str | None
-    refusal: FilmRefused | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Process:
-    """Which process of which boot of which host a worker is."""
-
-    name: str  # of the worker; never used twice
-    host: str
-    boot_id: str
-    pid: int
-    pid_started: int  # clock ticks after boot
 
 
 class Store:
@@ -136,22 +72,23 @@ class Store:
 
     # Claims
 
-    def claim(self, sightings: Sequence[Sighting], *, lease_seconds: float) -> list[Claim]:
-        """Claim what nobody holds and nobody has finished.
+    def claim(self, sightings: Sequence[Sighting], *, lease_seconds: float) -> ClaimAnswer:
+        """Claim what nobody holds and nobody has finished, in one transaction.
 
         A sighting that is new becomes a row; one whose lease ran out is taken over; one that
-        another worker holds, or that has its verdict already, is left out of the answer.
+        another worker holds, or that has its verdict already, is not claimed.
         """
+        answer = ClaimAnswer(claims=[], kept=[])
         if not sightings:
-            return []
+            return answer
         with self.database.writing() as connection:
-            return [
-                claim
-                for start in range(0, len(sightings), _CHUNK)
-                for claim in self._claim(
-                    connection, sightings[start : start + _CHUNK], lease_seconds
-                )
-            ]
+            for start in range(0, len(sightings), _CHUNK):
+                chunk = sightings[start : start + _CHUNK]
+                claims = self._claim(connection, chunk, lease_seconds)
+                answer.claims.extend(claims)
+                rest = set(chunk) - {claim.sighting for claim in claims}
+                answer.kept.extend(_kept(connection, rest))
+        return answer
 
     def _claim(
         self, connection: Connection, sightings: Sequence[Sighting], lease_seconds: float
@@ -187,30 +124,6 @@ class Store:
             for row in taken
         ]
 
-    def release(self, claims: Iterable[Claim], *, crashed: bool = False) -> None:
-        """Let claims go without a verdict: the next to look may claim them at once."""
-        crash = {"crashes": scans.c.crashes + 1} if crashed else {}
-        self._end(claims, {"lease_until": database_time(-1.0), **crash})
-
-    def withdraw(self, claims: Iterable[Claim]) -> None:
-        """End claims whose file went away or changed: no verdict, and the row says so."""
-        self._end(claims, {"state": State.WITHDRAWN.value})
-
-    def _end(self, claims: Iterable[Claim], values: dict[str, Any]) -> None:
-        held = [{"claim_id": claim.scan_id, "claim_attempt": claim.attempt} for claim in claims]
-        if held:
-            with self.database.writing() as connection:
-                connection.execute(update(scans).where(*self._mine()).values(**values), held)
-
-    def _mine(self) -> tuple[Any, ...]:
-        """Return the fence: this worker, this attempt, and no verdict yet."""
-        return (
-            scans.c.id == bindparam("claim_id"),
-            scans.c.attempt == bindparam("claim_attempt"),
-            scans.c.worker == self.process.name,
-            scans.c.state == State.CLAIMED,
-        )
-
     def adopt_orphans(self, dead: Sequence[str]) -> None:
         """Free what workers known to be dead had in hand, without waiting for their leases."""
         if not dead:
@@ -229,38 +142,69 @@ class Store:
 
     # Verdicts
 
-    def record(self, outcomes: Sequence[Outcome], *, keep: bool = False) -> list[Recorded]:
-        """Make verdicts and refusals durable, and end their claims, all in one.
+    def apply(self, changes: Changes, *, keep: bool = False) -> list[Recorded]:
+        """Make everything in `changes` durable, all in one transaction.
+
+        Args:
+            changes: what is to be made durable.
+            keep: the files stay in the inbox, so there is nothing to file.
 
         Returns:
-            What was accepted. What this worker no longer held is left out: another has it.
+            The outcomes that were accepted. One whose claim this worker no longer held is left
+            out: another worker has it.
         """
-        if not outcomes:
-            return []
-        by_id = {outcome.claim.scan_id: outcome for outcome in outcomes}
         with self.database.writing() as connection:
-            held = self._still_held(connection, by_id)
-            accepted = [by_id[scan_id] for scan_id in held]
-            if not accepted:
-                return []
-            state = State.KEPT if keep else State.RECORDED
-            connection.execute(
-                update(scans)
-                .where(scans.c.id == bindparam("claim_id"))
-                .values(state=state.value, screened_at=database_time()),
-                [_scan_row(outcome) for outcome in accepted],
+            self._end(connection, changes.released, {"lease_until": database_time(-1.0)})
+            crash = {"lease_until": database_time(-1.0), "crashes": scans.c.crashes + 1}
+            self._end(connection, changes.crashed, crash)
+            self._end(connection, changes.withdrawn, {"state": State.WITHDRAWN.value})
+            _mark_filed(connection, changes.filed)
+            return self._record(connection, changes.outcomes, keep=keep)
+
+    def _end(self, connection: Connection, claims: Sequence[Claim], values: dict[str, Any]) -> None:
+        """End claims without a verdict, fenced: this worker, this attempt."""
+        if not claims:
+            return
+        connection.execute(
+            update(scans)
+            .where(
+                scans.c.id == bindparam("claim_id"),
+                scans.c.attempt == bindparam("claim_attempt"),
+                scans.c.worker == self.process.name,
+                scans.c.state == State.CLAIMED,
             )
-            rows = [_prediction_row(outcome) for outcome in accepted if outcome.verdict]
-            if rows:
-                connection.execute(insert(predictions).values(predicted_at=database_time()), rows)
-            day = connection.scalar(
-                select(_day(scans.c.screened_at)).where(scans.c.id == accepted[0].claim.scan_id)
+            .values(**values),
+            [{"claim_id": claim.scan_id, "claim_attempt": claim.attempt} for claim in claims],
+        )
+
+    def _record(
+        self, connection: Connection, outcomes: Sequence[Outcome], *, keep: bool
+    ) -> list[Recorded]:
+        by_id = {outcome.claim.scan_id: outcome for outcome in outcomes}
+        accepted = [by_id[scan_id] for scan_id in self._still_held(connection, by_id)]
+        if not accepted:
+            return []
+        state = State.KEPT if keep else State.RECORDED
+        connection.execute(
+            update(scans)
+            .where(scans.c.id == bindparam("claim_id"))
+            .values(state=state.value, screened_at=database_time()),
+            [_scan_row(outcome) for outcome in accepted],
+        )
+        rows = [_prediction_row(outcome) for outcome in accepted if outcome.verdict]
+        if rows:
+            connection.execute(insert(predictions).values(predicted_at=database_time()), rows)
+        days = connection.execute(
+            select(scans.c.id, _day(scans.c.screened_at).label("day")).where(
+                scans.c.id.in_([outcome.claim.scan_id for outcome in accepted])
             )
+        )
+        day_of = {row.id: row.day for row in days}
         return [
             Recorded(
                 scan_id=outcome.claim.scan_id,
                 sighting=outcome.claim.sighting,
-                day=str(day),
+                day=day_of[outcome.claim.scan_id],
                 sha256=outcome.facts.sha256,
                 refusal=outcome.refusal,
             )
@@ -268,6 +212,8 @@ class Store:
         ]
 
     def _still_held(self, connection: Connection, by_id: dict[int, Outcome]) -> list[int]:
+        if not by_id:
+            return []
         rows = connection.execute(
             select(scans.c.id, scans.c.attempt)
             .where(
@@ -291,22 +237,8 @@ class Store:
 
     # Filing
 
-    def mark_filed(self, places: Sequence[tuple[int, str]]) -> None:
-        """Note where files lie now: (scan id, path below its folder)."""
-        if not places:
-            return
-        with self.database.writing() as connection:
-            connection.execute(
-                update(scans)
-                .where(scans.c.id == bindparam("recorded_id"), scans.c.state == State.RECORDED)
-                .values(
-                    state=State.FILED.value, filed_at=database_time(), filed_as=bindparam("place")
-                ),
-                [{"recorded_id": scan_id, "place": place} for scan_id, place in places],
-            )
-
-    def unfiled(self, *, limit: int, after: int = 0) -> list[Recorded]:
-        """Return recorded scans, by id, whose file may still be in the inbox."""
+    def unfiled(self, *, older_than_seconds: float, limit: int) -> list[Recorded]:
+        """Return scans, recorded so long ago, whose file may still be in the inbox."""
         with self.database.reading() as connection:
             rows = connection.execute(
                 select(
@@ -318,7 +250,10 @@ class Store:
                     scans.c.refusal_measured,
                     scans.c.refusal_limit,
                 )
-                .where(scans.c.state == State.RECORDED, scans.c.id > after)
+                .where(
+                    scans.c.state == State.RECORDED,
+                    scans.c.screened_at <= database_time(-older_than_seconds),
+                )
                 .order_by(scans.c.id)
                 .limit(limit)
             ).all()
@@ -434,6 +369,29 @@ def _with_size_seen(connection: Connection, scan_ids: list[int]) -> set[int]:
         and_(other.c.size_bytes == scans.c.size_bytes, other.c.id != scans.c.id)
     )
     return set(connection.scalars(select(scans.c.id).where(scans.c.id.in_(scan_ids), same_size)))
+
+
+def _kept(connection: Connection, sightings: set[Sighting]) -> list[Sighting]:
+    """Return those sightings that have their verdict and stay in the inbox."""
+    if not sightings:
+        return []
+    rows = connection.execute(
+        select(*_SIGHTING).where(
+            scans.c.state == State.KEPT, scans.c.file_name.in_({one.name for one in sightings})
+        )
+    )
+    return [one for one in map(_sighting, rows) if one in sightings]
+
+
+def _mark_filed(connection: Connection, places: Sequence[tuple[int, str | None]]) -> None:
+    if not places:
+        return
+    connection.execute(
+        update(scans)
+        .where(scans.c.id == bindparam("recorded_id"), scans.c.state == State.RECORDED)
+        .values(state=State.FILED.value, filed_at=database_time(), filed_as=bindparam("place")),
+        [{"recorded_id": scan_id, "place": place} for scan_id, place in places],
+    )
 
 
 def _scan_row(outcome: Outcome) -> dict[str, Any]:

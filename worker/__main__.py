@@ -1,0 +1,187 @@
+"""The command line: `lungwatch run`, `results`, `status`, `models`, `retry`, `check`.
+
+Imports here are kept to what `--help` needs; each command loads its own.
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from worker.settings import Settings
+
+app = typer.Typer(
+    help="Screens chest X-rays the moment they arrive: NORMAL, PNEUMONIA or REVIEW.\n\n"
+    "Decision support for people who read films; not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class Format(StrEnum):
+    """How results are written."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+
+
+class Decision(StrEnum):
+    """What a scan can be decided to be."""
+
+    NORMAL = "NORMAL"
+    PNEUMONIA = "PNEUMONIA"
+    REVIEW = "REVIEW"
+
+
+def main() -> None:
+    """Run the command line; end on trouble of ours with one line and status 2."""
+    from worker.errors import LungwatchError  # noqa: PLC0415
+
+    try:
+        app()
+    except LungwatchError as error:
+        _fail(str(error))
+    except BrokenPipeError:
+        # The reader of our output has gone, as `| head` does.
+        sys.stderr.close()
+        raise SystemExit(0) from None
+
+
+@app.command()
+def run(
+    *,
+    once: Annotated[
+        bool, typer.Option(help="Work off what is in the inbox, then exit: 0 if all of it was.")
+    ] = False,
+) -> None:
+    """Watch the inbox and screen what arrives, until told to stop."""
+    from worker.assembly import open_service  # noqa: PLC0415
+
+    with open_service(_settings()) as service:
+        raise typer.Exit(service.run(once=once))
+
+
+@app.command()
+def results(
+    *,
+    output: Annotated[Format, typer.Option("--format", help="How to write them.")] = Format.TABLE,
+    since: Annotated[
+        str | None,
+        typer.Option(help="Screened since then: 2026-11-23, 2026-11-23T08:00 (UTC), or 12h, 7d."),
+    ] = None,
+    decision: Annotated[Decision | None, typer.Option(help="Only this decision.")] = None,
+    refused: Annotated[bool, typer.Option("--refused", help="Only refusals, and why.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = 50,
+) -> None:
+    """Show what was screened, newest first."""
+    from worker.results import Query, Results  # noqa: PLC0415
+    from worker.tables import write_results  # noqa: PLC0415
+
+    query = Query(
+        since=None if since is None else _moment(since),
+        decision=None if decision is None else decision.value,
+        refused=refused,
+        limit=limit,
+    )
+    database = _database(_settings())
+    write_results(Results(database).find(query), output.value, refused=refused)
+
+
+@app.command()
+def status() -> None:
+    """Show whether a worker is alive, what waits, and what troubled it last.
+
+    Exit status: 0 if a worker is alive and nothing troubles it, else 1.
+    """
+    from worker.results import Results  # noqa: PLC0415
+    from worker.tables import write_status  # noqa: PLC0415
+
+    if not write_status(Results(_database(_settings())).status()):
+        raise typer.Exit(1)
+
+
+@app.command()
+def models() -> None:
+    """List the model packages, and which one serves."""
+    from worker.registry import Registry  # noqa: PLC0415
+    from worker.tables import write_models  # noqa: PLC0415
+
+    write_models(Registry(_settings().models))
+
+
+@app.command()
+def retry(
+    scans: Annotated[list[str], typer.Argument(help="Ids, file names, or beginnings of SHA-256.")],
+) -> None:
+    """Put refused films back into the inbox, to be screened anew."""
+    from worker.inbox import Inbox  # noqa: PLC0415
+    from worker.results import Results  # noqa: PLC0415
+
+    settings = _settings()
+    reader = Results(_database(settings))
+    inbox = Inbox(settings.inbox, archive=settings.archive, refused=settings.refused)
+    unmet = 0
+    for wanted in scans:
+        found = reader.retriable(wanted)
+        if not found:
+            typer.echo(f"{wanted}: no refused scan of that id, file name or SHA-256", err=True)
+            unmet += 1
+        for scan in found:
+            problem = inbox.bring_back(scan.filed_as, scan.file_name, scan.scan_id)
+            unmet += problem is not None
+            typer.echo(f"scan {scan.scan_id}: {problem or 'back in the inbox'}")
+    raise typer.Exit(1 if unmet else 0)
+
+
+@app.command()
+def check() -> None:
+    """Check settings, folders, rights, database, migrations and model, a line each."""
+    from worker.checks import run_checks  # noqa: PLC0415
+
+    failed = 0
+    for name, problem, detail in run_checks():
+        failed += problem is not None
+        typer.echo(f"{'FAILED' if problem else 'ok':<7} {name:<12} {problem or detail}")
+    raise typer.Exit(1 if failed else 0)
+
+
+def _settings() -> Settings:
+    from worker.settings import read_settings  # noqa: PLC0415
+
+    return read_settings()
+
+
+def _database(settings: Settings):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    from worker.database import Database  # noqa: PLC0415
+
+    database = Database(settings.database_url.get_secret_value())
+    if not database.exists():
+        _fail(f"there is no database at {database} yet: `lungwatch run` makes it")
+    return database
+
+
+def _moment(text: str) -> datetime:
+    units = {"m": "minutes", "h": "hours", "d": "days"}
+    if text[:-1].isdigit() and text[-1:] in units:
+        return datetime.now(UTC) - timedelta(**{units[text[-1]]: int(text[:-1])})
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        _fail(f"--since is {text!r}: give 2026-11-23, 2026-11-23T08:00 (UTC), 90m, 12h or 7d")
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"lungwatch: {message}", err=True)
+    raise SystemExit(2)
+
+
+if __name__ == "__main__":
+    main()

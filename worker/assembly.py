@@ -1,0 +1,84 @@
+"""Puts the worker together from settings: the one place that knows all the parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+
+from worker.database import Database
+from worker.errors import OwnTrouble, SettingsError
+from worker.inbox import Inbox
+from worker.notify import Notifier
+from worker.pipeline import Policy
+from worker.pool import Pool
+from worker.process import this_process
+from worker.registry import Registry
+from worker.reporting import open_reporter
+from worker.service import Pace, Service
+from worker.settings import Settings, check_folders
+from worker.store import Store
+
+
+@contextmanager
+def open_service(settings: Settings) -> Iterator[Service]:
+    """Prepare folders, registry and database, and yield a service that is ready to run.
+
+    Raises:
+        SettingsError: a setting is wrong, or no model is there to serve.
+    """
+    check_folders(settings)
+    registry = Registry(settings.models)
+    registry.seed(Registry(settings.shipped_models))
+    model = registry.champion()
+    if model is None:
+        raise SettingsError(
+            f"LUNGWATCH_MODELS is '{settings.models}': no model is promoted there. "
+            "Train one with `python -m training.retrain --data DIR`."
+        )
+    registry.manifest(model)
+    database = Database(settings.database_url.get_secret_value())
+    reporter = open_reporter(settings.log_format, settings.log_level)
+    inbox = Inbox(settings.inbox, archive=settings.archive, refused=settings.refused)
+    try:
+        database.migrate()
+    except OwnTrouble as error:
+        reporter.event("waiting for the database", why=str(error))
+    service = Service(
+        store=Store(database, this_process(settings.worker_name)),
+        inbox=inbox,
+        pool=Pool(
+            inbox=settings.inbox,
+            limits=settings.limits,
+            count=settings.screener_count,
+            screen_seconds=settings.screen_seconds,
+            memory_mb=settings.screener_memory_mb,
+        ),
+        registry=registry,
+        reporter=reporter,
+        notifier=Notifier.from_environment(),
+        pace=Pace(scan_seconds=settings.scan_seconds, lease_seconds=settings.lease_seconds),
+        policy=Policy(
+            lease_seconds=settings.lease_seconds,
+            incomplete_seconds=settings.incomplete_seconds,
+            keep_in_inbox=settings.keep_in_inbox,
+        ),
+        settle_seconds=settings.settle_seconds,
+    )
+    reporter.started(
+        {
+            "Lungwatch": version("lungwatch"),
+            "watching": str(settings.inbox),
+            "results in": str(database),
+            "archive": "films stay in the inbox"
+            if settings.keep_in_inbox
+            else str(settings.archive),
+            "refused": str(settings.refused),
+            "model": model,
+            "screeners": str(settings.screener_count),
+        }
+    )
+    try:
+        yield service
+    finally:
+        database.close()

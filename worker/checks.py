@@ -1,0 +1,80 @@
+"""`lungwatch check`: what would keep the worker from its job, found before it starts."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from worker.database import Database
+from worker.errors import LungwatchError
+from worker.model import load
+from worker.registry import Registry
+from worker.schema import REVISION
+from worker.settings import Settings, check_folders, read_settings
+
+Finding = tuple[str, str | None, str]  # what was checked, the problem if any, else a detail
+
+
+def run_checks() -> Iterator[Finding]:
+    """Yield one finding for each thing checked. What depends on a failed one is left out."""
+    try:
+        settings = read_settings()
+    except LungwatchError as error:
+        yield ("settings", str(error), "")
+        return
+    yield ("settings", None, "read")
+    try:
+        check_folders(settings)
+    except LungwatchError as error:
+        yield ("folders", str(error), "")
+    else:
+        yield ("folders", None, "all there, all different")
+        for name in ("inbox", "archive", "refused", "models"):
+            yield _rights(name, getattr(settings, name))
+    yield from _database(settings)
+    yield _model(settings)
+
+
+def _rights(name: str, folder: Path) -> Finding:
+    """Try what the worker will do: list, make a file, rename it away."""
+    try:
+        with os.scandir(folder) as entries:
+            next(entries, None)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".lungwatch-check-"):
+            pass
+    except OSError as error:
+        return (name, f"{folder}: {error.strerror}. Give this user the right to write it.", "")
+    return (name, None, f"{folder}: can be listed and written")
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    try:
+        database = Database(settings.database_url.get_secret_value())
+        if not database.exists():
+            yield ("database", None, f"{database}: will be made at first start")
+            return
+        revision = database.revision()
+    except LungwatchError as error:
+        yield ("database", str(error), "")
+        return
+    yield ("database", None, f"{database}: answers")
+    if revision in (None, REVISION):
+        detail = f"at {revision}" if revision else "none yet: made at first start"
+        yield ("migrations", None, detail)
+    else:
+        yield ("migrations", f"at {revision}, this code needs {REVISION}: start the worker", "")
+    database.close()
+
+
+def _model(settings: Settings) -> Finding:
+    registry = Registry(settings.models)
+    try:
+        if registry.champion() is None:
+            registry = Registry(settings.shipped_models)
+        version = registry.serving()
+        load(registry.folder(version))
+    except LungwatchError as error:
+        return ("model", str(error), "")
+    return ("model", None, f"{version}: hashes and golden outputs agree")

@@ -1,0 +1,341 @@
+"""The story of a batch: settle, claim, screen, record, file away.
+
+Each step takes the time as an argument, does what can be done now, and leaves the rest where the
+next call finds it. A step that meets trouble of our own raises it with nothing lost: what was to
+be claimed is still ready, what was to be recorded still pending, what was to be filed still
+recorded.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from worker.errors import FilmRefused, ModelPackageError, RefusalCode
+from worker.inbox import Inbox
+from worker.model import Manifest, judge
+from worker.pool import Asked, Died, Event, HandedBack, Pool, Screened
+from worker.records import Changes, Claim, Facts, Outcome, Recorded
+from worker.screener import Result, refusal_from
+from worker.seen import SeenBytes
+from worker.stability import Settled, Tracker
+from worker.store import Store
+
+# What a copy that has not ended yet looks like: waited for before it is refused.
+_MAY_BE_INCOMPLETE = frozenset(
+    {RefusalCode.EMPTY, RefusalCode.NOT_A_JPEG, RefusalCode.TRUNCATED, RefusalCode.DAMAGED}
+)
+_BATCH = 64  # outcomes in one commit
+_BATCH_SECONDS = 0.05  # an outcome waits no longer than this for company
+_UNREADABLE_SECONDS = 2.0  # first wait for a file that could not be read; doubles to a minute
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """How the pipeline does its work, from the settings."""
+
+    lease_seconds: float
+    incomplete_seconds: float
+    keep_in_inbox: bool
+
+
+class Pipeline:
+    """Everything between a name in the inbox and a file in its place."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        inbox: Inbox,
+        pool: Pool,
+        tracker: Tracker,
+        policy: Policy,
+        manifest_of: Callable[[str], Manifest],
+        tell: Callable[[Outcome], None],
+    ) -> None:
+        """Join the parts. `tell` is called once for each outcome, when it is durable."""
+        self._store = store
+        self._inbox = inbox
+        self._pool = pool
+        self._tracker = tracker
+        self._policy = policy
+        self._manifest_of = manifest_of
+        self._tell = tell
+        self._ready: deque[Settled] = deque()
+        self._claimed: deque[Claim] = deque()  # waiting for a screener
+        self._settled: dict[int, Settled] = {}  # by scan id, while claimed
+        self._busy: set[str] = set()  # names that are ready, claimed or recorded
+        self._kept: set[int] = set()  # hashes of sightings that are done and stay in the inbox
+        self._pending = Changes()
+        self._pending_since = 0.0
+        self._recorded: deque[Recorded] = deque()  # to be filed away
+        self._moved: list[tuple[int, str | None]] = []  # filed away, not yet for good
+        self._seen = SeenBytes(store)
+        self.unreadable: Counter[str] = Counter()  # names, by how often they could not be read
+
+    # Where it stands
+
+    @property
+    def in_hand(self) -> int:
+        """How many scans are claimed and not yet recorded."""
+        return len(self._settled)
+
+    @property
+    def waiting(self) -> int:
+        """How many files are known and not yet claimed."""
+        return len(self._ready) + len(self._tracker)
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to do until something arrives."""
+        return not (self._busy or self._pending or self._recorded or self._moved)
+
+    @property
+    def wants_names(self) -> bool:
+        """Whether more of the inbox should be listed."""
+        return self._tracker.has_room and len(self._ready) < self._tracker.capacity
+
+    def next_due(self, now: float) -> float | None:
+        """Return when something must be done though nothing happens, in monotonic seconds."""
+        if (self._ready and self._pool.room) or self._recorded or self._moved:
+            return now
+        times = [self._tracker.next_due()]
+        if self._pending:
+            times.append(self._pending_since + _BATCH_SECONDS)
+        return min((time for time in times if time is not None), default=None)
+
+    # The steps
+
+    def notice(self, name: str, now: float) -> None:
+        """Take note of a name that an event or the listing brought."""
+        if name in self._busy:
+            return
+        sighting = self._inbox.look(name)
+        if sighting is not None and hash(sighting) not in self._kept:
+            self._tracker.observe(sighting, now)
+
+    def settle(self, now: float) -> None:
+        """Move what has stood still to what can be claimed."""
+        for name in self._tracker.due(now):
+            settled = self._tracker.look_again(name, self._inbox.look(name), now)
+            if settled is not None:
+                self._busy.add(name)
+                self._ready.append(settled)
+
+    def claim(self, now: float) -> None:
+        """Claim as many as the screeners can take soon, in one transaction."""
+        if not self._ready or not self._pool.alive or len(self._claimed) > self._pool.capacity:
+            return
+        batch = [self._ready[index] for index in range(min(_BATCH, len(self._ready)))]
+        answer = self._store.claim(
+            [one.sighting for one in batch], lease_seconds=self._policy.lease_seconds
+        )
+        by_sighting = {one.sighting: one for one in batch}
+        for _ in batch:
+            self._ready.popleft()
+        for claim in answer.claims:
+            self._settled[claim.scan_id] = by_sighting.pop(claim.sighting)
+            self._claimed.append(claim)
+        for sighting in answer.kept:
+            by_sighting.pop(sighting)
+            self._busy.discard(sighting.name)
+            self._kept.add(hash(sighting))
+        # Another worker has the rest in hand: look again when its lease may have run out.
+        for settled in by_sighting.values():
+            self._put_back(settled, until=now + self._policy.lease_seconds)
+
+    def dispatch(self, now: float) -> None:
+        """Hand claimed films to screeners that have room."""
+        # A film that ended a screener is tried once more, first, with nobody beside it to harm.
+        suspects = [claim for claim in self._claimed if claim.crashes]
+        for claim in suspects:
+            if not self._pool.submit(claim, now, alone=True):
+                return
+            self._claimed.remove(claim)
+            self._seen.gone(claim)
+        for _ in range(min(len(self._claimed), self._pool.room)):
+            claim = self._claimed.popleft()
+            if self._seen.may_go(claim) and self._pool.submit(claim, now):
+                self._seen.gone(claim)
+            else:
+                self._claimed.append(claim)
+
+    def collect(self, events: Iterable[Event], now: float) -> None:
+        """Take in what screeners say."""
+        for event in events:
+            match event:
+                case Asked():
+                    predict = self._seen.ask(event.claim, event.sha256, event.model_version)
+                    self._pool.answer(event.claim, predict=predict)
+                case Screened():
+                    self._screened(event, now)
+                case Died():
+                    self._died(event, now)
+                case HandedBack():
+                    self._seen.done(event.claim)
+                    self._claimed.appendleft(event.claim)
+                case _:
+                    pass  # about models: the service's business
+
+    def record(self, now: float) -> None:
+        """Make durable what has come about, in groups: one transaction for all of it."""
+        few = len(self._pending.outcomes) < _BATCH and now - self._pending_since < _BATCH_SECONDS
+        if not self._pending or (few and self._pool.in_hand):
+            return
+        keep = self._policy.keep_in_inbox
+        recorded = self._store.apply(self._pending, keep=keep)
+        outcomes, self._pending = self._pending.outcomes, Changes()
+        accepted = {one.scan_id for one in recorded}
+        for outcome in outcomes:
+            name = self._settled.pop(outcome.claim.scan_id).sighting.name
+            if outcome.claim.scan_id in accepted:
+                self.unreadable.pop(name, None)
+                self._tell(outcome)
+            if keep or outcome.claim.scan_id not in accepted:  # then another worker has it
+                self._busy.discard(name)
+        if keep:
+            self._kept.update(hash(one.sighting) for one in recorded)
+        else:
+            self._recorded.extend(recorded)
+
+    def file_away(self, now: float) -> None:
+        """Move the files of recorded scans to their places, for good."""
+        while self._recorded:
+            scan = self._recorded[0]
+            self._moved.append((scan.scan_id, self._inbox.file_away(scan)))
+            self._recorded.popleft()
+            self._busy.discard(scan.sighting.name)
+        if self._moved:
+            self._inbox.make_durable({place.split("/")[0] for _, place in self._moved if place})
+            self._change(now).filed.extend(self._moved)
+            self._moved = []
+
+    def recover(self, *, older_than_seconds: float = 0.0) -> None:
+        """Take up the filing of scans that a crash left recorded and not filed."""
+        moved = {scan_id for scan_id, _ in [*self._moved, *self._pending.filed]}
+        known = moved | {one.scan_id for one in self._recorded}
+        for scan in self._store.unfiled(older_than_seconds=older_than_seconds, limit=10_000):
+            if scan.scan_id not in known:
+                self._busy.add(scan.sighting.name)
+                self._recorded.append(scan)
+
+    def abandon(self, claims: Iterable[Claim]) -> None:
+        """Let go of films that were not screened, so that the next worker has them at once."""
+        self._pending.released.extend([*claims, *self._claimed])
+        self._claimed.clear()
+
+    # How a film's screening can end
+
+    def _screened(self, event: Screened, now: float) -> None:
+        claim, result = event.claim, event.result
+        self._seen.done(claim)
+        match result.kind:
+            case "predicted":
+                self._predicted(claim, result, event.model_version, now)
+            case "skipped":
+                self._skipped(claim, result, event.model_version, now)
+            case "refused":
+                self._refused(claim, _facts(result), refusal_from(result), now)
+            case "out_of_memory":
+                self._ended_screener(claim, RefusalCode.SCREENER_OUT_OF_MEMORY, "memory", now)
+            case "unreadable":
+                self._unreadable(claim, now)
+            case "lost":
+                self._withdraw(claim, now)
+        for twin in self._seen.orphans(claim):
+            self._claimed.append(twin)
+
+    def _predicted(self, claim: Claim, result: Result, version: str, now: float) -> None:
+        if result.logit is None or result.sha256 is None:
+            self._ended_screener(claim, RefusalCode.SCREENER_CRASHED, "no answer", now)
+            return
+        try:
+            self._verdict(claim, _facts(result), result.logit, version, now=now, reused=False)
+        except ModelPackageError as error:  # a logit that is not finite is never a verdict
+            self._ended_screener(claim, RefusalCode.SCREENER_CRASHED, str(error), now)
+            return
+        for twin, facts in self._seen.answered(result.sha256, version, result.logit):
+            self._verdict(twin, facts, result.logit, version, now=now, reused=True)
+
+    def _skipped(self, claim: Claim, result: Result, version: str, now: float) -> None:
+        logit = self._seen.logit(result.sha256 or "", version)
+        if logit is not None:
+            self._verdict(claim, _facts(result), logit, version, now=now, reused=True)
+        elif not self._seen.wait_for_twin(claim, _facts(result), version):
+            self._claimed.append(claim)  # its twin came to nothing: screen it after all
+
+    def _verdict(
+        self, claim: Claim, facts: Facts, logit: float, version: str, *, now: float, reused: bool
+    ) -> None:
+        manifest = self._manifest_of(version)
+        self._outcome(
+            Outcome(
+                claim=claim,
+                facts=facts,
+                verdict=judge(logit, manifest),
+                model=manifest,
+                reused=reused,
+            ),
+            now,
+        )
+
+    def _refused(self, claim: Claim, facts: Facts, refusal: FilmRefused, now: float) -> None:
+        settled = self._settled[claim.scan_id]
+        patience = settled.still_since + self._policy.incomplete_seconds
+        if refusal.code in _MAY_BE_INCOMPLETE and now < patience:
+            self._change(now).released.append(claim)
+            self._put_back(self._settled.pop(claim.scan_id), until=patience)
+        else:
+            self._outcome(Outcome(claim=claim, facts=facts, refusal=refusal), now)
+
+    def _died(self, event: Died, now: float) -> None:
+        self._seen.done(event.claim)
+        code = RefusalCode.SCREENER_OVERRAN if event.overran else RefusalCode.SCREENER_CRASHED
+        self._ended_screener(event.claim, code, event.how, now)
+        for twin in self._seen.orphans(event.claim):
+            self._claimed.append(twin)
+
+    def _ended_screener(self, claim: Claim, code: RefusalCode, how: str, now: float) -> None:
+        """Try it once more alone; the second time it is the film's own doing."""
+        if claim.crashes:
+            sentence = f"Screening this file failed twice, the second time alone ({how})."
+            refusal = FilmRefused(code, sentence, measured=how)
+            self._outcome(Outcome(claim=claim, facts=Facts(), refusal=refusal), now)
+        else:
+            self._change(now).crashed.append(claim)
+            self._ready.append(self._settled.pop(claim.scan_id))
+
+    def _unreadable(self, claim: Claim, now: float) -> None:
+        self._change(now).released.append(claim)
+        settled = self._settled.pop(claim.scan_id)
+        failures = self.unreadable[settled.sighting.name]
+        self.unreadable[settled.sighting.name] += 1
+        self._put_back(settled, until=now + min(60.0, _UNREADABLE_SECONDS * 2**failures))
+
+    def _withdraw(self, claim: Claim, now: float) -> None:
+        self._change(now).withdrawn.append(claim)
+        name = self._settled.pop(claim.scan_id).sighting.name
+        self._busy.discard(name)
+        self.notice(name, now)
+
+    def _put_back(self, settled: Settled, *, until: float) -> None:
+        self._busy.discard(settled.sighting.name)
+        self._tracker.hold(settled, until=until)
+
+    def _outcome(self, outcome: Outcome, now: float) -> None:
+        self._change(now).outcomes.append(outcome)
+
+    def _change(self, now: float) -> Changes:
+        if not self._pending:
+            self._pending_since = now
+        return self._pending
+
+
+def _facts(result: Result) -> Facts:
+    return Facts(
+        sha256=result.sha256,
+        width=result.width,
+        height=result.height,
+        contrast=result.contrast,
+    )

@@ -1,0 +1,355 @@
+"""Keeps screeners alive: starts them, hands them films, times them out, replaces them.
+
+Each screener has a short queue of films so that it never waits for its parent; the one at the
+head is the one it reads. When a screener ends, only that film is held to account, the others go
+back unharmed. A new model is served by new screeners: they come up and check the package first,
+then the old ones finish what they have and go.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from worker.errors import ScreenerTrouble
+from worker.preprocessing import Limits
+from worker.records import Claim
+from worker.screener import Answer, Hashed, Job, Message, Ready, Result, Setup, Unfit, receive
+
+_QUEUE = 4  # films with one screener: enough to bridge a commit
+_LOAD_SECONDS = 60.0  # to load and check a package before its screener is given up
+# Nothing of our surroundings reaches a screener. One thread each: the processes are the threads.
+_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A screener has hashed a film whose bytes may have been seen. Call `answer`."""
+
+    claim: Claim
+    sha256: str
+    model_version: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Screened:
+    """A screener is done with a film."""
+
+    claim: Claim
+    result: Result
+    model_version: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Died:
+    """A screener ended while it read this film: by itself, or ended for taking too long."""
+
+    claim: Claim
+    overran: bool
+    how: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class HandedBack:
+    """A film that waited behind one that ended its screener. It was not looked at."""
+
+    claim: Claim
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serving:
+    """Every screener serves this model version from now on."""
+
+    model_version: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotServing:
+    """This package could not be taken into service; the one before it serves on."""
+
+    package: Path
+    why: str
+
+
+Event = Asked | Screened | Died | HandedBack | Serving | NotServing
+
+
+@dataclass(eq=False)
+class _Screener:
+    package: Path
+    process: subprocess.Popen[bytes]
+    connection: Connection
+    started: float  # monotonic seconds
+    version: str | None = None  # once ready
+    jobs: deque[Claim] = field(default_factory=deque)
+    head_since: float = 0.0
+    overran: bool = False
+    unfit: str | None = None
+    alone: bool = False  # takes no other film until it is done with this one
+
+    def room(self) -> int:
+        return 0 if self.alone or self.version is None else _QUEUE - len(self.jobs)
+
+
+class Pool:
+    """Screener processes and what they have in hand."""
+
+    def __init__(
+        self, *, inbox: Path, limits: Limits, count: int, screen_seconds: float, memory_mb: int
+    ) -> None:
+        """Prepare to keep `count` screeners. None is started before `serve`."""
+        self._inbox = inbox
+        self._limits = limits
+        self._count = count
+        self._screen_seconds = screen_seconds
+        self._memory_mb = memory_mb
+        self._selector = selectors.DefaultSelector()
+        self._screeners: list[_Screener] = []
+        self._serving: Path | None = None  # what films go to
+        self._coming: Path | None = None  # what is coming up to replace it
+        self._retry_at = 0.0
+        self._failures = 0
+        self._events: deque[Event] = deque()
+
+    # What the service asks of it
+
+    def serve(self, package: Path, now: float) -> None:
+        """Bring up screeners on a package; they take over when all of them are ready."""
+        self._coming = package
+        for _ in range(self._count):
+            self._start(package, now)
+
+    @property
+    def in_hand(self) -> int:
+        """How many films are with screeners."""
+        return sum(len(one.jobs) for one in self._screeners)
+
+    @property
+    def alive(self) -> int:
+        """How many screeners can take films."""
+        return len(self._ready())
+
+    @property
+    def capacity(self) -> int:
+        """How many films may be with screeners at most."""
+        return self._count * _QUEUE
+
+    @property
+    def room(self) -> int:
+        """How many more films can be handed out now."""
+        return sum(one.room() for one in self._ready())
+
+    def submit(self, claim: Claim, now: float, *, alone: bool = False) -> bool:
+        """Hand a film to the least busy screener, or to an idle one all to itself.
+
+        Returns:
+            False where there is none with room now.
+        """
+        fits = [one for one in self._ready() if one.room() and not (alone and one.jobs)]
+        if not fits:
+            return False
+        screener = min(fits, key=lambda one: len(one.jobs))
+        sighting = claim.sighting
+        job = Job(scan_id=claim.scan_id, ask=claim.size_seen, **asdict(sighting))
+        if not screener.jobs:
+            screener.head_since = now
+        screener.jobs.append(claim)
+        screener.alone = alone
+        self._send(screener, job)
+        return True
+
+    def answer(self, claim: Claim, *, predict: bool) -> None:
+        """Answer a screener that asked."""
+        for screener in self._screeners:
+            if claim in screener.jobs:
+                self._send(screener, Answer(scan_id=claim.scan_id, predict=predict))
+
+    def watch(self, descriptor: int) -> None:
+        """End `poll` early when this descriptor can be read."""
+        self._selector.register(descriptor, selectors.EVENT_READ)
+
+    def poll(self, timeout: float, now: float) -> Iterator[Event]:
+        """Wait until something happens, at most `timeout` seconds, and yield what did."""
+        for key, _ in self._selector.select(0 if self._events else max(0.0, timeout)):
+            if key.data in self._screeners:  # and not let go of a moment ago
+                self._listen(key.data, now)
+        while self._events:
+            yield self._events.popleft()
+
+    def tend(self, now: float) -> None:
+        """End screeners that overran, replace those that ended, let the superseded go.
+
+        Raises:
+            ScreenerTrouble: screeners end as soon as they are started.
+        """
+        for screener in list(self._screeners):
+            if screener.jobs and now - screener.head_since > self._screen_seconds:
+                screener.overran = True
+                screener.process.kill()
+            elif screener.version is None and now - screener.started > _LOAD_SECONDS:
+                screener.process.kill()
+        self._retire()
+        if self._serving is not None and now >= self._retry_at:
+            ours = sum(one.package == self._serving for one in self._screeners)
+            for _ in range(self._count - ours):
+                self._start(self._serving, now)
+        if self._failures > 2 * self._count and not self._ready():
+            raise ScreenerTrouble("screeners end as soon as they are started")
+
+    def close(self, *, wait_seconds: float = 5.0) -> list[Claim]:
+        """Stop every screener. Returns the claims they had."""
+        left = [claim for screener in self._screeners for claim in screener.jobs]
+        for screener in self._screeners:
+            screener.connection.close()
+        for screener in self._screeners:
+            try:
+                screener.process.wait(0 if screener.jobs else wait_seconds)
+            except subprocess.TimeoutExpired:
+                screener.process.kill()
+                screener.process.wait()
+        self._screeners.clear()
+        self._selector.close()
+        return left
+
+    # How it does it
+
+    def _ready(self) -> list[_Screener]:
+        return [
+            one
+            for one in self._screeners
+            if one.version is not None and one.package == self._serving and not one.overran
+        ]
+
+    def _start(self, package: Path, now: float) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                process = subprocess.Popen(  # noqa: S603 - our own interpreter, our own module
+                    [sys.executable, "-I", "-m", "worker.screener", str(theirs.fileno())],
+                    pass_fds=[theirs.fileno()],
+                    env=_ENVIRONMENT,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                )
+            except OSError as error:
+                ours.close()
+                raise ScreenerTrouble(f"a screener cannot be started: {error}") from error
+        screener = _Screener(package, process, Connection(ours.detach()), now)
+        self._screeners.append(screener)
+        self._selector.register(screener.connection, selectors.EVENT_READ, screener)
+        setup = Setup(
+            inbox=str(self._inbox.absolute()),
+            package=str(package.absolute()),
+            limits=asdict(self._limits),
+            memory_mb=self._memory_mb,
+        )
+        self._send(screener, setup)
+
+    def _send(self, screener: _Screener, message: Message) -> None:
+        # One that has ended is found out, and what it had dealt with, when it is read from.
+        with suppress(OSError):
+            message.send(screener.connection)
+
+    def _listen(self, screener: _Screener, now: float) -> None:
+        try:
+            while screener.connection.poll():
+                self._hear(screener, receive(screener.connection), now)
+        except ValueError:
+            screener.process.kill()  # it answers nonsense: as good as crashed
+            self._bury(screener, now)
+        except (EOFError, OSError):
+            self._bury(screener, now)
+
+    def _hear(self, screener: _Screener, message: Message, now: float) -> None:
+        match message:
+            case Ready():
+                screener.version = message.model_version
+                self._failures = 0
+                self._take_over()
+            case Unfit():
+                screener.unfit = message.why
+            case Hashed(scan_id=scan_id) if scan_id == self._head(screener).scan_id:
+                self._events.append(
+                    Asked(
+                        claim=self._head(screener),
+                        sha256=message.sha256,
+                        model_version=screener.version or "",
+                    )
+                )
+            case Result(scan_id=scan_id) if scan_id == self._head(screener).scan_id:
+                claim = screener.jobs.popleft()
+                screener.head_since = now
+                screener.alone = False
+                self._events.append(
+                    Screened(claim=claim, result=message, model_version=screener.version or "")
+                )
+            case _:
+                raise ValueError("out of turn")
+
+    @staticmethod
+    def _head(screener: _Screener) -> Claim:
+        if not screener.jobs:
+            raise ValueError("an answer to nothing")
+        return screener.jobs[0]
+
+    def _take_over(self) -> None:
+        """Serve the coming package once all of its screeners are ready."""
+        coming = [one for one in self._screeners if one.package == self._coming]
+        versions = {one.version for one in coming}
+        if self._coming is None or None in versions or len(coming) < self._count:
+            return
+        self._serving, self._coming = self._coming, None
+        for version in versions:
+            self._events.append(Serving(model_version=str(version)))
+        self._retire()
+
+    def _retire(self) -> None:
+        """Let go of idle screeners on a package that is no longer served."""
+        for screener in list(self._screeners):
+            wanted = screener.package in (self._serving, self._coming)
+            if not wanted and not screener.jobs:
+                self._remove(screener)
+
+    def _bury(self, screener: _Screener, now: float) -> None:
+        """Deal with a screener that ended."""
+        self._remove(screener)
+        code = screener.process.returncode
+        if screener.jobs:
+            self._events.append(
+                Died(
+                    claim=screener.jobs[0],
+                    overran=screener.overran,
+                    how=f"signal {-code}" if code < 0 else f"exit {code}",
+                )
+            )
+            for claim in list(screener.jobs)[1:]:
+                self._events.append(HandedBack(claim=claim))
+        if screener.version is not None:
+            return
+        self._failures += 1
+        self._retry_at = now + min(30.0, 0.25 * 2**self._failures)
+        if screener.package == self._coming:
+            self._give_up(screener)
+
+    def _give_up(self, screener: _Screener) -> None:
+        """Stop bringing up a package that one of its screeners could not load."""
+        why = screener.unfit or "its screener ended while loading it"
+        self._events.append(NotServing(package=screener.package, why=why))
+        self._coming = None
+        self._retire()
+
+    def _remove(self, screener: _Screener) -> None:
+        self._screeners.remove(screener)
+        self._selector.unregister(screener.connection)
+        screener.connection.close()
+        screener.process.kill()  # it is idle, or has ended: a signal changes nothing then
+        screener.process.wait()

@@ -1,0 +1,64 @@
+"""This process among others: who it is, whether another still runs, and how it is told to stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from worker.records import Process
+
+
+class StopSignals:
+    """SIGTERM and SIGINT set a flag and wake the loop, for as long as the context lasts."""
+
+    def __init__(self, handler: Callable[[int, FrameType | None], None], wake: int) -> None:
+        """Call `handler` in the handler's place, and write a byte to `wake`."""
+        self._handler = handler
+        self._wake = wake
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._handler)
+        self._wake_before = signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
+
+    def __exit__(self, *_: object) -> None:
+        signal.set_wakeup_fd(self._wake_before)
+        for number, before in self._before.items():
+            signal.signal(number, before)
+
+
+def boot_id() -> str:
+    """Return the kernel's name for this boot, or "" where it has none."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:  # noqa: PTH123
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def started_at(pid: int) -> int | None:
+    """Return when a process started, in clock ticks after boot, or None if it does not run."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def this_process(host: str) -> Process:
+    """Return which process this is, with a name that no other ever has."""
+    pid = os.getpid()
+    started = started_at(pid) or 0
+    boot = boot_id()
+    name = f"{host}-{boot[:8] or 'boot'}-{pid}-{started}"
+    return Process(name=name, host=host, boot_id=boot, pid=pid, pid_started=started)
+
+
+def is_running(process: Process) -> bool:
+    """Whether a worker of this host is still there: same boot, same process, not another's id."""
+    return process.boot_id == boot_id() and started_at(process.pid) == process.pid_started

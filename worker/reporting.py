@@ -1,0 +1,221 @@
+"""What the worker says: lines and a progress bar to a person, structured events to a machine.
+
+Each outcome is said once, by `outcome`. File names can carry a patient's name: the structured log
+gives them at DEBUG only. The terminal of the person who dropped the films shows them.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, Protocol
+
+from worker.model import NEGATIVE, POSITIVE
+from worker.records import Outcome
+from worker.trouble import Trouble
+
+
+class Reporter(Protocol):
+    """What the service needs to be able to say."""
+
+    def started(self, facts: dict[str, str]) -> None:
+        """Say what is watched, where results go, and which model serves."""
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Say how a scan ended. The row is durable by now."""
+
+    def trouble(self, trouble: Trouble) -> None:
+        """Say that there is trouble of our own, once."""
+
+    def over(self, trouble: Trouble, now: float) -> None:
+        """Say that it is over."""
+
+    def event(self, name: str, **fields: Any) -> None:
+        """Say something else that an operator would want to know."""
+
+    def progress(self, *, done: int, waiting: int) -> None:
+        """Show how far a backlog has been worked off."""
+
+    def close(self) -> None:
+        """Say no more."""
+
+
+def open_reporter(log_format: str, level: str) -> Reporter:
+    """Open the reporter that fits: for a person if one is watching, else for a machine."""
+    if log_format == "plain" or (log_format == "auto" and sys.stdout.isatty()):
+        return TerminalReporter(debug=level == "DEBUG")
+    return LogReporter(level)
+
+
+class LogReporter:
+    """One JSON object a line on standard output."""
+
+    def __init__(self, level: str) -> None:
+        """Log what is at `level` or above."""
+        import structlog  # noqa: PLC0415 - only who logs pays
+
+        self._log = structlog.wrap_logger(
+            structlog.PrintLogger(sys.stdout),
+            processors=[
+                structlog.processors.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                structlog.processors.JSONRenderer(ensure_ascii=True),
+            ],
+            wrapper_class=structlog.make_filtering_bound_logger(
+                logging.getLevelNamesMapping()[level]
+            ),
+        )
+
+    def started(self, facts: dict[str, str]) -> None:
+        """Say what is watched, where results go, and which model serves."""
+        # Folders of a site can be telling; the model and the database's kind are enough.
+        self._log.info("started", model=facts["model"])
+        self._log.debug("started with", **facts)
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Say how a scan ended."""
+        claim = outcome.claim
+        fields: dict[str, Any] = {
+            "scan_id": claim.scan_id,
+            "sha256": (outcome.facts.sha256 or "")[:12] or None,
+            "attempt": claim.attempt,
+        }
+        self._log.debug("file", scan_id=claim.scan_id, file_name=claim.sighting.name)
+        if outcome.refusal is not None:
+            self._log.info("refused", **fields, refusal_code=outcome.refusal.code.value)
+        elif outcome.verdict is not None and outcome.model is not None:
+            self._log.info(
+                "screened",
+                **fields,
+                decision=outcome.verdict.decision,
+                probability=round(outcome.verdict.probability, 4),
+                model=outcome.model.version,
+                reused=outcome.reused,
+            )
+
+    def trouble(self, trouble: Trouble) -> None:
+        """Say that there is trouble of our own, once."""
+        self._log.warning("trouble", kind=trouble.kind, message=trouble.message)
+
+    def over(self, trouble: Trouble, now: float) -> None:
+        """Say that it is over."""
+        self._log.info(
+            "trouble over", kind=trouble.kind, tries=trouble.count, seconds=_since(trouble, now)
+        )
+
+    def event(self, name: str, **fields: Any) -> None:
+        """Say something else that an operator would want to know."""
+        self._log.info(name, **fields)
+
+    def progress(self, *, done: int, waiting: int) -> None:
+        """Say nothing: a machine reads `status`."""
+
+    def close(self) -> None:
+        """Say no more."""
+
+
+COLOURS = {POSITIVE: "bold red", NEGATIVE: "green"}
+
+
+class TerminalReporter:
+    """Plain words, a line a scan, and a progress bar while there is a backlog."""
+
+    def __init__(self, *, debug: bool = False) -> None:
+        """Write to the terminal."""
+        from rich.console import Console  # noqa: PLC0415 - only who shows pays
+        from rich.progress import (  # noqa: PLC0415
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        self._console = Console(highlight=False)
+        self._debug = debug
+        self._bar = Progress(
+            TextColumn("screening"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+        )
+        self._task: Any = None
+
+    def started(self, facts: dict[str, str]) -> None:
+        """Say what is watched, where results go, and which model serves."""
+        width = max(map(len, facts))
+        for name, fact in facts.items():
+            self._line(f"[dim]{name:<{width}}[/dim]  {_escape(fact)}")
+        self._line("Drop films in; Ctrl-C stops.", style="dim")
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Say how a scan ended, in one line."""
+        name = _escape(shown(outcome.claim.sighting.name))
+        if outcome.refusal is not None:
+            code = outcome.refusal.code.value
+            self._line(f"[yellow]REFUSED  [/yellow]  {name}  {code}: {outcome.refusal.sentence}")
+        elif outcome.verdict is not None:
+            verdict = outcome.verdict
+            colour = COLOURS.get(verdict.decision, "yellow")
+            reason = f"  {verdict.review_reason.value}" if verdict.review_reason else ""
+            again = "  seen before" if outcome.reused else ""
+            self._line(
+                f"[{colour}]{verdict.decision:<9}[/{colour}]  {name}  probability of "
+                f"{POSITIVE.lower()} {verdict.probability:.3f}{reason}{again}"
+            )
+
+    def trouble(self, trouble: Trouble) -> None:
+        """Say that there is trouble of our own, once."""
+        self._line(f"Waiting: {_escape(trouble.message)}. No film is lost.", style="bold yellow")
+
+    def over(self, trouble: Trouble, now: float) -> None:
+        """Say that it is over."""
+        self._line(f"Going on after {_since(trouble, now):.0f} s.", style="green")
+
+    def event(self, name: str, **fields: Any) -> None:
+        """Say something else that an operator would want to know."""
+        told = "  ".join(f"{key} {value}" for key, value in fields.items())
+        self._line(f"[dim]{name}  {_escape(told)}[/dim]")
+
+    def progress(self, *, done: int, waiting: int) -> None:
+        """Show a bar while there is a backlog worth one."""
+        if self._task is None:
+            if waiting < 20:
+                return
+            self._task = self._bar.add_task("screening", total=waiting, rate="")
+            self._first = done
+            self._bar.start()
+        done -= self._first
+        task = self._bar.tasks[0]
+        rate = f"{done / task.elapsed:.0f} films/s" if task.elapsed else ""
+        self._bar.update(self._task, completed=done, total=done + waiting, rate=rate)
+        if waiting == 0:
+            self.close()
+
+    def close(self) -> None:
+        """Take the bar down."""
+        if self._task is not None:
+            self._bar.stop()
+            self._bar.remove_task(self._task)
+            self._task = None
+
+    def _line(self, markup: str, style: str = "") -> None:
+        self._console.print(markup, style=style, soft_wrap=True)
+
+
+def shown(name: str) -> str:
+    """Write a file name so that a terminal shows it and obeys nothing in it."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in name)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape  # noqa: PLC0415 - only who shows pays
+
+    return escape(text)
+
+
+def _since(trouble: Trouble, now: float) -> float:
+    return round(now - trouble.since, 1)

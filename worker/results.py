@@ -1,0 +1,169 @@
+"""What people ask the database: results, how things stand, which scans to try again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Select, and_, func, or_, select
+
+from worker.database import Database
+from worker.schema import State, database_time, predictions, results, scans, workers
+
+# A worker that has not been heard of for this long is taken for dead.
+SILENT_SECONDS = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """Which results are wanted. What is None or False narrows nothing."""
+
+    since: datetime | None = None  # screened then or later
+    decision: str | None = None  # NORMAL, PNEUMONIA or REVIEW
+    refused: bool = False  # refusals alone
+    limit: int = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerStatus:
+    """A worker as its last beat told it."""
+
+    name: str
+    alive: bool
+    beat_seconds_ago: float
+    report: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """How things stand, from the rows alone."""
+
+    workers: Sequence[WorkerStatus]  # not stopped, newest first
+    claimed: int
+    recorded: int  # durable, file not yet moved
+    screened_today: int  # UTC
+    refused_today: Mapping[str, int]  # by code
+    decisions_today: Mapping[str, int]
+    last_hour: int  # screened or refused
+    last_screened_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retriable:
+    """A refused scan whose file can go back to the inbox."""
+
+    scan_id: int
+    file_name: str
+    filed_as: str
+
+
+class Results:
+    """Reads only."""
+
+    def __init__(self, database: Database) -> None:
+        """Ask `database`."""
+        self._database = database
+
+    def find(self, query: Query) -> list[Mapping[str, Any]]:
+        """Return rows of the `results` view, newest first.
+
+        Raises:
+            DatabaseTrouble: the database cannot be asked.
+        """
+        statement: Select[Any] = select(results).order_by(results.c.scan_id.desc())
+        if query.since is not None:
+            statement = statement.where(results.c.screened_at >= query.since)
+        if query.decision is not None:
+            statement = statement.where(results.c.decision == query.decision)
+        if query.refused:
+            statement = statement.where(results.c.refusal_code.is_not(None))
+        with self._database.reading() as connection:
+            rows = connection.execute(statement.limit(query.limit)).mappings()
+            return [dict(row) for row in rows]
+
+    def status(self) -> Status:
+        """Return how things stand.
+
+        Raises:
+            DatabaseTrouble: the database cannot be asked.
+        """
+        with self._database.reading() as connection:
+            now: datetime = connection.scalar(select(database_time())) or datetime.now(UTC)
+            today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+            in_hand = _counted(
+                connection,
+                select(scans.c.state, func.count())
+                .where(scans.c.state.in_([State.CLAIMED, State.RECORDED]))
+                .group_by(scans.c.state),
+            )
+            refused = _counted(
+                connection,
+                select(scans.c.refusal_code, func.count())
+                .where(scans.c.screened_at >= today, scans.c.refusal_code.is_not(None))
+                .group_by(scans.c.refusal_code),
+            )
+            decisions = _counted(
+                connection,
+                select(predictions.c.decision, func.count())
+                .join(scans, and_(scans.c.id == predictions.c.scan_id))
+                .where(scans.c.screened_at >= today, predictions.c.origin == "screening")
+                .group_by(predictions.c.decision),
+            )
+            hour_ago = now - timedelta(hours=1)
+            last_hour = connection.scalar(
+                select(func.count()).select_from(scans).where(scans.c.screened_at >= hour_ago)
+            )
+            return Status(
+                workers=_workers(connection, now),
+                claimed=in_hand.get(State.CLAIMED, 0),
+                recorded=in_hand.get(State.RECORDED, 0),
+                screened_today=sum(decisions.values()),
+                refused_today=refused,
+                decisions_today=decisions,
+                last_hour=last_hour or 0,
+                last_screened_at=connection.scalar(select(func.max(scans.c.screened_at))),
+            )
+
+    def retriable(self, wanted: str) -> list[Retriable]:
+        """Return refused scans named by id, file name, or the beginning of their SHA-256.
+
+        Raises:
+            DatabaseTrouble: the database cannot be asked.
+        """
+        names = [scans.c.file_name == wanted]
+        if wanted.isdigit() and len(wanted) < 19:
+            names.append(scans.c.id == int(wanted))
+        if len(wanted) >= 8 and all(digit in "0123456789abcdef" for digit in wanted.lower()):
+            names.append(scans.c.sha256.startswith(wanted.lower()))
+        statement = select(scans.c.id, scans.c.file_name, scans.c.filed_as).where(
+            or_(*names),
+            scans.c.refusal_code.is_not(None),
+            scans.c.state == State.FILED,
+            scans.c.filed_as.is_not(None),
+        )
+        with self._database.reading() as connection:
+            return [
+                Retriable(scan_id=row.id, file_name=row.file_name, filed_as=row.filed_as)
+                for row in connection.execute(statement.order_by(scans.c.id))
+            ]
+
+
+def _counted(connection: Connection, statement: Select[Any]) -> dict[str, int]:
+    return {str(key): int(count) for key, count in connection.execute(statement)}
+
+
+def _workers(connection: Connection, now: datetime) -> list[WorkerStatus]:
+    rows = connection.execute(
+        select(workers).where(workers.c.stopped_at.is_(None)).order_by(workers.c.beat_at.desc())
+    )
+    return [
+        WorkerStatus(
+            name=row.name,
+            alive=(ago := (now - row.beat_at).total_seconds()) <= SILENT_SECONDS,
+            beat_seconds_ago=round(ago, 1),
+            report=row.report,
+        )
+        for row in rows
+    ]

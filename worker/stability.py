@@ -1,0 +1,103 @@
+"""Has this file stopped changing? Pure logic: sightings and times are handed in.
+
+Each name is looked at, and looked at again when it is due. If nothing of it changed for
+`settle_seconds` it is ready; if something did, its wait starts again. Times are monotonic
+seconds; files' own times are never trusted to say how old they are.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from worker.records import Sighting
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settled:
+    """A sighting that has stood still, and since when."""
+
+    sighting: Sighting
+    still_since: float  # monotonic seconds
+
+
+@dataclass
+class _Waiting:
+    sighting: Sighting
+    still_since: float
+    due: float
+
+
+class Tracker:
+    """Names on their way to being ready, at most `capacity` of them."""
+
+    def __init__(self, *, settle_seconds: float, capacity: int = 8192) -> None:
+        """Wait `settle_seconds` for stillness; hold no more than `capacity` names at once."""
+        self.settle_seconds = settle_seconds
+        self.capacity = capacity
+        # Every name waits the same time, so in order of arrival is in order of when it is due.
+        self._settling: OrderedDict[str, _Waiting] = OrderedDict()
+        self._held: dict[str, _Waiting] = {}
+
+    def __len__(self) -> int:
+        """How many names are being waited for."""
+        return len(self._settling) + len(self._held)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more names may be brought in. Those held back do not count: they are few."""
+        return len(self._settling) < self.capacity
+
+    def __contains__(self, name: str) -> bool:
+        """Whether this name is being waited for."""
+        return name in self._settling or name in self._held
+
+    def observe(self, sighting: Sighting, now: float) -> None:
+        """Take note of a file as it is now. Known and unchanged, it keeps its place."""
+        name = sighting.name
+        known = self._settling.get(name) or self._held.get(name)
+        if known is not None and known.sighting == sighting:
+            return
+        self.forget(name)
+        self._settling[name] = _Waiting(sighting, now, now + self.settle_seconds)
+
+    def hold(self, settled: Settled, *, until: float) -> None:
+        """Keep a still file waiting until a time: it broke off, or could not be read."""
+        self.forget(settled.sighting.name)
+        self._held[settled.sighting.name] = _Waiting(settled.sighting, settled.still_since, until)
+
+    def forget(self, name: str) -> None:
+        """Stop waiting for a name."""
+        self._settling.pop(name, None)
+        self._held.pop(name, None)
+
+    def due(self, now: float) -> Iterator[str]:
+        """Yield the names that must be looked at again, one at a time.
+
+        Follow each with `look_again` before taking the next.
+        """
+        while self._settling:
+            name, waiting = next(iter(self._settling.items()))
+            if waiting.due > now:
+                break
+            yield name
+        for name in [name for name, waiting in self._held.items() if waiting.due <= now]:
+            yield name
+
+    def look_again(self, name: str, sighting: Sighting | None, now: float) -> Settled | None:
+        """Take a second look at a name that was due: ready, changed (and waits anew), or gone."""
+        waiting = self._settling.pop(name, None) or self._held.pop(name, None)
+        if sighting is None or waiting is None:
+            return None
+        if sighting == waiting.sighting:
+            return Settled(sighting=sighting, still_since=waiting.still_since)
+        self.observe(sighting, now)
+        return None
+
+    def next_due(self) -> float | None:
+        """Return when the next name is due, in monotonic seconds, or None if nothing waits."""
+        times = [waiting.due for waiting in self._held.values()]
+        if self._settling:
+            times.append(next(iter(self._settling.values())).due)
+        return min(times, default=None)

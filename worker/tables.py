@@ -1,0 +1,177 @@
+"""Writes results, status and models for a person, or results for a program."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from worker.errors import LungwatchError
+from worker.registry import Registry
+from worker.reporting import COLOURS, shown
+from worker.results import Status
+from worker.schema import results as results_view
+
+
+def write_results(rows: Sequence[Mapping[str, Any]], form: str, *, refused: bool = False) -> None:
+    """Write rows of the `results` view to standard output as `table`, `csv` or `json`."""
+    if form == "json":
+        json.dump([_plain(row) for row in rows], sys.stdout, indent=2, ensure_ascii=False)
+        sys.stdout.write("\n")
+    elif form == "csv":
+        writer = csv.DictWriter(sys.stdout, [column.name for column in results_view.columns])
+        writer.writeheader()
+        writer.writerows(_plain(row) for row in rows)
+    elif not rows:
+        sys.stdout.write("No results yet.\n" if not refused else "Nothing was refused.\n")
+    else:
+        _console().print(_refusals(rows) if refused else _results(rows))
+
+
+def _results(rows: Sequence[Mapping[str, Any]]) -> Table:
+    table = _table("scan", "file", "decision", "probability", "confidence", "model", "screened")
+    for row in rows:
+        decision = row["decision"] or "REFUSED"
+        reason = row["review_reason"] or row["refusal_code"]
+        colour = COLOURS.get(decision, "yellow")
+        table.add_row(
+            str(row["scan_id"]),
+            escape(shown(row["file_name"])),
+            f"[{colour}]{decision}[/{colour}]" + (f" {reason}" if reason else ""),
+            _number(row["probability"]),
+            _number(row["confidence"]),
+            row["model_version"] or "",
+            _time(row["screened_at"]),
+        )
+    return table
+
+
+def _refusals(rows: Sequence[Mapping[str, Any]]) -> Table:
+    table = _table("scan", "file", "code", "why", "measured", "limit", "screened")
+    for row in rows:
+        table.add_row(
+            str(row["scan_id"]),
+            escape(shown(row["file_name"])),
+            f"[yellow]{row['refusal_code']}[/yellow]",
+            escape(row["refusal_sentence"] or ""),
+            row["refusal_measured"] or "",
+            row["refusal_limit"] or "",
+            _time(row["screened_at"]),
+        )
+    return table
+
+
+def write_status(status: Status) -> bool:
+    """Write how things stand.
+
+    Returns:
+        Whether a worker is alive and nothing troubles any that is.
+    """
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    alive = [worker for worker in status.workers if worker.alive]
+    troubled = False
+    for worker in status.workers:
+        word = "[green]alive[/green]" if worker.alive else "[bold red]silent[/bold red]"
+        table.add_row(
+            "worker", f"{word}, {escape(worker.name)}, beat {worker.beat_seconds_ago} s ago"
+        )
+        for name, value in _told(worker.report):
+            table.add_row(f"  {name}", escape(str(value)))
+        troubled = troubled or bool(worker.report.get("trouble"))
+    if not status.workers:
+        table.add_row("worker", "[bold red]none[/bold red]: start one with `lungwatch run`")
+    table.add_row("claimed", str(status.claimed))
+    table.add_row("to be filed", str(status.recorded))
+    table.add_row("screened today", _counts(status.screened_today, status.decisions_today))
+    refused = status.refused_today
+    table.add_row("refused today", _counts(sum(refused.values()), refused))
+    table.add_row("last hour", f"{status.last_hour} films")
+    table.add_row("last film", _time(status.last_screened_at) or "none yet")
+    _console().print(table)
+    return bool(alive) and not troubled
+
+
+def _told(report: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return what a worker says of itself, in words, without what is not so."""
+    passed = ", ".join(f"{count} {kind}" for kind, count in report.get("passed_over", {}).items())
+    told = [
+        ("model", report.get("model")),
+        ("model refused", report.get("model_refused")),
+        ("backlog", report.get("backlog")),
+        ("in hand", report.get("in_hand")),
+        ("rate", f"{report.get('films_per_second', 0)} films/s"),
+        ("unreadable", report.get("unreadable") or None),
+        ("passed over", passed or None),
+        ("watching", "events and listing" if report.get("events") else "listing alone"),
+        ("trouble now", report.get("trouble")),
+        ("last trouble", report.get("last_trouble")),
+    ]
+    return [(name, value) for name, value in told if value is not None]
+
+
+def write_models(registry: Registry) -> None:
+    """Write which packages there are, and which serves."""
+    champion = registry.champion()
+    table = _table("serves", "version", "made", "input", "threshold", "review band", "trained on")
+    for version in registry.versions():
+        try:
+            manifest = registry.manifest(version)
+        except LungwatchError as error:
+            table.add_row("", version, f"[red]{escape(str(error))}[/red]", "", "", "", "")
+            continue
+        low, high = manifest.review_band
+        table.add_row(
+            "yes" if version == champion else "",
+            version,
+            manifest.created_at,
+            f"{manifest.width} x {manifest.height}",
+            f"{manifest.threshold:.3f}",
+            f"{low:.3f} to {high:.3f}",
+            f"{manifest.training.get('films', '?')} films",
+        )
+    if registry.versions():
+        _console().print(table)
+    else:
+        sys.stdout.write(f"No models in {registry.root} yet: `lungwatch run` seeds it.\n")
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        numeric = column in ("probability", "confidence", "scan")
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    return table
+
+
+def _console() -> Console:
+    # Piped into a file or `less`, a table is as wide as it needs to be.
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+
+
+def _counts(total: int, parts: Mapping[str, int]) -> str:
+    told = ", ".join(f"{count} {name}" for name, count in sorted(parts.items()))
+    return f"{total} ({told})" if told else str(total)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _time(value: datetime | None) -> str:
+    return "" if value is None else f"{value:%Y-%m-%d %H:%M:%S}"
+
+
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in row.items()
+    }

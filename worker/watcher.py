@@ -1,0 +1,139 @@
+"""File-system events, as hints; and knowing when there are none to be had.
+
+The listing of the inbox is the truth; events only make it quick. So an event lost costs time,
+never a film, and this module's duty is to say when events may have been lost: the kernel's queue
+overflowed, the watched folder is no longer the inbox, the file system sends none.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+from collections.abc import Callable
+from pathlib import Path
+
+from watchdog.events import (
+    DirDeletedEvent,
+    DirMovedEvent,
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
+from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver
+
+from worker.inbox import is_passed_over, spell
+
+# Changes made from elsewhere reach no kernel event on these.
+_WITHOUT_EVENTS = frozenset(
+    (
+        *("9p", "afs", "ceph", "cifs", "coda", "fuse", "fuseblk", "gfs", "gfs2", "glusterfs"),
+        *("lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "smb2", "smb3", "smbfs"),
+        *("vboxsf", "virtiofs"),
+    )
+)
+_QUEUE = 100_000  # hints kept; with more waiting, the listing is the quicker way
+_INTERESTING = [FileCreatedEvent, FileModifiedEvent, FileClosedEvent, FileMovedEvent]
+
+
+class Watcher:
+    """Watches one folder, and tells names and doubts through a queue."""
+
+    def __init__(self, folder: Path, wake: Callable[[], None]) -> None:
+        """Prepare to watch. `wake` is called, from another thread, when there is something."""
+        self._folder = folder
+        self._wake = wake
+        self._names: queue.Queue[str] = queue.Queue(_QUEUE)
+        self._doubt = False
+        self._observer: BaseObserver | None = None
+        self._identity: tuple[int, int] | None = None
+        self.by_events = False  # whether events are to be had at all
+
+    def follow(self, identity: tuple[int, int]) -> bool:
+        """Watch the folder that is the inbox now: (device, inode), whatever was watched before.
+
+        Returns:
+            Whether this is news: then events may have been missed, and the inbox must be listed.
+        """
+        alive = self._observer is None or self._observer.is_alive()
+        if identity == self._identity and alive:
+            return False
+        self.stop()
+        self._identity = identity
+        self.by_events = file_system_of(self._folder) not in _WITHOUT_EVENTS
+        if self.by_events:
+            observer = Observer()
+            handler = _Handler(self._names, self._notify)
+            kinds = [*_INTERESTING, DirDeletedEvent, DirMovedEvent]
+            try:
+                observer.schedule(handler, os.fspath(self._folder), event_filter=kinds)
+                observer.start()
+            except OSError:  # out of watches: the listing alone will do
+                self.by_events = False
+            else:
+                self._observer = observer
+        return True
+
+    def names(self) -> list[str]:
+        """Return the names that events told of since the last call."""
+        found: dict[str, None] = {}
+        while True:
+            try:
+                found[self._names.get_nowait()] = None
+            except queue.Empty:
+                return list(found)
+
+    def doubts(self) -> bool:
+        """Whether events may have been lost since the last call: list the inbox."""
+        doubt, self._doubt = self._doubt, False
+        return doubt
+
+    def stop(self) -> None:
+        """Stop watching."""
+        if self._observer is not None:
+            self._observer.stop()
+            self._observer.join(5.0)
+        self._observer = None
+        self._identity = None
+
+    def _notify(self, *, doubt: bool) -> None:
+        self._doubt = self._doubt or doubt
+        self._wake()
+
+
+class _Handler(FileSystemEventHandler):
+    """Runs in watchdog's thread: puts names in a queue and does nothing else."""
+
+    def __init__(self, names: queue.Queue[str], notify: Callable[..., None]) -> None:
+        self._names = names
+        self._notify = notify
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        doubt = event.is_directory
+        if not event.is_directory:
+            path = event.dest_path or event.src_path
+            name = spell(os.fsencode(path).rpartition(b"/")[2])
+            try:
+                if not is_passed_over(name):
+                    self._names.put_nowait(name)
+            except queue.Full:
+                doubt = True
+        self._notify(doubt=doubt)
+
+
+def file_system_of(folder: Path) -> str:
+    """Return the type of the file system a folder is on, as the kernel calls it; "" if unknown."""
+    try:
+        device = folder.stat().st_dev
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    for line in mounts.splitlines():
+        before, _, after = line.partition(" - ")
+        if before.split()[2] == wanted:
+            return after.split()[0].split(".")[0]
+    return ""
