@@ -253,7 +253,8 @@ def load(folder: Path) -> Model:
 
 def _check_golden(folder: Path, model: Model) -> None:
     try:
-        with np.load(folder / GOLDEN, allow_pickle=False) as golden:
+        # Opened here: NumPy leaves a broken archive open.
+        with (folder / GOLDEN).open("rb") as file, np.load(file, allow_pickle=False) as golden:
             inputs, logits = golden["inputs"], golden["logits"]
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise ModelPackageError(f"{folder.name}: {GOLDEN} cannot be read: {error}") from error
