@@ -1,0 +1,62 @@
+# Lungwatch. `make run` to try it, `make test` before a commit. Everything lands in .venv.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Only what the locks name, each file by its hash; our own code last, in place.
+INSTALL = $(PIP) install --no-deps --require-hashes --requirement
+OURSELVES = $(PIP) install --no-deps --no-build-isolation --editable .
+COMPILE = uv pip compile pyproject.toml --group build --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-header --quiet
+
+.PHONY: run setup training dev test check format bench lock clean
+
+run: setup  ## watch ./inbox and screen what is dropped there
+	@mkdir -p inbox
+	@exec $(BIN)/lungwatch run
+
+setup: .venv/worker.stamp  ## what the worker needs: no TensorFlow
+training: .venv/training.stamp  ## what the night needs as well
+dev: .venv/dev.stamp  ## what the tests need as well
+
+test: check  ## lint, types and all tests
+	$(BIN)/pytest
+
+check: dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: dev  ## write the code as `check` wants it
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: dev  ## films per second against a bare loop, start, memory
+	$(BIN)/python tests/benchmarks/bench_worker.py
+
+lock:  ## write the lock files anew; needs uv on the PATH
+	$(COMPILE) --output-file requirements.lock
+	$(COMPILE) --extra training --constraint requirements.lock --output-file training/requirements.lock
+	$(COMPILE) --extra training --group dev --constraint training/requirements.lock \
+		--output-file tests/requirements.lock
+
+clean:  ## remove what can be made again; films, results and models stay
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Lungwatch needs Python 3.11 or newer; name one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/worker.stamp: requirements.lock pyproject.toml | .venv/bin/python
+	$(INSTALL) requirements.lock
+	$(OURSELVES)
+	@touch $@
+
+.venv/training.stamp: training/requirements.lock .venv/worker.stamp
+	$(INSTALL) training/requirements.lock
+	@touch $@
+
+.venv/dev.stamp: tests/requirements.lock .venv/training.stamp
+	$(INSTALL) tests/requirements.lock
+	@touch $@
