@@ -1,0 +1,250 @@
+"""Scores to named numbers with intervals, and the choice of operating point and calibration.
+
+Nothing here owns a model or reads a film: it is handed labels and scores. What is chosen (the
+calibration, the threshold, the review band) is chosen on the calibration side, never on test.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import brier_score_loss, confusion_matrix, roc_auc_score
+
+from worker.errors import DataError
+from worker.model import calibrate
+
+Truth = npt.NDArray[np.bool_]  # (n,), True for PNEUMONIA
+Scores = npt.NDArray[np.float64]  # (n,), higher for PNEUMONIA
+
+_Z95 = 1.959963984540054  # the normal distribution's 97.5 % quantile
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A number with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """What turns a network's logits into probabilities: (logit + shift) / temperature."""
+
+    shift: float  # in logits, before the temperature; belongs into the network's bias
+    temperature: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatingPoint:
+    """What a package's manifest says about reading its logits."""
+
+    temperature: float
+    threshold: float  # PNEUMONIA at this probability or above
+    review_band: tuple[float, float]  # REVIEW from the first up to below the second
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aims:
+    """What the operating point and the review band are chosen for, on the calibration side."""
+
+    sensitivity: float = 0.97  # of the label, at the threshold
+    review_sensitivity: float = 0.99  # of "PNEUMONIA or REVIEW": sets the band's lower end
+    review_specificity: float = 0.99  # of "NORMAL or REVIEW": sets the band's upper end
+
+
+def fit_calibration(truth: Truth, logits: Scores) -> Calibration:
+    """Fit shift and temperature, as if both classes were equally frequent.
+
+    Platt scaling (Platt 1999) with both classes weighing the same: how frequent pneumonia is where
+    the model will serve is unknown, and in the data it is an accident of collection.
+
+    Args:
+        truth: (n,) of the calibration side.
+        logits: (n,) the network's own.
+
+    Raises:
+        DataError: a class is missing, or a logit is not finite.
+    """
+    _check(truth, logits)
+    # C keeps a perfectly separated calibration side from asking for a temperature of zero.
+    regression = LogisticRegression(C=100.0, class_weight="balanced")
+    regression.fit(logits[:, np.newaxis], truth)
+    slope = float(np.clip(regression.coef_[0, 0], 0.05, 20.0))
+    return Calibration(shift=float(regression.intercept_[0]) / slope, temperature=1 / slope)
+
+
+def choose_operating_point(
+    truth: Truth, logits: Scores, *, temperature: float, aims: Aims | None = None
+) -> OperatingPoint:
+    """Choose the highest threshold that reaches the sensitivity aimed at, and the review band.
+
+    Args:
+        truth: (n,) of the calibration side.
+        logits: (n,) of the served file, shift included.
+        temperature: divides the logits.
+        aims: the defaults where none are given.
+
+    Raises:
+        DataError: a class is missing, or a logit is not finite.
+    """
+    aims = aims or Aims()
+    _check(truth, logits)
+    positive, negative = np.sort(logits[truth]), np.sort(logits[~truth])
+    cut = _between(logits, _cut_for_sensitivity(positive, aims.sensitivity))
+    low = _between(logits, _cut_for_sensitivity(positive, aims.review_sensitivity))
+    # The lowest cut with at most (1 - specificity) of the negatives at or above it.
+    allowed = math.floor((1 - aims.review_specificity) * len(negative) + 1e-9)
+    high = float(np.nextafter(negative[-1 - allowed], np.inf))
+    threshold, bottom, top = (
+        float(calibrate(np.float64(value), temperature)) for value in (cut, low, high)
+    )
+    return OperatingPoint(
+        temperature=temperature,
+        threshold=threshold,
+        review_band=(min(bottom, threshold), max(top, threshold)),
+    )
+
+
+def _cut_for_sensitivity(positive: Scores, sensitivity: float) -> float:
+    """Return the largest cut with at least this share of the sorted positives at or above it."""
+    missed = math.floor((1 - sensitivity) * len(positive) + 1e-9)
+    return float(positive[missed])
+
+
+def _between(logits: Scores, cut: float) -> float:
+    """Move a cut halfway to the next lower score, so that no film lies exactly on it."""
+    lower = logits[logits < cut]
+    return cut if len(lower) == 0 else (cut + float(lower.max())) / 2
+
+
+def evaluate(truth: Truth, logits: Scores, point: OperatingPoint) -> dict[str, Any]:
+    """Return everything we say of a model on one set of films, as plain values.
+
+    Intervals are 95 %: DeLong for the AUC, Wilson for shares. Numbers that cannot be computed
+    (a PPV where nothing was called PNEUMONIA) are None.
+
+    Args:
+        truth: (n,).
+        logits: (n,) of the served file.
+        point: from the model's manifest.
+
+    Raises:
+        DataError: a class is missing, or a logit is not finite.
+    """
+    _check(truth, logits)
+    probability = calibrate(logits, point.temperature)
+    called = probability >= point.threshold
+    low, high = point.review_band
+    review = (probability >= low) & (probability < high)
+    (true_neg, false_pos), (false_neg, true_pos) = confusion_matrix(
+        truth, called, labels=[False, True]
+    ).tolist()
+    shares = {
+        "sensitivity": wilson(true_pos, true_pos + false_neg),
+        "specificity": wilson(true_neg, true_neg + false_pos),
+        "ppv": wilson(true_pos, true_pos + false_pos),
+        "npv": wilson(true_neg, true_neg + false_neg),
+        "review_share": wilson(int(review.sum()), len(review)),
+        "sensitivity_outside_review": wilson(
+            int((called & truth & ~review).sum()), int((truth & ~review).sum())
+        ),
+        "specificity_outside_review": wilson(
+            int((~called & ~truth & ~review).sum()), int((~truth & ~review).sum())
+        ),
+    }
+    named = {"auc": auc(truth, probability), **shares}
+    return {
+        "films": {"NORMAL": int((~truth).sum()), "PNEUMONIA": int(truth.sum())},
+        **{name: measured.value if measured else None for name, measured in named.items()},
+        "intervals": {
+            name: [measured.low, measured.high] if measured else None
+            for name, measured in named.items()
+        },
+        "brier": float(brier_score_loss(truth, probability)),
+        "calibration_error": calibration_error(truth, probability),
+        "confusion": {
+            "true_negative": true_neg,
+            "false_positive": false_pos,
+            "false_negative": false_neg,
+            "true_positive": true_pos,
+        },
+        "threshold": point.threshold,
+        "temperature": point.temperature,
+        "review_band": list(point.review_band),
+    }
+
+
+def auc(truth: Truth, scores: Scores) -> Measured:
+    """Return the area under the ROC curve with its 95 % interval.
+
+    The variance is DeLong's (DeLong, DeLong and Clarke-Pearson 1988), from each film's placement
+    among the other class (Sun and Xu 2014). Where it is zero, the interval is the value itself.
+
+    Args:
+        truth: (n,).
+        scores: (n,), any increasing function of the logit.
+    """
+    positive, negative = scores[truth], scores[~truth]
+    of_positive = _placement(positive, negative)
+    of_negative = 1.0 - _placement(negative, positive)
+    variance = _variance_of_mean(of_positive) + _variance_of_mean(of_negative)
+    value = float(roc_auc_score(truth, scores))
+    reach = _Z95 * math.sqrt(variance)
+    return Measured(value=value, low=max(0.0, value - reach), high=min(1.0, value + reach))
+
+
+def _placement(of: Scores, among: Scores) -> Scores:
+    """Return for each of `of` the share of `among` below it, ties counting half."""
+    ordered = np.sort(among)
+    below = np.searchsorted(ordered, of, side="left")
+    up_to = np.searchsorted(ordered, of, side="right")
+    share: Scores = (below + up_to) / (2.0 * len(among))
+    return share
+
+
+def _variance_of_mean(values: Scores) -> float:
+    return float(values.var(ddof=1)) / len(values) if len(values) > 1 else 0.0
+
+
+def wilson(hits: int, of: int) -> Measured | None:
+    """Return a share with its 95 % score interval (Wilson 1927), or None of nothing.
+
+    >>> wilson(0, 0) is None
+    True
+    """
+    if of == 0:
+        return None
+    share, square = hits / of, _Z95**2 / of
+    middle = (share + square / 2) / (1 + square)
+    reach = _Z95 * math.sqrt(share * (1 - share) / of + square / (4 * of)) / (1 + square)
+    # At 0 and at 1 the formula gives the bound itself, but for rounding.
+    return Measured(
+        value=share,
+        low=0.0 if hits == 0 else middle - reach,
+        high=1.0 if hits == of else middle + reach,
+    )
+
+
+def calibration_error(truth: Truth, probability: Scores, *, bins: int = 10) -> float:
+    """Return the expected calibration error: (n,), (n,) to a share between 0 and 1.
+
+    The mean distance between probability and frequency over equally wide bins, weighed by films
+    (Naeini et al. 2015; Guo et al. 2017). scikit-learn has the curve but not the number.
+    """
+    where = np.minimum((probability * bins).astype(np.int64), bins - 1)
+    gaps = np.bincount(where, weights=probability - truth, minlength=bins)
+    return float(np.abs(gaps).sum() / len(truth))
+
+
+def _check(truth: Truth, logits: Scores) -> None:
+    if truth.all() or not truth.any():
+        raise DataError("films of both classes are needed to measure or to calibrate")
+    if not np.isfinite(logits).all():
+        raise DataError("the model gave a logit that is not finite")

@@ -1,0 +1,131 @@
+"""The architecture: a small residual network whose evidence map sums to its logit.
+
+Greyscale uint8 in; a logit, the evidence map and the pooled features out. Everything between the
+pixels and the logit, normalisation included, is inside, so that serving has nothing to repeat.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+from training.augmentation import Augmentation
+
+_PACKAGE = "lungwatch"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """What it takes to build the network again."""
+
+    height: int = 128  # of the input, pixels
+    width: int = 128
+    stem: int = 16  # channels after the first convolution, at half size
+    stages: tuple[int, ...] = (32, 64, 128, 192)  # channels of each residual stage
+    strides: tuple[int, ...] = (2, 2, 2, 1)  # the last map is 8 x 8: finer evidence than 4 x 4
+    dropout: float = 0.25  # of whole channels before the head, in training
+
+
+@keras.saving.register_keras_serializable(_PACKAGE)
+class Standardise(layers.Layer):  # type: ignore[misc] # keras has no types
+    """Give each film mean 0 and standard deviation 1, so that exposure and contrast cancel out.
+
+    (n, h, w, 1) of any number type to (n, h, w, 1) float32. The epsilon, in grey levels squared,
+    keeps an evenly grey film at 0 instead of dividing by 0.
+    """
+
+    def call(self, films: Any) -> Any:
+        """Standardise each film by its own mean and variance."""
+        films = ops.cast(films, "float32")
+        centred = films - ops.mean(films, axis=(1, 2, 3), keepdims=True)
+        variance = ops.mean(ops.square(centred), axis=(1, 2, 3), keepdims=True)
+        return centred * ops.rsqrt(variance + 1.0)
+
+
+@keras.saving.register_keras_serializable(_PACKAGE)
+class EvidenceHead(layers.Layer):  # type: ignore[misc] # keras has no types
+    """Global average pooling and one dense output, written so that the map comes out as well.
+
+    (n, h, w, c) to a dict of `logit` (n, 1), `evidence` (n, h, w, 1) and `features` (n, c). The
+    evidence is the class activation map of Zhou et al. 2016, *Learning Deep Features for
+    Discriminative Localization*, divided by h * w, with the bias spread evenly: it sums to the
+    logit.
+    """
+
+    def build(self, shape: tuple[int | None, ...]) -> None:
+        """Make the dense layer's kernel, (c, 1), and bias, (1,)."""
+        self.kernel = self.add_weight(
+            name="kernel", shape=(shape[-1], 1), initializer="glorot_uniform"
+        )
+        self.bias = self.add_weight(name="bias", shape=(1,), initializer="zeros")
+
+    def call(self, maps: Any) -> dict[str, Any]:
+        """Compute the evidence first and the logit as its sum."""
+        _, height, width, channels = maps.shape
+        kernel = ops.reshape(self.kernel, (1, 1, channels, 1))
+        evidence = (ops.conv(maps, kernel) + self.bias) / (height * width)
+        return {
+            "logit": ops.sum(evidence, axis=(1, 2)),
+            "evidence": evidence,
+            "features": ops.mean(maps, axis=(1, 2)),
+        }
+
+
+def build_network(architecture: Architecture) -> keras.Model:
+    """Build the network with fresh weights.
+
+    Returns:
+        A model from (n, height, width, 1) uint8 to the dict of `EvidenceHead`. Augmentation is its
+        first layer and does nothing outside training.
+    """
+    films = keras.Input((architecture.height, architecture.width, 1), dtype="uint8", name="film")
+    x = Augmentation(name="augmentation")(films)
+    x = Standardise(name="standardise")(x)
+    x = _convolution(x, architecture.stem, size=5, stride=2)
+    x = layers.ReLU()(x)
+    for channels, stride in zip(architecture.stages, architecture.strides, strict=True):
+        x = _residual(x, channels, stride=stride)
+    x = layers.SpatialDropout2D(architecture.dropout)(x)
+    return keras.Model(films, EvidenceHead(name="head")(x), name="lungwatch")
+
+
+def shift_logit(network: keras.Model, shift: float) -> None:
+    """Add to the network's bias, and so to every logit it gives."""
+    bias = network.get_layer("head").bias
+    bias.assign(bias + shift)
+
+
+def describe(architecture: Architecture) -> dict[str, Any]:
+    """Return the architecture as plain values, for the manifest."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in asdict(architecture).items()
+    }
+
+
+def _convolution(x: Any, channels: int, *, size: int = 3, stride: int = 1) -> Any:
+    x = layers.Conv2D(
+        channels,
+        size,
+        strides=stride,
+        padding="same",
+        use_bias=False,
+        kernel_initializer="he_normal",
+    )(x)
+    # Momentum 0.9: an epoch has some sixty steps, and the running statistics must keep up.
+    return layers.BatchNormalization(momentum=0.9)(x)
+
+
+def _residual(x: Any, channels: int, *, stride: int) -> Any:
+    """He et al. 2016, with the pooled shortcut of He et al. 2019 (*Bag of Tricks*, ResNet-D)."""
+    shortcut = x
+    if stride > 1 or x.shape[-1] != channels:
+        if stride > 1:
+            shortcut = layers.AveragePooling2D(stride)(shortcut)
+        shortcut = _convolution(shortcut, channels, size=1)
+    y = layers.ReLU()(_convolution(x, channels, stride=stride))
+    y = _convolution(y, channels)
+    return layers.ReLU()(layers.Add()([shortcut, y]))
