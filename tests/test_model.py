@@ -119,7 +119,7 @@ def test_only_films_of_the_networks_size_are_taken(model: Model, pixels: list[Pi
         film.astype(np.float32),
     )
     for other in wrong:
-        with pytest.raises(ValueError, match="expected"):
+        with pytest.raises(ValueError, match=r"^expected"):
             model.predict(other)
 
 

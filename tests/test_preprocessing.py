@@ -196,7 +196,7 @@ def test_a_film_and_its_half_size_copy_look_alike() -> None:
 
 
 @pytest.mark.parametrize("progressive", [False, True])
-def test_no_part_of_a_film_is_scored(progressive: bool) -> None:  # noqa: FBT001 - a parameter
+def test_no_part_of_a_film_is_scored(*, progressive: bool) -> None:
     """Cut at any percent, zeroed from any percent on, or with a hole anywhere: refused."""
     sound = films.jpeg(films.draw(4, width=300, height=260), progressive=progressive)
     header = films.scan_starts(sound)[0] / len(sound)
@@ -211,6 +211,18 @@ def test_no_part_of_a_film_is_scored(progressive: bool) -> None:  # noqa: FBT001
             yield f"hole at {start:.1%}", films.zeroed(sound, start, start + 0.03)
 
     assert passed(sound, spoilt()) == []
+
+
+@pytest.mark.parametrize(("progressive", "scan"), [(False, 0), (True, 0), (True, 1), (True, 5)])
+def test_a_hole_is_told_by_its_place(*, progressive: bool, scan: int) -> None:
+    """Of a sector of zeros in a pass a person reads where it begins; decoders may pass over it."""
+    sound = films.jpeg(films.draw(4), quality=100, progressive=progressive)
+    at = films.scan_starts(sound)[scan] + 300
+    refused = refusal(sound[:at] + bytes(512) + sound[at + 512 :])
+    assert refused.code is RefusalCode.DAMAGED
+    assert refused.measured is not None
+    assert abs(int(refused.measured) - at) <= 2
+    assert f"a hole: from byte {int(refused.measured):,}" in refused.sentence
 
 
 def test_real_films_are_read(data: Path) -> None:
