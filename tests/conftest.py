@@ -9,6 +9,8 @@ import pytest
 
 from worker.registry import Registry
 
+pytest_plugins = ["databases"]
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

@@ -74,16 +74,13 @@ class Database:
     def revision(self) -> str | None:
         """Return the migration the database stands at, or None where there is no schema."""
         with self.reading() as connection:
-            if not inspect(connection).has_table("alembic_version"):
-                return None
-            found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
-            return found
+            return _revision(connection)
 
     def migrate(self) -> bool:
         """Bring the schema up to date, under a lock, so that one of many starters does it.
 
         Returns:
-            Whether there was anything to do.
+            Whether this call did anything.
 
         Raises:
             DatabaseTrouble: the database is away, or at a schema that this code does not know.
@@ -102,6 +99,8 @@ class Database:
         with self.writing() as connection:
             if not self.is_sqlite:
                 connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
+            if _revision(connection) == REVISION:
+                return False  # another starter was first
             config.attributes["connection"] = connection
             try:
                 command.upgrade(config, "head")
@@ -110,6 +109,13 @@ class Database:
                     f"the database is at a schema that this version does not know: {error}"
                 ) from error
         return True
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return found
 
 
 @contextmanager

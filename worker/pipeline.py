@@ -28,6 +28,7 @@ _MAY_BE_INCOMPLETE = frozenset(
 )
 _BATCH = 64  # outcomes in one commit
 _BATCH_SECONDS = 0.05  # an outcome waits no longer than this for company
+_LEFT_OVER = 400  # rows taken up in one go, of what was left unfinished
 _UNREADABLE_SECONDS = 2.0  # first wait for a file that could not be read; doubles to a minute
 
 
@@ -180,8 +181,11 @@ class Pipeline:
 
     def record(self, now: float) -> None:
         """Make durable what has come about, in groups: one transaction for all of it."""
-        few = len(self._pending.outcomes) < _BATCH and now - self._pending_since < _BATCH_SECONDS
-        if not self._pending or (few and self._pool.in_hand):
+        pending = self._pending
+        few = len(pending.outcomes) < _BATCH and now - self._pending_since < _BATCH_SECONDS
+        # A claim that ended without a verdict may be claimed again next: that must find it ended.
+        ended = pending.released or pending.crashed or pending.withdrawn
+        if not pending or (few and self._pool.in_hand and not ended):
             return
         keep = self._policy.keep_in_inbox
         recorded = self._store.apply(self._pending, keep=keep)
@@ -212,13 +216,20 @@ class Pipeline:
             self._moved = []
 
     def recover(self, *, older_than_seconds: float = 0.0) -> None:
-        """Take up the filing of scans that a crash left recorded and not filed."""
+        """Finish what was left: recorded scans not filed, and claims on files that are gone."""
         moved = {scan_id for scan_id, _ in [*self._moved, *self._pending.filed]}
         known = moved | {one.scan_id for one in self._recorded}
-        for scan in self._store.unfiled(older_than_seconds=older_than_seconds, limit=10_000):
+        for scan in self._store.unfiled(older_than_seconds=older_than_seconds, limit=_LEFT_OVER):
             if scan.scan_id not in known:
                 self._busy.add(scan.sighting.name)
                 self._recorded.append(scan)
+        self._store.withdraw_lapsed(
+            [
+                scan_id
+                for scan_id, sighting in self._store.lapsed(limit=_LEFT_OVER)
+                if self._inbox.look(sighting.name) != sighting
+            ]
+        )
 
     def abandon(self, claims: Iterable[Claim]) -> None:
         """Let go of films that were not screened, so that the next worker has them at once."""

@@ -25,6 +25,7 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    or_,
     select,
     text,
     update,
@@ -76,7 +77,9 @@ class Store:
         """Claim what nobody holds and nobody has finished, in one transaction.
 
         A sighting that is new becomes a row; one whose lease ran out is taken over; one that
-        another worker holds, or that has its verdict already, is not claimed.
+        another worker holds, or that has its verdict already, is not claimed. One that this
+        worker holds is claimed anew: it asks only for what it does not know it has, so the
+        answer to its last claim was lost on the way.
         """
         answer = ClaimAnswer(claims=[], kept=[])
         if not sightings:
@@ -109,7 +112,13 @@ class Store:
                 "lease_until": rows.excluded.lease_until,
                 "attempt": scans.c.attempt + 1,
             },
-            where=(scans.c.state == State.CLAIMED) & (scans.c.lease_until < database_time()),
+            where=and_(
+                scans.c.state == State.CLAIMED,
+                or_(
+                    scans.c.lease_until < database_time(),
+                    scans.c.worker == rows.excluded.worker,
+                ),
+            ),
         ).returning(*_SIGHTING, scans.c.attempt, scans.c.crashes)
         taken = connection.execute(statement, [_key(one) for one in sightings]).all()
         seen = _with_size_seen(connection, [row.id for row in taken])
@@ -268,6 +277,34 @@ class Store:
             for row in rows
         ]
 
+    # Claims whose file is gone
+
+    def lapsed(self, *, limit: int) -> list[tuple[int, Sighting]]:
+        """Return claims that nobody holds any more: (scan id, sighting)."""
+        with self.database.reading() as connection:
+            rows = connection.execute(
+                select(*_SIGHTING)
+                .where(scans.c.state == State.CLAIMED, scans.c.lease_until < database_time())
+                .order_by(scans.c.id)
+                .limit(limit)
+            )
+            return [(row.id, _sighting(row)) for row in rows]
+
+    def withdraw_lapsed(self, scan_ids: Sequence[int]) -> None:
+        """End lapsed claims whose file is no longer as it was sighted, unless someone took them."""
+        if not scan_ids:
+            return
+        with self.database.writing() as connection:
+            connection.execute(
+                update(scans)
+                .where(
+                    scans.c.id.in_(scan_ids),
+                    scans.c.state == State.CLAIMED,
+                    scans.c.lease_until < database_time(),
+                )
+                .values(state=State.WITHDRAWN.value)
+            )
+
     # Models and workers
 
     def register_model(self, manifest: Manifest) -> None:
@@ -294,11 +331,10 @@ class Store:
             pid_started=me.pid_started,
             started_at=database_time(),
             beat_at=database_time(),
+            stopped_at=database_time() if stopped else None,
             report=report,
         )
-        news = {"beat_at": database_time(), "report": row.excluded.report}
-        if stopped:
-            news["stopped_at"] = database_time()
+        news = {name: row.excluded[name] for name in ("beat_at", "stopped_at", "report")}
         with self.database.writing() as connection:
             connection.execute(row.on_conflict_do_update(index_elements=["name"], set_=news))
             connection.execute(
