@@ -106,6 +106,7 @@ class Service:
         self._wanted: str | None = None  # the version last asked of the pool
         self._model: str | None = None  # the version that serves
         self._refused_model: str | None = None
+        self._model_problem: str | None = None  # why the champion does not serve
         self._done = 0
         # (time, films done) at each beat
         self._recent: deque[tuple[float, int]] = deque([(time.monotonic(), 0)], maxlen=120)
@@ -230,6 +231,7 @@ class Service:
         self._watcher.stop()
         try:
             self._pipeline.record(clock())
+            self._pipeline.recover()
             self._pipeline.file_away(clock())
             self._pipeline.record(clock())
             self._store.beat(self._report(), lease_seconds=self._pace.lease_seconds, stopped=True)
@@ -241,20 +243,28 @@ class Service:
     # The model
 
     def _mind_model(self, now: float) -> None:
-        """Bring the champion into service when there is a new one, and keep the old if it fails."""
-        if now < self._next_champion:
+        """Bring the champion into service when there is a new one, and keep the old if it fails.
+
+        Raises:
+            ScreenerTrouble: no model serves, and none can.
+        """
+        if now >= self._next_champion:
+            self._next_champion = now + _CHAMPION_SECONDS
+            try:
+                self._follow_champion(now)
+            except (RegistryError, ModelPackageError) as error:
+                self._model_problem = str(error)
+        if self._model is None and self._model_problem:
+            raise ScreenerTrouble(f"no model can serve: {self._model_problem}")
+
+    def _follow_champion(self, now: float) -> None:
+        champion = self._registry.serving()
+        # One that was refused is tried again only where there is no other to serve meanwhile.
+        refused = champion == self._refused_model and self._model is not None
+        if refused or champion == self._wanted:
             return
-        self._next_champion = now + _CHAMPION_SECONDS
-        try:
-            champion = self._registry.serving()
-            if champion in (self._wanted, self._refused_model):
-                return
-            self._manifest_of(champion)
-        except (RegistryError, ModelPackageError) as error:
-            if self._model is None:
-                raise ScreenerTrouble(f"no model can serve: {error}") from error
-            return
-        self._store.register_model(self._manifests[champion])
+        manifest = self._manifest_of(champion)
+        self._store.register_model(manifest)
         self._wanted = champion
         self._pool.serve(self._registry.folder(champion), now)
 
@@ -266,10 +276,11 @@ class Service:
                     if self._model is not None:
                         self._reporter.event("model swapped", model=version)
                     self._model = version
-                    self._refused_model = None
+                    self._refused_model = self._model_problem = None
                 case NotServing(package=package, why=why):
-                    self._reporter.event("model refused", model=package.name, why=why)
-                    self._refused_model = package.name
+                    if self._refused_model != package.name:
+                        self._reporter.event("model refused", model=package.name, why=why)
+                    self._refused_model, self._model_problem = package.name, why
                     self._wanted = self._model
                 case _:
                     yield event
@@ -313,7 +324,7 @@ class Service:
             others = {}
         return {
             "model": self._model,
-            "model_refused": self._refused_model,
+            "model_refused": self._model_problem,
             "backlog": self._backlog(),
             "in_hand": self._pipeline.in_hand,
             "unreadable": len(self._pipeline.unreadable),

@@ -7,6 +7,7 @@ overflowed, the watched folder is no longer the inbox, the file system sends non
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 from collections.abc import Callable
@@ -50,6 +51,11 @@ class Watcher:
         self._doubt = False
         self._observer: BaseObserver | None = None
         self._identity: tuple[int, int] | None = None
+        # Its complaints name paths; what matters of them is told by `doubts` and `follow`.
+        chatter = logging.getLogger("watchdog")
+        chatter.propagate = False
+        if not chatter.handlers:
+            chatter.addHandler(logging.NullHandler())
         self.by_events = False  # whether events are to be had at all
 
     def follow(self, identity: tuple[int, int]) -> bool:

@@ -1,0 +1,203 @@
+"""Drives the worker as its users do: as a process, with an inbox, a database and a log."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import text
+
+from worker.database import Database
+
+_DEADLINE_SECONDS = 120.0  # generous: a deadline only ends a test that would never end
+
+
+def wait_for(
+    condition: Callable[[], Any], *, seconds: float = _DEADLINE_SECONDS, what: str = ""
+) -> Any:
+    """Return the first true value of `condition`, or fail when the deadline has passed."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not so after {seconds:g} s: {what or condition}")
+        time.sleep(0.02)  # between looks; how long something takes is never assumed
+
+
+@dataclass
+class Site:
+    """A place where Lungwatch works: folders, a database, settings; and its processes."""
+
+    root: Path
+    database_url: str = ""
+    settings: dict[str, str] = field(default_factory=dict)
+    processes: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Make the inbox, and choose SQLite where no database is named."""
+        self.inbox.mkdir(parents=True, exist_ok=True)
+        self.database_url = self.database_url or f"sqlite:///{self.root}/lungwatch.db"
+
+    @property
+    def inbox(self) -> Path:
+        """Where films are dropped."""
+        return self.root / "inbox"
+
+    @property
+    def archive(self) -> Path:
+        """Where screened films go."""
+        return self.root / "archive"
+
+    @property
+    def refused(self) -> Path:
+        """Where refused films go."""
+        return self.root / "refused"
+
+    @property
+    def models(self) -> Path:
+        """The registry in use."""
+        return self.root / "models"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process of this site finds in its environment."""
+        settings = {
+            "INBOX": str(self.inbox),
+            "ARCHIVE": str(self.archive),
+            "REFUSED": str(self.refused),
+            "MODELS": str(self.models),
+            "DATABASE_URL": self.database_url,
+            "SETTLE_SECONDS": "0.1",
+            "SCAN_SECONDS": "0.5",
+            "INCOMPLETE_SECONDS": "0.3",
+            **self.settings,
+        }
+        inherited = {name: value for name, value in os.environ.items() if "LUNGWATCH" not in name}
+        return inherited | {f"LUNGWATCH_{name}": value for name, value in settings.items()}
+
+    # Processes
+
+    def start(self, *arguments: str, wrapper: Sequence[str] = ()) -> subprocess.Popen[str]:
+        """Start `lungwatch run` and return at once."""
+        log = (self.root / f"worker-{len(self.processes)}.log").open("w", encoding="utf-8")
+        with log:
+            process = subprocess.Popen(
+                [*wrapper, *_LUNGWATCH, "run", *arguments],
+                env=self.environment,
+                cwd=self.root,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        self.processes.append(process)
+        return process
+
+    def call(self, *arguments: str, status: int | None = 0) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end, and check its exit status unless that is None."""
+        done = subprocess.run(
+            [*_LUNGWATCH, *arguments],
+            env=self.environment,
+            cwd=self.root,
+            capture_output=True,
+            text=True,
+            timeout=_DEADLINE_SECONDS,
+            check=False,
+        )
+        assert status is None or done.returncode == status, done.stdout + done.stderr
+        return done
+
+    def stop(self, process: subprocess.Popen[str], number: int = signal.SIGTERM) -> int:
+        """Send a signal and return the exit status."""
+        process.send_signal(number)
+        return process.wait(_DEADLINE_SECONDS)
+
+    def end(self) -> None:
+        """Leave no process behind."""
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+    def log(self) -> str:
+        """Return everything the workers have said so far."""
+        return "".join(
+            path.read_text(encoding="utf-8") for path in sorted(self.root.glob("worker-*.log"))
+        )
+
+    # Films
+
+    def drop(self, films: Mapping[str, bytes]) -> None:
+        """Put films into the inbox under their names, as a plain copy does."""
+        for name, data in films.items():
+            (self.inbox / name).write_bytes(data)
+
+    # What came of it
+
+    def query(self, statement: str) -> list[Mapping[str, Any]]:
+        """Ask the database, as a user with a client does."""
+        database = Database(self.database_url)
+        try:
+            with database.reading() as connection:
+                return [dict(row) for row in connection.execute(text(statement)).mappings()]
+        finally:
+            database.close()
+
+    def results(self) -> list[Mapping[str, Any]]:
+        """Return all rows of the `results` view."""
+        return self.query("SELECT * FROM results ORDER BY scan_id")
+
+    def finished(self) -> int:
+        """Return how many scans have ended and been filed; 0 before there is a database."""
+        if self.database_url.startswith("sqlite") and not (self.root / "lungwatch.db").exists():
+            return 0
+        try:
+            rows = self.query("SELECT count(*) AS n FROM scans WHERE state IN ('filed', 'kept')")
+        except Exception:  # noqa: BLE001 - no tables yet, or the database is away on purpose
+            return 0
+        return int(rows[0]["n"])
+
+    def wait_until_finished(self, count: int) -> None:
+        """Wait until so many scans have ended and been filed."""
+        wait_for(lambda: self.finished() >= count, what=f"{count} scans filed")
+
+    def check_invariants(self, films: Mapping[str, bytes]) -> None:
+        """Check what must be true after anything whatever has happened to the worker.
+
+        Each of `films`, every one with bytes and a name of its own, ended exactly once; the files
+        stand where the rows say; nothing else lies about; the database is sound.
+        """
+        rows = self.results()
+        assert Counter(row["file_name"] for row in rows) == Counter(films.keys())
+        for row in rows:
+            assert (row["decision"] is None) != (row["refusal_code"] is None), row
+            folder = self.archive if row["refusal_code"] is None else self.refused
+            assert (folder / row["filed_as"]).read_bytes() == films[row["file_name"]]
+        assert list(self.inbox.iterdir()) == []
+        filed = _files(self.archive) + _files(self.refused)
+        why = [path for path in filed if path.suffix == ".json"]
+        refused = [row for row in rows if row["refusal_code"] is not None]
+        assert len(why) == len(refused)
+        assert len(filed) == len(rows) + len(why), "files that no row knows"
+        double = "SELECT scan_id FROM predictions GROUP BY scan_id HAVING count(*) > 1"
+        assert self.query(double) == []
+        unended = "SELECT id FROM scans WHERE state NOT IN ('filed', 'withdrawn')"
+        assert self.query(unended) == []
+        if self.database_url.startswith("sqlite"):
+            assert self.query("PRAGMA integrity_check") == [{"integrity_check": "ok"}]
+
+
+_LUNGWATCH = (sys.executable, "-m", "worker")
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]

@@ -1,0 +1,111 @@
+"""The walls of the house: who may import whom, and which library has which door."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+# Lower layers know nothing of higher ones; within a layer a module may use another listed with it.
+LAYERS = [
+    {"worker.errors"},
+    {"worker.jpeg", "worker.files", "worker.schema"},
+    {"worker.preprocessing"},
+    {"worker.model", "worker.settings"},
+    {"worker.registry", "worker.records", "worker.database", "worker.trouble"},
+    {"worker.inbox", "worker.store", "worker.results", "worker.stability", "worker.process"},
+    {"worker.screener", "worker.watcher", "worker.seen", "worker.reporting", "worker.notify"},
+    {"worker.pool", "worker.tables", "worker.checks"},
+    {"worker.pipeline"},
+    {"worker.service"},
+    {"worker.assembly"},
+    {"worker.__main__"},
+]
+# All that training and migrations may import of the worker.
+SHARED_KERNEL = {
+    f"worker.{name}"
+    for name in (
+        *("settings", "errors", "preprocessing", "model", "registry", "schema", "store"),
+        *("database", "records", "files", "jpeg"),
+    )
+}
+# One library, one door: where each may be imported.
+DOORS = {
+    "simplejpeg": {"worker.preprocessing"},
+    "ai_edge_litert": {"worker.model"},
+    "watchdog": {"worker.watcher"},
+    "sqlalchemy": {"worker.schema", "worker.database", "worker.store", "worker.results"},
+    "alembic": {"worker.database"},
+    "sklearn": {"training.evaluation"},
+}
+
+
+def modules(package: str) -> dict[str, Path]:
+    """Return the modules of a package by name."""
+    return {
+        ".".join(path.relative_to(REPOSITORY).with_suffix("").parts): path
+        for path in sorted((REPOSITORY / package).rglob("*.py"))
+        if path.name != "__init__.py"
+    }
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Yield what a module imports, at its head or within its functions."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+WORKER = modules("worker")
+TRAINING = modules("training")
+
+
+def test_every_module_of_the_worker_has_its_layer() -> None:
+    """A new module is given its place; one that is gone leaves no trace."""
+    assert set.union(*LAYERS) == WORKER.keys()
+
+
+@pytest.mark.parametrize("name", WORKER)
+def test_imports_go_downwards(name: str) -> None:
+    """A module imports from its own layer or one below, and never from training or migrations."""
+    place = next(number for number, layer in enumerate(LAYERS) if name in layer)
+    allowed = set.union(*LAYERS[: place + 1])
+    ours = {one for one in imports(WORKER[name]) if one.split(".")[0] in _OURS}
+    assert ours <= allowed
+
+
+@pytest.mark.parametrize("name", [*TRAINING, *modules("migrations")])
+def test_training_and_migrations_use_the_shared_kernel_alone(name: str) -> None:
+    """Of the worker they import what the two sides share; nothing imports migrations."""
+    path = (TRAINING | modules("migrations"))[name]
+    ours = {one for one in imports(path) if one.split(".")[0] in ("worker", "migrations")}
+    assert ours <= SHARED_KERNEL
+
+
+@pytest.mark.parametrize("name", [*WORKER, *TRAINING])
+def test_each_library_has_one_door(name: str) -> None:
+    """A library that can be replaced, or is slow to load, is imported in one place."""
+    path = (WORKER | TRAINING)[name]
+    roots = {one.split(".")[0] for one in imports(path)}
+    for library, doors in DOORS.items():
+        assert library not in roots or name in doors, f"{name} imports {library}"
+    if name.startswith("worker."):
+        assert not roots & {"tensorflow", "keras", "sklearn", "matplotlib"}
+
+
+@pytest.mark.parametrize("name", [*WORKER, *TRAINING])
+def test_no_settings_are_read_but_in_entry_points(name: str) -> None:
+    """Everything but an entry point is handed plain values."""
+    path = (WORKER | TRAINING)[name]
+    reads = "read_settings" in path.read_text(encoding="utf-8")
+    entries = {"worker.settings", "worker.__main__", "worker.checks", "training.retrain"}
+    assert not reads or name in entries
+
+
+_OURS = ("worker", "training", "migrations")

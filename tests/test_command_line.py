@@ -1,0 +1,194 @@
+"""The command line, as an operator types it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import films
+import pytest
+from driver import Site, wait_for
+from packages import change_manifest
+from test_end_to_end import batch
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """A fresh place on SQLite."""
+    place = Site(tmp_path)
+    yield place
+    place.end()
+
+
+@pytest.fixture
+def screened(site: Site) -> Site:
+    """A place where four films were screened and two refused."""
+    site.drop(batch(4) | {"empty.jpg": b"", "text.jpg": b"hello"})
+    site.call("run", "--once")
+    return site
+
+
+def test_run_once_says_whether_it_could(site: Site) -> None:
+    """`run --once` ends with 0 when all was answered, and not with 0 when it could not work."""
+    site.call("run", "--once", status=0)
+    site.drop(batch(2))
+    site.database_url = f"sqlite:///{site.root}/inbox/{next(iter(batch(1)))}"  # a film, no database
+    failed = site.call("run", "--once", status=1)
+    assert "trouble" in failed.stdout
+    assert {path.name for path in site.inbox.iterdir()} == set(batch(2)), "nothing lost"
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "told"),
+    [
+        ("INBOX", "nowhere", ["nowhere", "Make it"]),
+        ("ARCHIVE", "inbox", ["LUNGWATCH_INBOX", "different"]),
+        ("SETTLE_SECONDS", "soon", ["soon", "valid number"]),
+        ("SCREENERS", "-1", ["-1", "greater than or equal to 0"]),
+        ("DATABASE_URL", "mysql://db/x", ["mysql", "sqlite:///", "postgresql+psycopg://"]),
+    ],
+)
+def test_a_wrong_setting_ends_the_start_with_one_line(
+    site: Site, setting: str, value: str, told: list[str]
+) -> None:
+    """The line names the setting, what it holds, and what would do."""
+    site.settings[setting] = str(site.root / value) if value == "inbox" else value
+    ended = site.call("run", "--once", status=2)
+    assert ended.stdout == ""
+    (line,) = ended.stderr.splitlines()
+    for words in (f"LUNGWATCH_{setting}", *told):
+        assert words in line
+
+
+def test_a_database_password_is_never_shown(site: Site) -> None:
+    """Neither the log nor an error says the password of the database."""
+    with socket.socket() as nobody_listens:
+        nobody_listens.bind(("127.0.0.1", 0))
+        port = nobody_listens.getsockname()[1]
+        site.database_url = f"postgresql+psycopg://me:hunter2@127.0.0.1:{port}/db"
+        ended = [site.call("run", "--once", status=1), site.call("results", status=2)]
+        ended += [site.call("check", status=1)]
+    for done in ended:
+        assert "hunter2" not in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_results_as_table_csv_and_json(screened: Site) -> None:
+    """The three forms tell the same, newest first."""
+    table = screened.call("results").stdout
+    lines = list(csv.DictReader(io.StringIO(screened.call("results", "--format", "csv").stdout)))
+    objects = json.loads(screened.call("results", "--format", "json").stdout)
+    assert len(lines) == len(objects) == 6
+    assert [int(line["scan_id"]) for line in lines] == [one["scan_id"] for one in objects]
+    assert objects == sorted(objects, key=lambda one: -one["scan_id"])
+    for one in objects:
+        assert one["file_name"] in table
+        if one["decision"]:
+            assert f"{one['probability']:.3f}" in table
+            assert one["model_version"] in table
+        assert one["screened_at"].endswith("+00:00")
+
+
+def test_results_are_narrowed(screened: Site) -> None:
+    """--limit, --decision, --since and --refused each leave what they should."""
+
+    def found(*arguments: str) -> list[dict[str, str]]:
+        text = screened.call("results", "--format", "json", *arguments).stdout
+        rows: list[dict[str, str]] = json.loads(text)
+        return rows
+
+    everything = found()
+    assert found("--limit", "2") == everything[:2]
+    for decision in ("NORMAL", "PNEUMONIA", "REVIEW"):
+        assert found("--decision", decision) == [
+            one for one in everything if one["decision"] == decision
+        ]
+    assert {one["file_name"] for one in found("--refused")} == {"empty.jpg", "text.jpg"}
+    assert found("--since", "1h") == everything
+    assert found("--since", "2999-01-01") == []
+    assert "give 2026-11-23" in screened.call("results", "--since", "lately", status=2).stderr
+
+
+def test_results_before_there_are_any(site: Site) -> None:
+    """Asked too early, the answer is a sentence, not a traceback."""
+    assert "lungwatch run" in site.call("results", status=2).stderr
+    site.call("run", "--once")
+    assert site.call("results").stdout == "No results yet.\n"
+
+
+def test_status_tells_of_a_living_and_of_a_dead_worker(site: Site) -> None:
+    """`status` ends with 0 beside a worker that lives and is well, with 1 otherwise."""
+    site.drop(batch(3) | {"empty.jpg": b""})
+    (site.inbox / "a folder").mkdir()
+    worker = site.start()
+    site.wait_until_finished(4)
+    alive = wait_for(
+        lambda: told if "1 folder" in (told := site.call("status", status=None).stdout) else None
+    )
+    for words in ("alive", "3 (", "1 (1 empty)", (site.models / "CHAMPION").read_text().strip()):
+        assert words in alive
+    site.call("status", status=0)
+    site.stop(worker, signal.SIGTERM)
+    assert "none" in site.call("status", status=1).stdout
+
+
+def test_models_lists_packages_and_marks_the_one_that_serves(screened: Site) -> None:
+    """`models` shows each version, its threshold, and which serves."""
+    listed = screened.call("models").stdout
+    champion = (screened.models / "CHAMPION").read_text().strip()
+    (line,) = [line for line in listed.splitlines() if champion in line]
+    assert line.startswith("yes")
+
+
+def test_retry_brings_a_refused_film_back(screened: Site) -> None:
+    """A refused film goes back to the inbox and is answered anew, in a row of its own."""
+    (before,) = [row for row in screened.results() if row["file_name"] == "text.jpg"]
+    said = screened.call("retry", str(before["scan_id"])).stdout
+    assert "back in the inbox" in said
+    assert (screened.inbox / "text.jpg").read_bytes() == b"hello"
+    (screened.inbox / "text.jpg").write_bytes(films.jpeg(films.draw(50)))
+    screened.call("run", "--once")
+    rows = [row for row in screened.results() if row["file_name"] == "text.jpg"]
+    assert [row["refusal_code"] for row in rows] == ["not_a_jpeg", None]
+    again = screened.call("retry", str(before["scan_id"]), "nothing.jpg", status=1)
+    assert "no longer in the refused folder" in again.stdout
+    assert "nothing.jpg: no refused scan" in again.stderr
+
+
+def test_check_passes_on_a_sound_site_and_names_what_is_wrong(
+    screened: Site, shipped: Path
+) -> None:
+    """`check` has a line for each thing; a tampered model fails it with exit status 1."""
+    sound = screened.call("check", status=0).stdout
+    for words in ("settings", "inbox", "archive", "refused", "database", "migrations", "model"):
+        assert any(line.startswith("ok") and words in line for line in sound.splitlines()), words
+    change_manifest(screened.models / shipped.name, threshold=2.0)
+    broken = screened.call("check", status=1).stdout
+    (line,) = [line for line in broken.splitlines() if line.startswith("FAILED")]
+    assert "model" in line
+    assert "threshold" in line
+
+
+def test_a_model_that_fails_its_checks_never_serves(site: Site, shipped: Path) -> None:
+    """With a tampered package and no other, the worker screens nothing and says why."""
+    site.call("run", "--once")
+    weights = site.models / shipped.name / "model.tflite"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    site.drop(batch(2))
+    ended = site.call("run", "--once", status=1)
+    assert "model.tflite is not the file the manifest names" in ended.stdout
+    assert site.results() == []
+    assert len(list(site.inbox.iterdir())) == 2
+
+
+def test_help_names_every_command(site: Site) -> None:
+    """`--help` says what each command is for."""
+    told = site.call("--help").stdout
+    for command in ("run", "results", "status", "models", "retry", "check"):
+        assert command in told
+        assert "Usage" in site.call(command, "--help").stdout

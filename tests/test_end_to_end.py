@@ -1,0 +1,271 @@
+"""The whole worker as a process: films in, rows and filed films out, whatever happens between."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import films
+import pytest
+from driver import Site, wait_for
+from sklearn.metrics import roc_auc_score
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """A fresh place on SQLite."""
+    place = Site(tmp_path)
+    yield place
+    place.end()
+
+
+@pytest.fixture
+def any_site(tmp_path: Path, database_url: str) -> Iterator[Site]:
+    """A fresh place on each database."""
+    place = Site(tmp_path, database_url)
+    yield place
+    place.end()
+
+
+def batch(count: int, *, seed: int = 0) -> dict[str, bytes]:
+    """Draw sound films, each with bytes of its own."""
+    drawn = [films.jpeg(films.draw(number, opacity=number % 3 / 2)) for number in range(8)]
+    return {
+        f"scan-{seed}-{number:03}.jpeg": films.with_comment(
+            drawn[number % len(drawn)], b"%d/%d" % (seed, number)
+        )
+        for number in range(count)
+    }
+
+
+def damaged() -> dict[str, bytes]:
+    """Return one film for each way to be refused, by name."""
+    return {f"{name}.jpg": bad.data for name, bad in films.bad_films().items()}
+
+
+def test_each_film_is_answered_once_though_the_worker_is_killed(any_site: Site) -> None:
+    """Killed in the middle again and again, the worker in the end answers every film once."""
+    everything = batch(60) | damaged()
+    names = list(everything)
+    random.Random(7).shuffle(names)
+    before, during = names[: len(names) // 2], names[len(names) // 2 :]
+    any_site.drop({name: everything[name] for name in before})
+    for already in (1, 15, 40):
+        worker = any_site.start()
+        any_site.wait_until_finished(already)
+        any_site.stop(worker, signal.SIGKILL)
+        assert any_site.finished() < len(everything), "it must die in the middle"
+        some, during = during[:12], during[12:]
+        any_site.drop({name: everything[name] for name in some})
+    any_site.drop({name: everything[name] for name in during})
+    any_site.start()
+    any_site.wait_until_finished(len(everything))
+    any_site.check_invariants(everything)
+
+
+def test_refusals_say_what_where_and_how_much(site: Site) -> None:
+    """Each refusal stands in the view, in the JSON beside its file and in the table, alike."""
+    bad = films.bad_films()
+    site.drop(damaged())
+    site.call("run", "--once")
+    site.check_invariants(damaged())
+    table = site.call("results", "--refused", "--limit", "500").stdout
+    for row in site.results():
+        case = bad[row["file_name"].removesuffix(".jpg")]
+        assert row["refusal_code"] in {code.value for code in case.codes}
+        place = site.refused / row["filed_as"]
+        why = json.loads(place.with_name(place.name + ".json").read_text(encoding="utf-8"))
+        assert why["refusal_code"] == row["refusal_code"]
+        assert why["sentence"] == row["refusal_sentence"]
+        assert (why["measured"], why["limit"]) == (row["refusal_measured"], row["refusal_limit"])
+        assert row["refusal_code"] in table
+        assert row["probability"] is row["model_version"] is row["threshold"] is None
+
+
+def test_odd_but_sound_films_are_predicted(site: Site) -> None:
+    """What looks odd and harms nothing gets a prediction, with the model and threshold named."""
+    odd = {f"{name}.jpg": data for name, data in films.odd_but_sound().items()}
+    site.drop(odd)
+    site.call("run", "--once")
+    rows = site.results()
+    assert len(rows) == len(odd)
+    for row in rows:
+        assert row["decision"] in ("NORMAL", "PNEUMONIA", "REVIEW"), row
+        assert 0 <= row["probability"] <= 1
+        sure = row["probability"] if row["label"] == "PNEUMONIA" else 1 - row["probability"]
+        assert row["confidence"] == pytest.approx(sure)
+        assert (row["label"] == "PNEUMONIA") == (row["probability"] >= row["threshold"])
+        assert row["model_version"] == (site.models / "CHAMPION").read_text().strip()
+
+
+def test_films_that_come_while_it_runs(site: Site) -> None:
+    """Copied, renamed into place, or written slowly: each is answered, and temporary names wait."""
+    site.settings["SCAN_SECONDS"] = "3600"  # so that it is events that tell
+    worker = site.start()
+    wait_for(lambda: '"films_per_second"' in _report(site), what="the worker is up")
+    three = batch(3)
+    copied, renamed, slow = three
+    site.drop({copied: three[copied]})
+    (site.inbox / "upload.part").write_bytes(three[renamed])
+    with (site.inbox / slow).open("wb") as file:
+        file.write(three[slow][:1000])
+        file.flush()
+        site.wait_until_finished(1)
+        assert [row["file_name"] for row in site.results()] == [copied]
+        file.write(three[slow][1000:])
+    (site.inbox / "upload.part").rename(site.inbox / renamed)
+    site.wait_until_finished(3)
+    assert site.stop(worker) == 0
+    site.check_invariants(three)
+
+
+def _report(site: Site) -> str:
+    try:
+        rows = site.query("SELECT report FROM workers")
+    except Exception:  # noqa: BLE001 - no tables yet
+        return ""
+    return str([row["report"] for row in rows])
+
+
+def test_the_same_bytes_are_predicted_once(any_site: Site) -> None:
+    """The same bytes under other names, at once or later, get rows of their own, one answer."""
+    (data,) = batch(1).values()
+    together = {f"together-{number}.jpeg": data for number in range(6)}
+    any_site.drop(together)
+    any_site.call("run", "--once")
+    any_site.drop({"later.jpeg": data, "other.jpeg": films.jpeg(films.draw(99))})
+    any_site.call("run", "--once")
+    rows = {row["file_name"]: row for row in any_site.results()}
+    assert rows.keys() == {*together, "later.jpeg", "other.jpeg"}
+    same = [row for name, row in rows.items() if name != "other.jpeg"]
+    assert len({row["probability"] for row in same}) == 1
+    assert sum(not row["reused"] for row in same) == 1, "one was predicted, the others reused"
+    assert not rows["other.jpeg"]["reused"]
+
+
+def test_what_is_no_film_is_left_alone(site: Site, tmp_path: Path) -> None:
+    """Folders, links, FIFOs, sockets and temporary names are never opened, and never in the way."""
+    outside = tmp_path / "outside.jpeg"
+    (outside_film,) = batch(1, seed=5).values()
+    outside.write_bytes(outside_film)
+    (site.inbox / "folder.jpg").mkdir()
+    (site.inbox / "folder.jpg" / "inside.jpeg").write_bytes(outside_film)
+    (site.inbox / "link.jpg").symlink_to(outside)
+    os.mkfifo(site.inbox / "fifo.jpg")
+    listener = socket.socket(socket.AF_UNIX)
+    home = Path.cwd()
+    os.chdir(site.inbox)  # a socket's path must be short
+    try:
+        listener.bind("socket.jpg")
+    finally:
+        os.chdir(home)
+    (site.inbox / "upload.jpg.part").write_bytes(outside_film)
+    (site.inbox / ".hidden.jpg").write_bytes(outside_film)
+    before = {path.name: path.lstat().st_mode for path in site.inbox.iterdir()}
+    sound = batch(3)
+    site.drop(sound)
+    site.call("run", "--once")
+    listener.close()
+    assert {row["file_name"] for row in site.results()} == set(sound)
+    assert {path.name: path.lstat().st_mode for path in site.inbox.iterdir()} == before
+    assert stat.S_ISLNK(before["link.jpg"])
+    assert outside.read_bytes() == outside_film
+
+
+def test_names_of_any_bytes(site: Site) -> None:
+    """A film's name may be any bytes: it is answered, archived under them, and shown escaped."""
+    names = [
+        b"latin-\xe9.jpg",
+        b"-rf.jpg",
+        b"new\nline.jpg",
+        b"n" * 251 + b".jpg",
+        "雪.jpg".encode(),
+    ]
+    for name, data in zip(names, batch(len(names)).values(), strict=True):
+        (Path(os.fsdecode(os.fsencode(site.inbox) + b"/" + name))).write_bytes(data)
+    site.call("run", "--once")
+    (day,) = site.archive.iterdir()
+    assert sorted(os.fsencode(path.name) for path in day.iterdir()) == sorted(names)
+    table = site.call("results").stdout
+    assert r"latin-\xe9.jpg" in table.replace("\\\\", "\\")
+    assert "new\nline" not in table
+
+
+def test_sigterm_leaves_nothing_in_hand(site: Site) -> None:
+    """Told to stop in mid-batch it ends well and soon, and the next start finishes the rest."""
+    everything = batch(80)
+    site.drop(everything)
+    worker = site.start()
+    wait_for(lambda: site.finished() >= 5, what="some films done")
+    assert site.stop(worker) == 0
+    left = site.query("SELECT count(*) AS n FROM scans WHERE state = 'recorded'")
+    assert left == [{"n": 0}]
+    assert 5 <= len(site.results()) < len(everything)
+    site.call("run", "--once")
+    site.check_invariants(everything)
+
+
+def test_films_may_stay_in_the_inbox(site: Site) -> None:
+    """With KEEP_IN_INBOX films stay where they are, and a restart does not screen them again."""
+    site.settings["KEEP_IN_INBOX"] = "true"
+    kept = batch(5)
+    site.drop(kept)
+    site.call("run", "--once")
+    first = site.results()
+    site.call("run", "--once")
+    assert site.results() == first
+    assert len(first) == len(kept)
+    assert {path.name: path.read_bytes() for path in site.inbox.iterdir()} == kept
+
+
+def test_the_log_names_no_file(site: Site) -> None:
+    """File names can carry a patient's name: no log line above DEBUG holds one."""
+    site.drop(batch(3) | damaged())
+    worker = site.start()
+    site.wait_until_finished(3 + len(damaged()))
+    site.stop(worker)
+    log = site.log()
+    assert log.count('"event": "screened"') == 3
+    assert log.count('"event": "refused"') == len(damaged())
+    for line in log.splitlines():
+        assert json.loads(line)["level"] in ("info", "warning", "error")
+    for name in batch(3) | damaged():
+        assert name not in log
+    assert str(site.inbox) not in log
+
+
+def test_real_films_get_the_rows_and_the_auc_that_the_package_promises(
+    site: Site, data: Path, shipped: Path
+) -> None:
+    """764 real films, half before the start, half during: 764 rows, the block's AUC to 4 digits."""
+    originals = sorted((data / "originals").rglob("*.jpeg"))
+    block = sorted((data / "chest_xray" / "test").rglob("*.jpeg"))
+    # An original and its copy share a name; an inbox has each name once.
+    named = {f"original-{path.name}": path for path in originals}
+    named |= {f"block-{path.parent.name}-{path.name}": path for path in block}
+    assert len(named) == 764
+    names = sorted(named)
+    random.Random(3).shuffle(names)
+    for name in names[:382]:
+        shutil.copyfile(named[name], site.inbox / name)
+    worker = site.start()
+    wait_for(lambda: site.finished() > 0, what="a first film")
+    for name in names[382:]:
+        shutil.copyfile(named[name], site.inbox / name)
+    site.wait_until_finished(764)
+    assert site.stop(worker) == 0
+    rows = site.results()
+    assert sorted(row["file_name"] for row in rows) == sorted(names)
+    assert all(row["decision"] is not None for row in rows)
+    of_block = [row for row in rows if row["file_name"].startswith("block-")]
+    truth = [row["file_name"].startswith("block-PNEUMONIA-") for row in of_block]
+    auc = roc_auc_score(truth, [row["probability"] for row in of_block])
+    promised = json.loads((shipped / "evaluation.json").read_text(encoding="utf-8"))["auc"]
+    assert round(auc, 4) == round(promised, 4)
