@@ -155,6 +155,7 @@ def _make(plan: Plan, dataset: Dataset, films: Films, *, now: datetime, say: Say
     recipe = Recipe(epochs=plan.epochs, seed=plan.seed)
     architecture = Architecture(height=plan.side_pixels, width=plan.side_pixels)
     training = _provenance(plan, dataset, recipe, describe(architecture))
+    keras.utils.clear_session()  # layers' names go into the served file: let them start at one
     keras.utils.set_random_seed(plan.seed)
     network = build_network(architecture)
     calibration = _examples(dataset, films, Side.CALIBRATION)

@@ -1,0 +1,252 @@
+"""A whole night on drawn films: from a folder to a package that the worker serves, or a reason."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from films import draw, jpeg, truncated
+
+from training.dataset import Side, read_dataset
+from training.promotion import Floors
+from training.report import write_card
+from training.retrain import Outcome, Plan, main, retrain
+from worker.errors import ModelPackageError, RegistryError
+from worker.model import POSITIVE, load
+from worker.preprocessing import read_film
+from worker.registry import Registry
+
+NOW = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
+ANY = Floors(films_of_each_class=1, auc=0, sensitivity=0, specificity=0, calibration_error=1)
+
+
+def draw_folder(root: Path, *, train: int = 40, test: int = 8) -> Path:
+    """Draw films in the Kaggle layout: one of each class for each number."""
+    for split, first, count in (("train", 0, train), ("test", 1000, test)):
+        for number in range(first, first + count):
+            for label, name, opacity in (
+                ("NORMAL", f"IM-{number:04}-0001.jpeg", 0.0),
+                ("PNEUMONIA", f"person{number}_virus_{number}.jpeg", 1.0),
+            ):
+                film = draw(2 * number + (opacity > 0), width=160, height=128, opacity=opacity)
+                path = root / split / label / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(jpeg(film))
+    return root
+
+
+@dataclass(frozen=True, kw_only=True)
+class Night:
+    """A night that went by, and what was asked of it."""
+
+    plan: Plan
+    outcome: Outcome
+    said: list[str]
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
+    """Run one night, with floors that anything clears and one damaged film among the rest."""
+    root = tmp_path_factory.mktemp("night")
+    data = draw_folder(root / "drawn")
+    spoilt = data / "train/NORMAL/IM-0500-0001.jpeg"
+    spoilt.write_bytes(truncated(jpeg(draw(1)), 50))
+    plan = Plan(
+        data=data,
+        models=root / "models",
+        cache=root / "cache",
+        epochs=1,
+        side_pixels=32,
+        floors=ANY,
+    )
+    said: list[str] = []
+    return Night(plan=plan, outcome=retrain(plan, now=NOW, say=said.append), said=said)
+
+
+def test_the_worker_loads_what_the_night_made(night: Night) -> None:
+    """The package passes every check of serving, and answers on a film it has never seen."""
+    model = load(night.outcome.package)
+    film = read_film(jpeg(draw(99)), height=model.manifest.height, width=model.manifest.width)
+    verdict = model.screen(film.pixels)
+    assert 0 <= verdict.probability <= 1
+    assert model.manifest.version == night.outcome.version
+
+
+def test_a_first_model_above_the_floors_serves(night: Night) -> None:
+    """CHAMPION names it, and nothing half-made lies beside it."""
+    registry = Registry(night.plan.models)
+    assert night.outcome.promotion.promote
+    assert registry.champion() == night.outcome.version
+    assert {path.name for path in night.plan.models.iterdir()} == {
+        "CHAMPION",
+        night.outcome.version,
+    }
+
+
+def test_what_is_recorded_is_what_the_package_does(night: Night) -> None:
+    """evaluation.json agrees to the last digit with screening the test films one by one."""
+    from sklearn.metrics import roc_auc_score
+
+    model = load(night.outcome.package)
+    recorded = json.loads((night.outcome.package / "evaluation.json").read_bytes())
+    scans = read_dataset(night.plan.data, salt=night.plan.salt).side(Side.TEST)
+    assert len(scans) == 16
+    side = night.plan.side_pixels
+    verdicts = [
+        model.screen(read_film(scan.path.read_bytes(), height=side, width=side).pixels)
+        for scan in scans
+    ]
+    truth = np.array([scan.label == POSITIVE for scan in scans])
+    probability = [verdict.probability for verdict in verdicts]
+    called = np.array([verdict.label == POSITIVE for verdict in verdicts])
+    assert recorded["auc"] == roc_auc_score(truth, probability)
+    assert recorded["sensitivity"] == called[truth].mean()
+    assert recorded["specificity"] == (~called[~truth]).mean()
+    assert recorded["films"] == {"NORMAL": 8, "PNEUMONIA": 8}
+    assert recorded["data"] == "drawn/test"
+    assert recorded["version"] == night.outcome.version
+
+
+def test_the_manifest_says_what_was_trained_on_what(night: Night) -> None:
+    """Data digest, counts, seed and split are in the package, for the night that comes after."""
+    dataset = read_dataset(night.plan.data, salt=night.plan.salt)
+    training = load(night.outcome.package).manifest.training
+    assert training["recipe"]["seed"] == night.plan.seed
+    assert training["salt"] == night.plan.salt
+    assert training["counts"]["test"] == dataset.counts()["test"]
+    damaged = 1  # which was found, and is on one of these sides
+    sides = ("train", "calibration")
+    assert sum(training["counts"][side]["NORMAL"] for side in sides) == 40
+    assert sum(dataset.counts()[side]["NORMAL"] for side in sides) == 40 + damaged
+
+
+def test_the_operating_point_owes_nothing_to_the_test_films(night: Night, tmp_path: Path) -> None:
+    """With every test label turned round, weights, temperature, threshold and band are the same."""
+    data = tmp_path / "drawn"
+    draw_folder(data)
+    (data / "test/NORMAL").rename(data / "test/aside")
+    (data / "test/PNEUMONIA").rename(data / "test/NORMAL")
+    (data / "test/aside").rename(data / "test/PNEUMONIA")
+    plan = replace(night.plan, data=data, models=tmp_path / "models", cache=tmp_path / "cache")
+    outcome = retrain(plan, now=NOW, say=lambda _: None)
+    one, other = (load(package).manifest for package in (night.outcome.package, outcome.package))
+    assert outcome.version == night.outcome.version
+    assert other.temperature == one.temperature
+    assert (other.threshold, other.review_band) == (one.threshold, one.review_band)
+    assert outcome.evaluation["auc"] == pytest.approx(1 - night.outcome.evaluation["auc"])
+
+
+def test_a_damaged_film_is_set_aside_and_named(night: Night) -> None:
+    """It costs the night nothing, and a person is told which it is and why."""
+    assert "set aside: train/NORMAL/IM-0500-0001.jpeg is refused as truncated" in night.said
+
+
+def test_the_card_says_whom_it_is_of_and_what_it_is_not(night: Night) -> None:
+    """Population, test data, numbers and limits are there for a person to read."""
+    card = (night.outcome.package / "card.md").read_text(encoding="utf-8")
+    assert "Not a medical device" in card
+    assert "children aged one to five at one hospital" in card
+    assert f"| AUC | {night.outcome.evaluation['auc']:.4f} |" in card
+    assert "8 NORMAL and 8 PNEUMONIA films" in card
+    assert "| class | precision | recall | F1 | films |" in card
+
+
+def test_the_cards_table_of_classes_agrees_with_scikit_learn(night: Night) -> None:
+    """Precision, recall and F1 of both classes, from a confusion matrix that is not symmetrical."""
+    from sklearn.metrics import precision_recall_fscore_support
+
+    truth = [0] * 30 + [1] * 70
+    called = [0] * 25 + [1] * 5 + [0] * 2 + [1] * 68
+    expected = precision_recall_fscore_support(truth, called)
+    evaluation = {
+        **night.outcome.evaluation,
+        "confusion": {
+            "true_negative": 25,
+            "false_positive": 5,
+            "false_negative": 2,
+            "true_positive": 68,
+        },
+    }
+    training = load(night.outcome.package).manifest.training
+    card = write_card("drawn", evaluation, training, [])
+    for row, label in enumerate(("NORMAL", "PNEUMONIA")):
+        numbers = " | ".join(f"{column[row]:.4f}" for column in expected[:3])
+        assert f"| {label} | {numbers} | {expected[3][row]} |" in card
+
+
+def test_the_very_same_night_again_changes_nothing(night: Night) -> None:
+    """The model is there already: said so, without fitting again, and what serves is untouched."""
+    before = sorted(night.outcome.package.iterdir())
+    said: list[str] = []
+    with pytest.raises(RegistryError, match="exists already"):
+        retrain(night.plan, now=NOW, say=said.append)
+    assert not [line for line in said if line.startswith("epoch")]
+    assert sorted(night.outcome.package.iterdir()) == before
+    assert Registry(night.plan.models).champion() == night.outcome.version
+
+
+def test_a_failure_while_measuring_leaves_nothing_behind(
+    night: Night, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that could not be measured is no package, and nothing of it is left staged."""
+
+    def fail(*_: object) -> list[float]:
+        raise ModelPackageError("it does not load")
+
+    monkeypatch.setattr("training.retrain.score", fail)
+    with pytest.raises(ModelPackageError, match="does not load"):
+        retrain(replace(night.plan, models=tmp_path / "models"), now=NOW, say=lambda _: None)
+    assert list((tmp_path / "models").iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def held(night: Night, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """Run the command as a person would, on few films: return its words and its models."""
+    models = tmp_path_factory.mktemp("held") / "models"
+    run = subprocess.run(
+        [
+            *(sys.executable, "-m", "training.retrain"),
+            *("--data", str(night.plan.data), "--models", str(models)),
+            *("--cache", str(night.plan.cache), "--epochs", "1", "--side-pixels", "32"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout, models
+
+
+def test_a_model_below_the_floors_is_kept_and_does_not_serve(
+    held: tuple[str, Path],
+) -> None:
+    """Eight films of a class are too few: exit 0, the reason said, a package but no CHAMPION."""
+    said, models = held
+    assert "HELD: 8 NORMAL test films, at least 50 needed" in said
+    assert said.rstrip().splitlines()[-1].startswith("held: ")
+    registry = Registry(models)
+    assert registry.champion() is None
+    (version,) = registry.versions()
+    assert "HELD: 8 NORMAL test films" in (models / version / "card.md").read_text("utf-8")
+    load(models / version)
+
+
+def test_a_leak_stops_the_command_with_a_list(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A test film copied into train: exit 1, both names, and no model."""
+    data = draw_folder(tmp_path / "drawn", train=3, test=3)
+    film = (data / "test/NORMAL/IM-1000-0001.jpeg").read_bytes()
+    (data / "train/NORMAL/copy.jpeg").write_bytes(film)
+    code = main(["--data", str(data), "--models", str(tmp_path / "m"), "--cache", str(tmp_path)])
+    said = capsys.readouterr().out
+    assert code == 1
+    assert "test/NORMAL/IM-1000-0001.jpeg, train/NORMAL/copy.jpeg" in said
+    assert not (tmp_path / "m").exists()
