@@ -9,12 +9,13 @@ loaded only when a package is.
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +23,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from worker.errors import ModelPackageError, ReviewReason
 from worker.preprocessing import PREPROCESSING_VERSION, Pixels
-
-if TYPE_CHECKING:
-    from ai_edge_litert.interpreter import Interpreter
 
 FORMAT: Final = 1
 MANIFEST: Final = "manifest.json"
@@ -177,30 +175,45 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
     Raises:
         ModelPackageError: naming the first file that is missing or differs.
     """
-    for name, facts in manifest.files.items():
+    for name in manifest.files:
+        _read_verified(folder, name, manifest)
+
+
+def _read_verified(folder: Path, name: str, manifest: Manifest) -> bytes:
+    facts = manifest.files[name]
+    try:
+        data = (folder / name).read_bytes()
+    except OSError as error:
+        raise ModelPackageError(f"{folder.name}: cannot read {name}: {error}") from error
+    if len(data) != facts.size_bytes or hashlib.sha256(data).hexdigest() != facts.sha256:
+        raise ModelPackageError(f"{folder.name}: {name} is not the file the manifest names")
+    return data
+
+
+class Network:
+    """A served file in LiteRT: pixels in; logit, evidence map and features out."""
+
+    def __init__(self, served: bytes) -> None:
+        """Load a served file's bytes.
+
+        Raises:
+            ModelPackageError: it cannot be loaded, or its inputs or outputs are not ours.
+        """
+        from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415 - who predicts pays
+
         try:
-            data = (folder / name).read_bytes()
-        except OSError as error:
-            raise ModelPackageError(f"{folder.name}: cannot read {name}: {error}") from error
-        if len(data) != facts.size_bytes or hashlib.sha256(data).hexdigest() != facts.sha256:
-            raise ModelPackageError(f"{folder.name}: {name} is not the file the manifest names")
-
-
-class Model:
-    """A package loaded and checked: the one thing that predicts, in serving and in evaluation."""
-
-    def __init__(self, manifest: Manifest, interpreter: Interpreter) -> None:
-        """Wrap an interpreter whose tensors are allocated. Use `load`."""
-        self.manifest = manifest
-        self._interpreter = interpreter
-        self._input = interpreter.get_input_details()[0]["index"]
-        outputs = interpreter.get_signature_list()["serving_default"]["outputs"]
-        runner = interpreter.get_signature_runner("serving_default")
-        details: Mapping[str, Any] = runner.get_output_details()
-        missing = {"logit", "evidence", "features"} - set(outputs)
-        if missing:
-            raise ModelPackageError(f"{manifest.version}: {SERVED} lacks outputs {sorted(missing)}")
-        self._outputs = {name: details[name]["index"] for name in outputs}
+            self._interpreter = Interpreter(model_content=served, num_threads=1)
+            self._interpreter.allocate_tensors()
+            runner = self._interpreter.get_signature_runner("serving_default")
+            (entry,) = self._interpreter.get_input_details()
+            details: Mapping[str, Any] = runner.get_output_details()
+            self._outputs = {
+                name: details[name]["index"] for name in ("logit", "evidence", "features")
+            }
+        except (ValueError, RuntimeError, KeyError) as error:
+            raise ModelPackageError(f"{SERVED} cannot be loaded: {error}") from error
+        self._input = entry["index"]
+        self._shape = tuple(int(side) for side in entry["shape"][1:3])
 
     def predict(self, pixels: Pixels) -> Output:
         """Run the network on one film.
@@ -211,9 +224,8 @@ class Model:
         Raises:
             ValueError: the shape or dtype is not the network's input.
         """
-        expected = (self.manifest.height, self.manifest.width)
-        if pixels.shape != expected or pixels.dtype != np.uint8:
-            raise ValueError(f"expected {expected} uint8, got {pixels.shape} {pixels.dtype}")
+        if pixels.shape != self._shape or pixels.dtype != np.uint8:
+            raise ValueError(f"expected {self._shape} uint8, got {pixels.shape} {pixels.dtype}")
         self._interpreter.set_tensor(self._input, pixels[np.newaxis, :, :, np.newaxis])
         self._interpreter.invoke()
         return Output(
@@ -222,13 +234,25 @@ class Model:
             features=self._tensor("features")[0],
         )
 
-    def screen(self, pixels: Pixels) -> Verdict:
-        """Predict and judge one film: (height, width) uint8 to a verdict."""
-        return judge(self.predict(pixels).logit, self.manifest)
-
     def _tensor(self, name: str) -> Floats:
         tensor: Floats = self._interpreter.get_tensor(self._outputs[name])
         return tensor
+
+
+@dataclass(frozen=True)
+class Model:
+    """A package loaded and checked: the one thing that predicts, in serving and in evaluation."""
+
+    manifest: Manifest
+    network: Network
+
+    def predict(self, pixels: Pixels) -> Output:
+        """Run the network on one film: (height, width) uint8. See `Network.predict`."""
+        return self.network.predict(pixels)
+
+    def screen(self, pixels: Pixels) -> Verdict:
+        """Predict and judge one film: (height, width) uint8 to a verdict."""
+        return judge(self.predict(pixels).logit, self.manifest)
 
 
 def load(folder: Path) -> Model:
@@ -237,24 +261,21 @@ def load(folder: Path) -> Model:
     Raises:
         ModelPackageError: for whatever would make it unfit to serve.
     """
-    from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415 - only who predicts pays
-
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
+    served = _read_verified(folder, SERVED, manifest)  # the very bytes that will serve
     try:
-        interpreter = Interpreter(model_path=str(folder / SERVED), num_threads=1)
-        interpreter.allocate_tensors()
-        model = Model(manifest, interpreter)
-    except (ValueError, RuntimeError, KeyError) as error:
-        raise ModelPackageError(f"{folder.name}: {SERVED} cannot be loaded: {error}") from error
+        model = Model(manifest, Network(served))
+    except ModelPackageError as error:
+        raise ModelPackageError(f"{folder.name}: {error}") from error
     _check_golden(folder, model)
     return model
 
 
 def _check_golden(folder: Path, model: Model) -> None:
+    archive = io.BytesIO(_read_verified(folder, GOLDEN, model.manifest))
     try:
-        # Opened here: NumPy leaves a broken archive open.
-        with (folder / GOLDEN).open("rb") as file, np.load(file, allow_pickle=False) as golden:
+        with np.load(archive, allow_pickle=False) as golden:
             inputs, logits = golden["inputs"], golden["logits"]
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise ModelPackageError(f"{folder.name}: {GOLDEN} cannot be read: {error}") from error
