@@ -1,9 +1,23 @@
-"""Writing so that a reader, or a crash, never finds half a file."""
+"""Writing and moving so that a reader, or a crash, never finds half a file or loses one."""
+
+# Names of films are bytes, which pathlib does not take.
+# ruff: noqa: PTH108, PTH116, PTH118, PTH120, PTH123
 
 from __future__ import annotations
 
+import ctypes
+import errno
+import fcntl
 import os
+import shutil
 from pathlib import Path
+from typing import BinaryIO
+
+_RENAME_NOREPLACE = 1
+_AT_FDCWD = -100
+# A rename that the kernel or the file system cannot do without replacing.
+_NO_SUCH_RENAME = {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP}
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def fsync_folder(folder: Path) -> None:
@@ -15,9 +29,13 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write aside, fsync, rename over `path`, fsync the folder."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def write_atomically(path: Path, data: bytes, *, aside: Path | None = None) -> None:
+    """Write aside, fsync, rename over `path`, fsync the folder.
+
+    `aside` is a name of this process's own, unless one is given: one that whoever writes this
+    very file again uses too, so that a kill leaves nothing that is never cleared away.
+    """
+    aside = aside or path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with aside.open("wb") as file:
             file.write(data)
@@ -28,3 +46,73 @@ def write_atomically(path: Path, data: bytes) -> None:
         aside.unlink(missing_ok=True)
         raise
     fsync_folder(path.parent)
+
+
+def move(source: bytes, target: bytes) -> None:
+    """Move a file and never replace one.
+
+    Raises:
+        FileExistsError: something stands at `target`.
+        OSError: the move cannot be made; the file is still at `source`.
+    """
+    if _libc.renameat2(_AT_FDCWD, source, _AT_FDCWD, target, _RENAME_NOREPLACE) == 0:
+        return
+    number = ctypes.get_errno()
+    if number in _NO_SUCH_RENAME:
+        _link_then_unlink(source, target)
+    elif number == errno.EXDEV:
+        _move_across(source, target)
+    else:
+        raise OSError(number, os.strerror(number), source, None, target)
+
+
+def _link_then_unlink(source: bytes, target: bytes) -> None:
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except FileExistsError:
+        # A crash between the two calls leaves one file under both names.
+        if not os.path.samestat(os.lstat(source), os.lstat(target)):
+            raise
+    os.unlink(source)
+
+
+def _move_across(source: bytes, target: bytes) -> None:
+    """Move to another file system: copy aside, fsync, take the name, then drop the source.
+
+    The name aside is the film's alone and goes last, so that after a crash it tells which name
+    was taken: the film is neither copied again under another, nor mixed with a second worker's.
+    """
+    sighted = os.lstat(source)
+    aside = aside_of(os.path.dirname(target), sighted.st_ino, sighted.st_mtime_ns)
+    with open(aside, "ab") as copy:
+        fcntl.flock(copy, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.stat(aside).st_nlink == 1:  # and not named before a crash
+            try:
+                _copy(source, sighted, copy)
+                shutil.copystat(source, aside, follow_symlinks=False)
+                os.fsync(copy.fileno())
+                os.link(aside, target)
+            except BaseException:
+                os.unlink(aside)
+                raise
+        elif not (os.path.lexists(target) and os.path.samestat(os.lstat(target), os.stat(aside))):
+            raise FileExistsError(errno.EEXIST, "named otherwise", target)
+        fsync_folder(Path(os.fsdecode(os.path.dirname(target))))
+        os.unlink(source)
+        os.unlink(aside)
+
+
+def aside_of(folder: bytes, inode: int, mtime_ns: int) -> bytes:
+    """Return where a film is copied to before it gets its name."""
+    return os.path.join(folder, b".moving-%d-%d" % (inode % (1 << 64), mtime_ns))
+
+
+def _copy(source: bytes, sighted: os.stat_result, copy: BinaryIO) -> None:
+    """Copy the film that was sighted, and nothing that took its place."""
+    descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as original:
+        if not os.path.samestat(os.fstat(descriptor), sighted):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), source)
+        copy.truncate(0)
+        shutil.copyfileobj(original, copy, 1 << 20)
+        copy.flush()

@@ -7,12 +7,9 @@ follows a link, deletes, or overwrites.
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import json
 import os
 import re
-import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,21 +17,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from worker.errors import StorageTrouble
-from worker.files import fsync_folder, write_atomically
+from worker.files import aside_of, fsync_folder, move, write_atomically
 from worker.records import Recorded, Sighting
 
 # Names that something else is still writing to, or that no person put there.
 _PASSED_OVER = re.compile(
-    r"^[.~#]|(\.(part|partial|filepart|crdownload|download|tmp|temp|swp|lock|opdownload)|~|#)$"
-    r"|^(thumbs\.db|desktop\.ini)$",
+    r"^[.~#]|(\.(part|partial|filepart|crdownload|download|tmp|temp|swp|lock|opdownload)|~|#)\Z"
+    r"|^(thumbs\.db|desktop\.ini)\Z",
     re.IGNORECASE,
 )
 _LONGEST_NAME = 255  # bytes, on every file system in use
-_RENAME_NOREPLACE = 1
-_AT_FDCWD = -100
-# A rename that the kernel or the file system cannot do without replacing.
-_NO_SUCH_RENAME = {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP}
-_libc = ctypes.CDLL(None, use_errno=True)
+_LONGEST_EXTENSION = 16  # more than this behind a dot is part of the name
 
 
 def spell(name: bytes) -> str:
@@ -70,7 +63,7 @@ class Inbox:
         self.folder = inbox
         self.archive = archive
         self.refused = refused
-        self._days: set[str] = set()  # whose folders' own names are durable
+        self._durable: set[Path] = set()  # days' folders whose own names are
 
     def identity(self) -> tuple[int, int]:
         """Return (device, inode) of the inbox as it is now.
@@ -153,22 +146,26 @@ class Inbox:
 
     def _file_away(self, scan: Recorded, folder: Path) -> str | None:
         folder.mkdir(parents=True, exist_ok=True)
-        source = self._path(scan.sighting.name)
-        still_there = self.look(scan.sighting.name) == scan.sighting
+        if self.look(scan.sighting.name) == scan.sighting:
+            name: bytes | None = self._move(scan, folder)
+        else:  # moved before a crash, or taken away by someone before it was filed
+            name = _where_moved(scan, folder)
+            with suppress(FileNotFoundError):
+                os.unlink(
+                    aside_of(os.fsencode(folder), scan.sighting.inode, scan.sighting.mtime_ns)
+                )
+        if name is None:
+            return None
+        if scan.refusal is not None:
+            _write_why(folder, name, scan)
+        return f"{folder.name}/{spell(name)}"
+
+    def _move(self, scan: Recorded, folder: Path) -> bytes:
+        """Move a scan's file into a folder, and return the name it got there."""
         for name in _free_names(bytes_of(scan.sighting.name), scan.scan_id):
-            place = os.path.join(os.fsencode(folder), name)
-            if still_there:
-                try:
-                    move(source, place)
-                except FileExistsError:
-                    continue
-            elif not os.path.lexists(place):
-                return None  # taken away by someone before it was filed
-            elif not self._was_moved_to(place, scan.sighting):
-                continue
-            if scan.refusal is not None:
-                _write_why(folder, name, scan)
-            return f"{folder.name}/{spell(name)}"
+            with suppress(FileExistsError):
+                move(self._path(scan.sighting.name), os.path.join(os.fsencode(folder), name))
+                return name
         raise StorageTrouble(f"no name is free for scan {scan.scan_id} in {folder.name}")
 
     def bring_back(self, filed_as: str, name: str, scan_id: int) -> str | None:
@@ -198,27 +195,15 @@ class Inbox:
             StorageTrouble: a folder cannot be synced.
         """
         try:
-            for day in days:
-                for root in (self.archive, self.refused):
-                    if (root / day).is_dir():
-                        fsync_folder(root / day)
-                    if day not in self._days:
-                        fsync_folder(root)
-            self._days |= days
+            for folder in (root / day for day in days for root in (self.archive, self.refused)):
+                if folder.is_dir():
+                    fsync_folder(folder)
+                    if folder not in self._durable:
+                        fsync_folder(folder.parent)
+                        self._durable.add(folder)
             fsync_folder(self.folder)
         except OSError as error:
             raise StorageTrouble(f"moves cannot be made durable: {error.strerror}") from error
-
-    def _was_moved_to(self, place: bytes, sighting: Sighting) -> bool:
-        """Whether the file of a sighting stands at a place, renamed there or copied across."""
-        try:
-            found = os.stat(place, follow_symlinks=False)
-        except OSError:
-            return False
-        there = sighting_of(sighting.name, found)
-        if there is None or found.st_dev == self.folder.stat().st_dev:
-            return there == sighting
-        return replace(there, inode=sighting.inode) == sighting
 
     def _path(self, name: str) -> bytes:
         return os.path.join(os.fsencode(self.folder), bytes_of(name))
@@ -254,55 +239,29 @@ def why_refused(scan: Recorded) -> bytes:
     return json.dumps(why, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
-def move(source: bytes, target: bytes) -> None:
-    """Move a file and never replace one.
-
-    Raises:
-        FileExistsError: something stands at `target`.
-        OSError: the move cannot be made; the file is still at `source`.
-    """
-    if _libc.renameat2(_AT_FDCWD, source, _AT_FDCWD, target, _RENAME_NOREPLACE) == 0:
-        return
-    number = ctypes.get_errno()
-    if number in _NO_SUCH_RENAME:
-        _link_then_unlink(source, target)
-    elif number == errno.EXDEV:
-        _move_across(source, target)
-    else:
-        raise OSError(number, os.strerror(number), source, None, target)
-
-
-def _link_then_unlink(source: bytes, target: bytes) -> None:
-    try:
-        os.link(source, target, follow_symlinks=False)
-    except FileExistsError:
-        # A crash between the two calls leaves one file under both names.
-        if not os.path.samestat(os.lstat(source), os.lstat(target)):
-            raise
-    os.unlink(source)
-
-
-def _move_across(source: bytes, target: bytes) -> None:
-    """Move to another file system: copy aside, fsync, take the name, then drop the source."""
-    aside = os.path.join(os.path.dirname(target), b".moving-%d" % os.getpid())
-    try:
-        with open(source, "rb") as original, open(aside, "wb") as copy:
-            shutil.copyfileobj(original, copy, 1 << 20)
-            copy.flush()
-            os.fsync(copy.fileno())
-        shutil.copystat(source, aside, follow_symlinks=False)
-        os.link(aside, target)
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(aside)
-    fsync_folder(Path(os.fsdecode(os.path.dirname(target))))
-    os.unlink(source)
+def _where_moved(scan: Recorded, folder: Path) -> bytes | None:
+    """Return the name under which a scan's file stands in a folder, renamed there or copied."""
+    copied = None
+    for name in _free_names(bytes_of(scan.sighting.name), scan.scan_id):
+        try:
+            found = os.stat(os.path.join(os.fsencode(folder), name), follow_symlinks=False)
+        except FileNotFoundError:
+            break
+        there = sighting_of(scan.sighting.name, found)
+        if there == scan.sighting:
+            return name
+        # The last such: its own name may be a twin's, the names with its number are its alone.
+        if there is not None and replace(there, inode=scan.sighting.inode) == scan.sighting:
+            copied = name
+    return copied
 
 
 def _free_names(name: bytes, scan_id: int) -> Iterator[bytes]:
     """Yield names to try, in order: the file's own, then with the scan's number in it."""
     yield name
     stem, extension = os.path.splitext(name)
+    if len(extension) > _LONGEST_EXTENSION:
+        stem, extension = name, b""
     for number in (b".%d" % scan_id, *(b".%d-%d" % (scan_id, again) for again in range(2, 1000))):
         yield stem[: _LONGEST_NAME - len(number) - len(extension)] + number + extension
 
@@ -314,7 +273,7 @@ def _write_why(folder: Path, name: bytes, scan: Recorded) -> None:
     for candidate in _free_names(stem + b".json", scan.scan_id):
         path = folder / os.fsdecode(candidate)
         if not path.exists():
-            write_atomically(path, why)
+            write_atomically(path, why, aside=folder / f".why-{scan.scan_id}.tmp")
             return
         if path.read_bytes() == why:
             return
