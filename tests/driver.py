@@ -21,7 +21,11 @@ _DEADLINE_SECONDS = 120.0  # generous: a deadline only ends a test that would ne
 
 
 def wait_for(
-    condition: Callable[[], Any], *, seconds: float = _DEADLINE_SECONDS, what: str = ""
+    condition: Callable[[], Any],
+    *,
+    seconds: float = _DEADLINE_SECONDS,
+    every: float = 0.05,
+    what: str = "",
 ) -> Any:
     """Return the first true value of `condition`, or fail when the deadline has passed."""
     deadline = time.monotonic() + seconds
@@ -31,7 +35,7 @@ def wait_for(
             return value
         if time.monotonic() > deadline:
             raise AssertionError(f"not so after {seconds:g} s: {what or condition}")
-        time.sleep(0.02)  # between looks; how long something takes is never assumed
+        time.sleep(every)  # between looks; how long something takes is never assumed
 
 
 @dataclass

@@ -1,0 +1,159 @@
+"""README says what the code does: settings, codes, columns, commands, make targets.
+
+`python tests/test_documents.py` writes the tables of settings and codes into README.md anew.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+import typer.main
+from pydantic import SecretStr
+
+from worker import errors
+from worker.__main__ import app
+from worker.inbox import is_passed_over
+from worker.schema import results
+from worker.settings import PREFIX, Settings
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+README = REPOSITORY / "README.md"
+
+
+def codes_table(kind: Iterable[errors.Code], *heads: str) -> str:
+    """Return the table of a kind of code."""
+    return _head(*heads) + "".join(f"| `{code.value}` | {code.meaning} |\n" for code in kind)
+
+
+def settings_table() -> str:
+    """Return the table of settings."""
+    rows = [_head("setting", "default", "what it is")]
+    for name, field in Settings.model_fields.items():
+        default = "the host's name" if field.default_factory else _plain(field.default)
+        rows.append(f"| `{PREFIX}{name.upper()}` | {default} | {field.description} |\n")
+    return "".join(rows)
+
+
+def _head(*heads: str) -> str:
+    return f"\n| {' | '.join(heads)} |\n|{'---|' * len(heads)}\n"
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+TABLES = {
+    "<!-- codes: RefusalCode -->\n": lambda: codes_table(
+        errors.RefusalCode, "code", "what it means, and what to do"
+    ),
+    "<!-- codes: ReviewReason -->\n": lambda: codes_table(
+        errors.ReviewReason, "reason", "what it means"
+    ),
+    "<!-- settings -->\n": settings_table,
+}
+
+
+@pytest.mark.parametrize("mark", TABLES)
+def test_tables_made_from_the_code_are_up_to_date(mark: str) -> None:
+    """Every setting and every code stands in README with the words that the code has for it."""
+    text = README.read_text(encoding="utf-8")
+    written = text.split(mark)[1].split("\n<!-- end -->")[0]
+    assert written == TABLES[mark](), "run `python tests/test_documents.py`"
+
+
+def test_every_column_of_the_view_is_explained_in_order() -> None:
+    """The table of columns is the view's."""
+    section = README.read_text(encoding="utf-8").split("## Results")[1].split("###")[0]
+    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == list(results.columns.keys())
+
+
+def test_every_command_and_option_is_explained() -> None:
+    """Each command has its row, and each option that README names exists."""
+    section = README.read_text(encoding="utf-8").split("## Commands")[1].split("## Results")[0]
+    commands = typer.main.get_command(app)
+    known = getattr(commands, "commands", {})
+    rows = dict(re.findall(r"^\| `lungwatch (\w+)(.*)$", section, re.MULTILINE))
+    assert rows.keys() == known.keys()
+    for name, command in known.items():
+        options = {option for one in command.params for option in one.opts if option[:2] == "--"}
+        told = set(re.findall(r"--[a-z]+", section.split(f"`lungwatch {name}")[-1].split("\n")[0]))
+        assert told <= options | {"--help"}
+        assert options <= set(re.findall(r"--[a-z]+", section)), name
+
+
+def test_every_make_target_named_in_readme_exists() -> None:
+    """README and CHANGELOG tell nobody to make what cannot be made."""
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    named = set(
+        re.findall(r"(?:`|^)make ([a-z]+)", README.read_text(encoding="utf-8"), re.MULTILINE)
+    )
+    assert named
+    assert named <= targets
+
+
+def test_what_readme_says_is_passed_over_is() -> None:
+    """Each temporary ending in README's list is passed over, and an ordinary name is not."""
+    section = README.read_text(encoding="utf-8").split("### What is passed over")[1].split("##")[0]
+    endings = re.findall(r"`(\.[a-z]+)`", section)
+    assert len(endings) > 5
+    for ending in endings:
+        assert is_passed_over(f"film.jpeg{ending}"), ending
+    assert not is_passed_over("film.jpeg")
+
+
+def test_relative_links_lead_somewhere() -> None:
+    """No link within the project is broken."""
+    for document in REPOSITORY.glob("*.md"):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text(encoding="utf-8")):
+            assert (REPOSITORY / target).exists(), f"{document.name}: {target}"
+
+
+def test_locks_agree_hold_hashes_and_name_no_index() -> None:
+    """The worker's, the night's and the tests' locks name one version of each package."""
+    locks = [
+        (REPOSITORY / path).read_text(encoding="utf-8")
+        for path in ("requirements.lock", "training/requirements.lock", "tests/requirements.lock")
+    ]
+    pins = [set(re.findall(r"^(\S+==\S+)", lock, re.MULTILINE)) for lock in locks]
+    assert pins[0] < pins[1] < pins[2]
+    for lock in locks:
+        assert "http" not in lock
+        assert "--index" not in lock
+        blocks = re.split(r"^(?=\S+==)", lock, flags=re.MULTILINE)[1:]
+        assert all("--hash=sha256:" in block for block in blocks)
+    assert not re.search(r"^(tensorflow|keras)==", locks[0], re.MULTILINE)
+
+
+def test_no_path_of_a_machine_is_in_the_project() -> None:
+    """What is committed runs anywhere: it names no folder of the machine it was written on."""
+    listed = subprocess.run(
+        ["git", "grep", "-nIE", r"(^|[\"' =(])/(root|home|work)/"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if listed.returncode not in (0, 1):
+        pytest.skip("not a git checkout")
+    assert [line for line in listed.stdout.splitlines() if "test_documents.py" not in line] == []
+
+
+def _write() -> None:
+    text = README.read_text(encoding="utf-8")
+    for mark, make in TABLES.items():
+        head, rest = text.split(mark)
+        text = f"{head}{mark}{make()}\n<!-- end -->{rest.split('<!-- end -->', 1)[1]}"
+    README.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    _write()
+    sys.exit()
