@@ -63,6 +63,7 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
         cache=root / "cache",
         epochs=1,
         side_pixels=32,
+        population="Drawn chests of nobody.",
         floors=ANY,
     )
     said: list[str] = []
@@ -151,7 +152,7 @@ def test_the_card_says_whom_it_is_of_and_what_it_is_not(night: Night) -> None:
     """Population, test data, numbers and limits are there for a person to read."""
     card = (night.outcome.package / "card.md").read_text(encoding="utf-8")
     assert "Not a medical device" in card
-    assert "children aged one to five at one hospital" in card
+    assert "Drawn chests of nobody." in card
     assert f"| AUC | {night.outcome.evaluation['auc']:.4f} |" in card
     assert "8 NORMAL and 8 PNEUMONIA films" in card
     assert "| class | precision | recall | F1 | films |" in card
@@ -236,6 +237,13 @@ def test_a_model_below_the_floors_is_kept_and_does_not_serve(
     (version,) = registry.versions()
     assert "HELD: 8 NORMAL test films" in (models / version / "card.md").read_text("utf-8")
     load(models / version)
+
+
+def test_a_card_without_a_population_says_so(held: tuple[str, Path]) -> None:
+    """Nobody's films are passed off as anybody's: what was not stated is not made up."""
+    _, models = held
+    (version,) = Registry(models).versions()
+    assert "## Population\n\nNot stated" in (models / version / "card.md").read_text("utf-8")
 
 
 def test_a_leak_stops_the_command_with_a_list(

@@ -22,7 +22,17 @@ import numpy.typing as npt
 
 from training.evaluation import OperatingPoint
 from worker.errors import RegistryError
-from worker.model import FORMAT, GOLDEN, MANIFEST, NEGATIVE, POSITIVE, SERVED, FileFacts, Manifest
+from worker.model import (
+    FORMAT,
+    GOLDEN,
+    MANIFEST,
+    NEGATIVE,
+    POSITIVE,
+    SERVED,
+    FileFacts,
+    Manifest,
+    Network,
+)
 from worker.preprocessing import PREPROCESSING_VERSION, Pixels
 from worker.registry import Registry
 
@@ -118,15 +128,8 @@ def stage(
 
 def litert_logits(served: bytes, films: Pixels) -> Logits:
     """Run a served file on (n, height, width) uint8, as serving will; return (n,) float32."""
-    from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415 - as worker.model does
-
-    interpreter = Interpreter(model_content=served, num_threads=1)
-    runner = interpreter.get_signature_runner("serving_default")
-    (name,) = runner.get_input_details()
-    logits = np.empty(len(films), dtype=np.float32)
-    for row, film in enumerate(films):
-        logits[row] = runner(**{name: film[np.newaxis, :, :, np.newaxis]})["logit"].reshape(())
-    return logits
+    network = Network(served)
+    return np.array([network.predict(film).logit for film in films], dtype=np.float32)
 
 
 def draw_golden(height: int, width: int) -> Pixels:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_POPULATION = (
-    "The films are of children aged one to five at one hospital (Guangzhou Women and Children's "
-    "Medical Center; Kermany, Zhang, Goldbaum, Mendeley Data, doi 10.17632/rscbjbr9sj, CC BY 4.0). "
-    "On other ages, hospitals or devices, nothing has been measured."
+_NO_POPULATION = (
+    "Not stated: the run that made this model was given no `--population`. Without knowing whose "
+    "films it learnt from, do not assume that it can read yours."
 )
 
 
@@ -30,7 +29,7 @@ def write_card(
         f"# Model {version}",
         "Decision support for people who read films. **Not a medical device.** It tells pneumonia "
         "from a normal chest X-ray and nothing else.",
-        f"## Population\n\n{training.get('population', _POPULATION)}",
+        f"## Population\n\n{training['population'] or _NO_POPULATION}",
         _how_good(evaluation),
         _per_class(evaluation["confusion"]),
         _confusion(evaluation["confusion"]),
@@ -118,7 +117,7 @@ def _training(training: Mapping[str, Any]) -> str:
     recipe = training["recipe"]
     return (
         f"## Training\n\n{recipe['epochs']} epochs from nothing with seed {recipe['seed']}, "
-        f"{training['minutes']:.0f} minutes. Patients are split by a salted hash; a `test` folder "
+        f"{training['minutes']:.1f} minutes. Patients are split by a salted hash; a `test` folder "
         f"of the owner's is left as it is. Data digest `{training['data_digest']}`.\n\n"
         + "\n".join(rows)
     )

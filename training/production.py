@@ -1,0 +1,125 @@
+"""Decoded films to a fitted, calibrated network in the files that serve.
+
+Everything here looks at the train and calibration sides alone; the test side is not handed to it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from training import evaluation, packaging
+from training.cache import Films
+from training.dataset import Dataset, LabelledScan, Side
+from training.fit import Examples, Recipe, fit
+from training.network import Architecture, build_network, describe, shift_logit
+from worker.model import POSITIVE
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Product:
+    """A model that nobody has measured yet."""
+
+    exported: packaging.Exported
+    point: evaluation.OperatingPoint
+    calibration_side: dict[str, Any]  # what it makes of the films it was calibrated on
+    training: dict[str, Any]  # what was trained on what, and how: for the manifest
+
+
+def produce(
+    dataset: Dataset,
+    films: Films,
+    *,
+    recipe: Recipe,
+    side_pixels: int,
+    salt: str,
+    scratch_root: Path,
+    now: datetime,
+    say: Say,
+) -> Product:
+    """Fit a network on the train side, calibrate it on the calibration side, and export it.
+
+    Args:
+        dataset: says which film lies on which side.
+        films: their pixels, (side_pixels, side_pixels) each.
+        recipe: how to fit; its seed decides everything that is random.
+        side_pixels: height and width of the network's input.
+        salt: that the split was made with; goes on record.
+        scratch_root: where a killed run leaves what it needs to go on.
+        now: UTC.
+        say: is given a line an epoch.
+
+    Raises:
+        DataError: the loss is not finite, or a side lacks a class.
+    """
+    architecture = Architecture(height=side_pixels, width=side_pixels)
+    training = {
+        "data": dataset.name,
+        "data_digest": dataset.digest,
+        "counts": dataset.counts(),
+        "salt": salt,
+        "recipe": asdict(recipe),
+        "architecture": describe(architecture),
+        "prevalence": 0.5,  # that the probabilities are calibrated for
+    }
+
+    keras.utils.clear_session()  # layers' names go into the served file: let them start at one
+    keras.utils.set_random_seed(recipe.seed)
+    network = build_network(architecture)
+    train = _examples(dataset, films, Side.TRAIN)
+    calibration = _examples(dataset, films, Side.CALIBRATION)
+    say(f"fitting {network.count_params():,} weights, {recipe.epochs} epochs")
+    scratch = _scratch(scratch_root, training)
+    curve = fit(network, train, calibration, recipe, scratch=scratch, say=say)
+
+    # The calibration's shift goes into the network's bias, its temperature into the manifest.
+    truth = calibration.labels > 0.5
+    raw = network.predict(calibration.pixels[..., np.newaxis], verbose=0)["logit"][:, 0]
+    scale = evaluation.fit_calibration(truth, raw.astype(np.float64))
+    shift_logit(network, scale.shift)
+
+    # The threshold is chosen on what the served file gives, not on what Keras gives.
+    exported = packaging.export(network, now=now)
+    logits = packaging.litert_logits(exported.served, calibration.pixels).astype(np.float64)
+    aims = evaluation.Aims()
+    point = evaluation.choose_operating_point(
+        truth, logits, temperature=scale.temperature, aims=aims
+    )
+    minutes = sum(epoch["seconds"] for epoch in curve) / 60
+    return Product(
+        exported=exported,
+        point=point,
+        calibration_side=evaluation.evaluate(truth, logits, point),
+        training={**training, "aims": asdict(aims), "minutes": minutes, "curve": curve},
+    )
+
+
+def is_positive(scans: Sequence[LabelledScan]) -> evaluation.Truth:
+    """Return (n,) bool, True for PNEUMONIA, in the order of the scans."""
+    return np.array([scan.label == POSITIVE for scan in scans], dtype=np.bool_)
+
+
+def _examples(dataset: Dataset, films: Films, side: Side) -> Examples:
+    scans = dataset.side(side)
+    return Examples(pixels=films.select(scans), labels=is_positive(scans).astype(np.float32))
+
+
+def _scratch(root: Path, training: dict[str, Any]) -> Path:
+    """Name the folder in which this very run can go on, and sweep those of others."""
+    digest = hashlib.sha256(json.dumps(training, sort_keys=True).encode()).hexdigest()
+    folder = root / f"fit-{digest[:16]}"
+    for other in root.glob("fit-*"):
+        if other != folder:
+            shutil.rmtree(other, ignore_errors=True)
+    return folder
