@@ -46,7 +46,8 @@ def main() -> None:
     pictures = _pictures()
     mean = statistics.mean(len(data) for data in pictures) / 1e6
     print(
-        f"{len(os.sched_getaffinity(0))} cores; {len(pictures)} pictures of {mean:.2f} MB on average; {package.name}"
+    described = f"{len(pictures)} pictures of {mean:.2f} MB on average"
+    print(f"{cores} cores; {described}; {package.name}")
     )
     with tempfile.TemporaryDirectory(prefix="lungwatch-bench-") as folder, _database(asked) as url:
         _rounds(Path(folder), url, pictures, package, asked)
