@@ -45,10 +45,9 @@ def main() -> None:
     package = _package()
     pictures = _pictures()
     mean = statistics.mean(len(data) for data in pictures) / 1e6
-    print(
+    cores = len(os.sched_getaffinity(0))
     described = f"{len(pictures)} pictures of {mean:.2f} MB on average"
     print(f"{cores} cores; {described}; {package.name}")
-    )
     with tempfile.TemporaryDirectory(prefix="lungwatch-bench-") as folder, _database(asked) as url:
         _rounds(Path(folder), url, pictures, package, asked)
         _start_up(Path(folder) / "start")
