@@ -20,7 +20,7 @@ LAYERS = [
     {"worker.inbox", "worker.store", "worker.results", "worker.stability", "worker.process"},
     {"worker.screener", "worker.watcher", "worker.seen", "worker.reporting", "worker.notify"},
     {"worker.pool", "worker.tables", "worker.checks"},
-    {"worker.pipeline"},
+    {"worker.pipeline", "worker.lookout", "worker.serving"},
     {"worker.service"},
     {"worker.assembly"},
     {"worker.__main__"},

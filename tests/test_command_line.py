@@ -127,12 +127,11 @@ def test_status_tells_of_a_living_and_of_a_dead_worker(site: Site) -> None:
     (site.inbox / "a folder").mkdir()
     worker = site.start()
     site.wait_until_finished(4)
-    alive = wait_for(
-        lambda: told if "1 folder" in (told := site.call("status", status=None).stdout) else None
-    )
-    for words in ("alive", "3 (", "1 (1 empty)", (site.models / "CHAMPION").read_text().strip()):
+    champion = (site.models / "CHAMPION").read_text().strip()
+    wait_for(lambda: "1 folder" in (told := site.call("status").stdout) and champion in told)
+    alive = site.call("status", status=0).stdout
+    for words in ("alive", "3 (", "1 (1 empty)", champion):
         assert words in alive
-    site.call("status", status=0)
     site.stop(worker, signal.SIGTERM)
     assert "none" in site.call("status", status=1).stdout
 

@@ -1,0 +1,94 @@
+"""Brings names from the inbox: what events tell, and the listing that leaves nothing out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from math import inf
+
+from worker.errors import StorageTrouble
+from worker.inbox import Inbox
+from worker.watcher import Watcher
+
+_LISTED_A_STEP = 512  # names: a step stays short however full the inbox is
+
+
+class Lookout:
+    """Looks at the inbox, a little at a time."""
+
+    def __init__(self, inbox: Inbox, watcher: Watcher, *, scan_seconds: float) -> None:
+        """List the inbox every `scan_seconds`, and at once when events are in doubt."""
+        self._inbox = inbox
+        self._watcher = watcher
+        self._scan_seconds = scan_seconds
+        self._listing: Iterator[str] | None = None
+        self._next_listing = 0.0
+        self.listed_once = False
+
+    @property
+    def listing(self) -> bool:
+        """Whether a listing is under way."""
+        return self._listing is not None
+
+    @property
+    def next_listing(self) -> float:
+        """When the next listing is due, in monotonic seconds; never while one is under way."""
+        return inf if self.listing else self._next_listing
+
+    @property
+    def by_events(self) -> bool:
+        """Whether events are to be had."""
+        return self._watcher.by_events
+
+    def begin(self, now: float) -> bool:
+        """Begin a listing if one is due, or events are in doubt.
+
+        Returns:
+            Whether one began.
+
+        Raises:
+            StorageTrouble: the inbox cannot be reached.
+        """
+        if self._watcher.follow(self._inbox.identity()) or self._watcher.doubts():
+            self._next_listing = now
+        if self.listing or now < self._next_listing:
+            return False
+        self._listing = self._inbox.names()
+        return True
+
+    def look(
+        self, now: float, *, notice: Callable[[str, float], None], has_room: Callable[[], bool]
+    ) -> None:
+        """Tell the names that events brought, then some of the listing.
+
+        Args:
+            now: monotonic seconds.
+            notice: is told each name, and the time.
+            has_room: whether another name of the listing may be told.
+
+        Raises:
+            StorageTrouble: the inbox cannot be listed.
+        """
+        for name in self._watcher.names():
+            notice(name, now)
+        for _ in range(_LISTED_A_STEP):
+            if self._listing is None or not has_room():
+                return
+            listed = self._next_name(self._listing, now)
+            if listed is not None:
+                notice(listed, now)
+
+    def stop(self) -> None:
+        """Stop watching."""
+        self._watcher.stop()
+
+    def _next_name(self, listing: Iterator[str], now: float) -> str | None:
+        try:
+            name = next(listing, None)
+        except StorageTrouble:
+            self._listing = None  # start anew when it is over
+            raise
+        if name is None:
+            self._listing = None
+            self.listed_once = True
+            self._next_listing = now + self._scan_seconds
+        return name
