@@ -64,6 +64,7 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
         epochs=1,
         side_pixels=32,
         population="Drawn chests of nobody.",
+        test_note="Drawn last.",
         floors=ANY,
     )
     said: list[str] = []
@@ -155,6 +156,7 @@ def test_the_card_says_whom_it_is_of_and_what_it_is_not(night: Night) -> None:
     assert "Drawn chests of nobody." in card
     assert f"| AUC | {night.outcome.evaluation['auc']:.4f} |" in card
     assert "8 NORMAL and 8 PNEUMONIA films" in card
+    assert "Drawn last." in card
     assert "| class | precision | recall | F1 | films |" in card
 
 

@@ -52,6 +52,7 @@ class Plan:
     side_pixels: int = 128  # height and width of the network's input
     salt: str = "lungwatch"  # decides the split of patients; the same for good
     population: str = ""  # whose films these are, for the model card
+    test_note: str = ""  # how the test side came about, in place of what can be seen of it
     floors: Floors = field(default_factory=Floors)
 
 
@@ -80,6 +81,7 @@ def retrain(plan: Plan, *, now: datetime, say: Say) -> Outcome:
     """
     # The films, and the side each lies on.
     dataset = read_dataset(plan.data, salt=plan.salt)
+    dataset = replace(dataset, test_note=plan.test_note or dataset.test_note)
     say(_describe(dataset))
 
     # Their pixels, decoded once.
@@ -201,6 +203,9 @@ def _read_plan(arguments: Sequence[str] | None) -> Plan:
     parser.add_argument("--salt", default=Plan.salt, help="of the split; keep it for good")
     parser.add_argument(
         "--population", default="", help="whose films these are, in a sentence for the model card"
+    )
+    parser.add_argument(
+        "--test-note", default="", help="how the test films were chosen, in a sentence likewise"
     )
     chosen = parser.parse_args(arguments)
     models = read_settings().models if chosen.models is None else chosen.models
