@@ -9,6 +9,8 @@ import os
 import socket
 from contextlib import suppress
 
+_PATIENCE_SECONDS = 0.5  # with a listener that does not read: the loop must go on
+
 
 class Notifier:
     """Speaks to systemd, if it is there."""
@@ -53,4 +55,5 @@ class Notifier:
             suppress(OSError),
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel,
         ):
+            channel.settimeout(_PATIENCE_SECONDS)
             channel.sendto(message.encode(), address)

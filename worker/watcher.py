@@ -37,6 +37,10 @@ _WITHOUT_EVENTS = frozenset(
     )
 )
 _QUEUE = 100_000  # hints kept; with more waiting, the listing is the quicker way
+# Its complaints name paths, so they are not for the log: see `_Complaints`.
+_chatter = logging.getLogger("watchdog")
+_chatter.propagate = False
+_chatter.addHandler(logging.NullHandler())
 _INTERESTING = [FileCreatedEvent, FileModifiedEvent, FileClosedEvent, FileMovedEvent]
 
 
@@ -51,11 +55,7 @@ class Watcher:
         self._doubt = False
         self._observer: BaseObserver | None = None
         self._identity: tuple[int, int] | None = None
-        # Its complaints name paths; what matters of them is told by `doubts` and `follow`.
-        chatter = logging.getLogger("watchdog")
-        chatter.propagate = False
-        if not chatter.handlers:
-            chatter.addHandler(logging.NullHandler())
+        self._complaints = _Complaints(self._notify)
         self.by_events = False  # whether events are to be had at all
 
     def follow(self, identity: tuple[int, int]) -> bool:
@@ -73,6 +73,7 @@ class Watcher:
         if self.by_events:
             observer = Observer()
             handler = _Handler(self._names, self._notify)
+            _chatter.addHandler(self._complaints)
             kinds = [*_INTERESTING, DirDeletedEvent, DirMovedEvent]
             try:
                 observer.schedule(handler, os.fspath(self._folder), event_filter=kinds)
@@ -94,20 +95,35 @@ class Watcher:
 
     def doubts(self) -> bool:
         """Whether events may have been lost since the last call: list the inbox."""
-        doubt, self._doubt = self._doubt, False
-        return doubt
+        if not self._doubt:
+            return False
+        self._doubt = False  # before the listing: what is doubted from here on is doubted again
+        return True
 
     def stop(self) -> None:
         """Stop watching."""
         if self._observer is not None:
             self._observer.stop()
             self._observer.join(5.0)
+        _chatter.removeHandler(self._complaints)
         self._observer = None
         self._identity = None
 
     def _notify(self, *, doubt: bool) -> None:
-        self._doubt = self._doubt or doubt
+        if doubt:
+            self._doubt = True
         self._wake()
+
+
+class _Complaints(logging.Handler):
+    """Takes any complaint of watchdog's for a doubt: it tells of an overflow in no other way."""
+
+    def __init__(self, notify: Callable[..., None]) -> None:
+        super().__init__(logging.WARNING)
+        self._notify = notify
+
+    def emit(self, _record: logging.LogRecord) -> None:
+        self._notify(doubt=True)
 
 
 class _Handler(FileSystemEventHandler):

@@ -1,0 +1,62 @@
+"""Which process a worker is, whether it runs, and how it is told to stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from worker.process import StopSignals, boot_id, is_running, started_at, this_process
+
+
+def test_this_process_runs() -> None:
+    """A worker finds itself running, under a name that says host and process."""
+    me = this_process("ward-1")
+    assert is_running(me)
+    assert me.name.startswith("ward-1-")
+    assert me.pid == os.getpid()
+    assert me == this_process("ward-1")
+    assert boot_id() == me.boot_id != ""
+
+
+def test_another_of_the_same_number_is_not_it() -> None:
+    """A process that got a dead worker's number, or another boot's, is not that worker."""
+    me = this_process("ward-1")
+    assert not is_running(replace(me, pid_started=me.pid_started - 1))
+    assert not is_running(replace(me, boot_id="another boot"))
+
+
+def test_a_dead_process_does_not_run() -> None:
+    """A process that ended does not run, also while nobody has asked how it ended."""
+    child = subprocess.Popen(
+        # A name with what could be taken for another field of /proc/PID/stat.
+        [sys.executable, "-c", "open('/proc/self/comm', 'w').write('a) Z b'); input()"],
+        stdin=subprocess.PIPE,
+    )
+    assert started_at(child.pid) is not None
+    assert child.stdin is not None
+    child.stdin.close()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert started_at(child.pid) is None, "a zombie"
+    child.wait()
+    assert started_at(child.pid) is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals(number: signal.Signals) -> None:
+    """A signal to stop calls the handler and wakes who waits; afterwards all is as before."""
+    before = signal.getsignal(number)
+    got: list[int] = []
+    read, write = os.pipe2(os.O_NONBLOCK)
+    with StopSignals(lambda signum, _frame: got.append(signum), write):
+        signal.raise_signal(number)
+        signal.raise_signal(number)
+    assert got == [number, number]
+    assert os.read(read, 100) == bytes([number, number])
+    assert signal.getsignal(number) is before
+    for descriptor in (read, write):
+        os.close(descriptor)
