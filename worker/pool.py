@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import selectors
 import socket
+import struct
 import subprocess
 import sys
 from collections import deque
@@ -26,6 +27,7 @@ from worker.screener import Answer, Hashed, Job, Message, Ready, Result, Setup, 
 
 _QUEUE = 4  # films with one screener: enough to bridge a commit
 _LOAD_SECONDS = 60.0  # to load and check a package before its screener is given up
+_MESSAGE_TIME = struct.pack("ll", 1, 0)  # seconds, microseconds that a message may take
 # Nothing of our surroundings reaches a screener. One thread each: the processes are the threads.
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8"}
 
@@ -122,9 +124,15 @@ class Pool:
     # What the service asks of it
 
     def serve(self, package: Path, now: float) -> None:
-        """Bring up screeners on a package; they take over when all of them are ready."""
-        self._coming = package
-        for _ in range(self._count):
+        """Bring up screeners on a package; they take over when all of them are ready.
+
+        What was coming up before is given up; what serves already serves on.
+        """
+        if package == self._coming:
+            return
+        self._coming = None if package == self._serving else package
+        self._retire()
+        for _ in range(self._count if self._coming else 0):
             self._start(package, now)
 
     @property
@@ -230,6 +238,8 @@ class Pool:
 
     def _start(self, package: Path, now: float) -> None:
         ours, theirs = socket.socketpair()
+        # A screener that stops in the middle of a message must not keep its parent.
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _MESSAGE_TIME)
         with theirs:
             try:
                 process = subprocess.Popen(  # noqa: S603 - our own interpreter, our own module

@@ -16,6 +16,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import resource
 import signal
 import stat
@@ -24,7 +25,7 @@ from collections import deque
 from dataclasses import asdict, dataclass, fields
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from worker.errors import FilmRefused, ModelPackageError, RefusalCode
 from worker.inbox import bytes_of, sighting_of
@@ -33,6 +34,8 @@ from worker.preprocessing import Limits, read_film, too_many_bytes
 from worker.records import Sighting
 
 _PR_SET_PDEATHSIG = 1
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+ResultKind = Literal["predicted", "skipped", "refused", "lost", "unreadable", "out_of_memory"]
 
 
 class Message:
@@ -118,7 +121,7 @@ class Result(Message):
     """How a job ended."""
 
     scan_id: int
-    kind: Literal["predicted", "skipped", "refused", "lost", "unreadable", "out_of_memory"]
+    kind: ResultKind
     sha256: str | None = None
     width: int | None = None
     height: int | None = None
@@ -128,6 +131,21 @@ class Result(Message):
     sentence: str | None = None  # if refused, or why it was unreadable
     measured: str | None = None
     limit: str | None = None
+
+    def __post_init__(self) -> None:
+        """Believe nothing that could not be: the child may be in the hands of what it decoded."""
+        if self.kind not in get_args(ResultKind):
+            raise ValueError(f"no way for a job to end: {self.kind!r}")
+        texts = (self.sha256, self.code, self.sentence, self.measured, self.limit)
+        numbers = (self.width, self.height, self.contrast, self.logit)
+        if not all(isinstance(one, str | None) for one in texts) or not all(
+            isinstance(one, int | float | None) for one in numbers
+        ):
+            raise ValueError("a result of wrong types")
+        if self.kind == "refused":
+            RefusalCode.of(self.code or "")
+        if self.kind in ("predicted", "skipped") and not _SHA256.fullmatch(self.sha256 or ""):
+            raise ValueError("a result without a digest")
 
 
 _KINDS: dict[str, type[Message]] = {
@@ -145,7 +163,7 @@ def receive(connection: Connection) -> Message:
     try:
         kind, values = json.loads(connection.recv_bytes(1 << 20))
         return _KINDS[kind].build(values)
-    except (TypeError, KeyError, AttributeError) as error:
+    except (TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError("not a message") from error
 
 
@@ -218,19 +236,20 @@ class Screener:
             if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO):
                 raise _Lost from error
             raise
-        with open(descriptor, "rb", buffering=0) as file:
+        try:
             before = os.fstat(descriptor)
             if not stat.S_ISREG(before.st_mode) or sighting_of(job.name, before) != job.sighting:
                 raise _Lost
             if before.st_size > self._limits.max_bytes:
                 raise too_many_bytes(before.st_size, self._limits)
-            data = file.read(before.st_size) or b""
-            while len(data) < before.st_size and (more := file.read(before.st_size - len(data))):
-                data += more
+            with open(descriptor, "rb", closefd=False) as file:
+                data = file.read(before.st_size)
             if len(data) != before.st_size or sighting_of(job.name, os.fstat(descriptor)) != (
                 job.sighting
             ):
                 raise _Lost
+        finally:
+            os.close(descriptor)
         return data
 
     def _answer(self, scan_id: int) -> bool:

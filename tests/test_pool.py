@@ -1,0 +1,326 @@
+"""Real screeners kept alive: none lost, none double, whatever happens to the processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import films
+import packages
+import pytest
+from pools import Ward
+from test_screener import NONSENSE
+
+import worker.pool
+from worker.errors import ScreenerTrouble
+from worker.model import GOLDEN
+from worker.pool import Asked, Died, HandedBack, NotServing, Screened, Serving
+from worker.process import started_at
+from worker.records import Claim
+
+
+@pytest.fixture
+def ward(tmp_path: Path) -> Iterator[Ward]:
+    """Yield an inbox of six films and a pool of one screener that does not serve yet."""
+    ward = Ward(tmp_path)
+    film = films.jpeg(films.draw(4))
+    for number in range(6):
+        ward.drop(f"film-{number}.jpg", films.with_comment(film, b"%d" % number))
+    yield ward
+    left = ward.processes
+    ward.pool.close()
+    assert [pid for pid in left if started_at(pid)] == [], "a screener outlived its pool"
+
+
+def stuck(ward: Ward, others: int = 3) -> tuple[Claim, list[Claim]]:
+    """Have a screener wait in the middle of a film, with others queued behind it."""
+    head = ward.submit(ward.claim("film-0.jpg", size_seen=True))
+    behind = [ward.submit(ward.claim(f"film-{i}.jpg")) for i in range(1, 1 + others)]
+    ward.wait_for(Asked)
+    return head, behind
+
+
+def answered(ward: Ward, claims: list[Claim]) -> None:
+    """Have films screened, and check that each is, by a screener that came in place of one."""
+    for claim in claims:
+        ward.submit(claim)
+    ward.wait(lambda: {one.claim for one in ward.all_said(Screened)} >= set(claims))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])
+def test_a_screener_that_ends_costs_one_film(
+    ward: Ward, shipped: Path, number: signal.Signals
+) -> None:
+    """The film it was at is held to account; those behind come back, and another takes over."""
+    ward.serve(shipped)
+    head, behind = stuck(ward)
+    os.kill(ward.processes[0], number)
+    died = ward.wait_for(Died)
+    assert died == Died(claim=head, overran=False, how=f"signal {number.value}")
+    ward.wait(lambda: len(ward.all_said(HandedBack)) == len(behind))
+    assert [one.claim for one in ward.all_said(HandedBack)] == behind
+    assert ward.pool.in_hand == 0
+    answered(ward, behind)
+    assert not ward.all_said(NotServing)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_screener_that_takes_too_long_is_ended(ward: Ward, shipped: Path, frozen: bool) -> None:  # noqa: FBT001
+    """One that is over its time is ended, also if it is stopped and hears no request."""
+    ward.serve(shipped)
+    head, behind = stuck(ward)
+    if frozen:
+        os.kill(ward.processes[0], signal.SIGSTOP)
+    now = time.monotonic()
+    ward.pool.tend(now + 29)
+    assert not ward.all_said(Died)
+    ward.pool.tend(now + 31)
+    died = ward.wait_for(Died)
+    assert (died.claim, died.overran) == (head, True)
+    answered(ward, behind)
+
+
+def test_time_counts_from_when_a_film_is_begun(ward: Ward, shipped: Path) -> None:
+    """A film that waited behind a slow one has all of its own time."""
+    ward.serve(shipped)
+    head, [second] = stuck(ward, others=1)
+    later = time.monotonic() + 29
+    ward.pool.answer(head, predict=True)
+    said = list(ward.pool.poll(30, later))  # the head's end is heard at this time
+    if not any(isinstance(one, Screened) and one.claim == second for one in said):
+        ward.pool.tend(later + 29)
+        ward.wait_for(Screened, lambda one: one.claim == second)
+    assert not [one for one in [*said, *ward.said] if isinstance(one, Died)]
+
+
+def test_a_suspect_is_alone(ward: Ward, shipped: Path) -> None:
+    """A film that must be tried alone goes to an idle screener, which takes no other till then."""
+    ward.serve(shipped)
+    now = time.monotonic()
+    busy = ward.submit(ward.claim("film-1.jpg", size_seen=True))
+    suspect = ward.claim("film-0.jpg", size_seen=True)
+    assert not ward.pool.submit(suspect, now, alone=True)
+    ward.wait_for(Asked)
+    ward.pool.answer(busy, predict=True)
+    ward.wait_for(Screened)
+    assert ward.pool.submit(suspect, now, alone=True)
+    assert ward.pool.room == 0
+    assert not ward.pool.submit(ward.claim("film-2.jpg"), now)
+    ward.wait_for(Asked, lambda one: one.claim == suspect)
+    ward.pool.answer(suspect, predict=True)
+    ward.wait_for(Screened, lambda one: one.claim == suspect)
+    assert ward.pool.room == ward.pool.capacity
+
+
+def test_no_more_than_fits(ward: Ward, shipped: Path) -> None:
+    """A pool takes what it has room for; before it serves, nothing."""
+    claims = [ward.claim(f"film-{i}.jpg", size_seen=True) for i in range(6)]
+    assert not ward.pool.submit(claims[0], 0.0)
+    assert (ward.pool.room, ward.pool.alive) == (0, 0)
+    ward.serve(shipped)
+    taken = [ward.pool.submit(claim, time.monotonic()) for claim in claims]
+    assert sum(taken) == ward.pool.capacity == ward.pool.in_hand
+    assert ward.pool.room == 0
+    assert ward.pool.close() == claims[: ward.pool.capacity]
+
+
+# Models
+
+
+def test_a_swap_loses_nothing(ward: Ward, shipped: Path, tmp_path: Path) -> None:
+    """Films that come while a model is swapped all get one answer, and later ones the new one's."""
+    following = packages.copy_package(shipped, tmp_path / "models", version="next-1")
+    ward.serve(shipped)
+    first = ward.wait_for(Serving).model_version
+    claims = [ward.submit(ward.claim(f"film-{i}.jpg")) for i in range(3)]
+    ward.pool.serve(following, time.monotonic())
+    late = []
+    while len(ward.all_said(Serving)) < 2:
+        claims.append(ward.submit(ward.claim("film-4.jpg")))
+        ward.wait(lambda: ward.pool.room)
+    late = [ward.submit(ward.claim(f"film-{i}.jpg")) for i in range(3)]
+    ward.wait(lambda: len(ward.all_said(Screened)) >= len(claims) + len(late))
+    screened = ward.all_said(Screened)
+    assert sorted(one.claim.scan_id for one in screened) == [one.scan_id for one in claims + late]
+    assert {one.model_version for one in screened if one.claim in late} == {"next-1"}
+    assert {one.model_version for one in screened} <= {first, "next-1"}
+    assert [one.model_version for one in ward.all_said(Serving)] == [first, "next-1"]
+    assert not ward.all_said(Died)
+    ward.wait(lambda: len(ward.processes) == 1)
+
+
+def unfit(shipped: Path, root: Path) -> Path:
+    """Return a package that gives other outputs than it says it gives."""
+    folder = packages.copy_package(shipped, root, version="spoilt-1")
+    golden = packages.read_golden(folder)
+    golden["logits"] = golden["logits"] + 1
+    packages.replace_file(folder, GOLDEN, packages.golden_bytes(golden))
+    return folder
+
+
+def test_an_unfit_model_never_serves(ward: Ward, shipped: Path, tmp_path: Path) -> None:
+    """A package that fails its checks is said to, with the reason, and the old one serves on."""
+    ward.serve(shipped)
+    spoilt = unfit(shipped, tmp_path / "models")
+    refused = ward.serve(spoilt)
+    assert isinstance(refused, NotServing)
+    assert refused.package == spoilt
+    assert "golden" in refused.why
+    answered(ward, [ward.claim("film-0.jpg")])
+    assert len(ward.processes) == 1
+
+
+@pytest.mark.parametrize("make", [lambda path: path, unfit])
+def test_without_a_model_nothing_serves(
+    ward: Ward, shipped: Path, tmp_path: Path, make: Any
+) -> None:
+    """If the first package is missing or unfit nothing serves, until a fit one comes."""
+    bad = tmp_path / "models" / "none" if make is not unfit else unfit(shipped, tmp_path / "models")
+    assert isinstance(ward.serve(bad), NotServing)
+    assert ward.pool.alive == 0
+    assert isinstance(ward.serve(shipped), Serving)
+    answered(ward, [ward.claim("film-0.jpg")])
+
+
+def test_back_to_what_serves(ward: Ward, shipped: Path, tmp_path: Path) -> None:
+    """A swap called off, and one asked for twice, leave as many screeners as there should be."""
+    following = packages.copy_package(shipped, tmp_path / "models", version="next-1")
+    ward.serve(shipped)
+    serving = ward.processes
+    ward.pool.serve(following, time.monotonic())
+    ward.pool.serve(following, time.monotonic())
+    assert len(ward.processes) == 2
+    ward.pool.serve(shipped, time.monotonic())
+    assert ward.processes == serving
+    answered(ward, [ward.claim("film-0.jpg")])
+    assert len(ward.all_said(Serving)) == 1
+
+
+# Screeners that misbehave
+
+_IMPOSTOR = """
+import sys
+from multiprocessing.connection import Connection
+connection = Connection(int(sys.argv[1]))
+connection.recv_bytes()
+connection.send_bytes(b'["Ready", {"model_version": "impostor"}]')
+connection.recv_bytes()
+nonsense = bytes.fromhex(sys.argv[2])
+if sys.argv[3] == "whole":
+    connection.send_bytes(nonsense)
+else:
+    import os
+    os.write(connection.fileno(), nonsense)
+connection.recv_bytes()
+connection.recv_bytes()
+connection.recv_bytes()
+"""
+
+
+def impostor(monkeypatch: pytest.MonkeyPatch, nonsense: bytes, *, raw: bool = False) -> None:
+    """Have the pool start, in place of screeners, processes that answer a film with nonsense."""
+    start = subprocess.Popen
+
+    def start_impostor(command: list[str], **kwargs: Any) -> Any:
+        how = "raw" if raw else "whole"
+        arguments = [command[-1], nonsense.hex(), how]
+        return start([sys.executable, "-I", "-c", _IMPOSTOR, *arguments], **kwargs)
+
+    monkeypatch.setattr(worker.pool.subprocess, "Popen", start_impostor)  # type: ignore[attr-defined]
+
+
+OUT_OF_TURN = {
+    "another film": b'["Hashed", {"scan_id": 99, "sha256": "x"}]',
+    "a job": b'["Answer", {"scan_id": 1, "predict": true}]',
+    "another film's result": next(one for name, one in NONSENSE.items() if "sentence" in name)
+    .replace(b'["x"]', b"null")
+    .replace(b'"scan_id": 1', b'"scan_id": 99'),
+}
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [*(NONSENSE[name] for name in list(NONSENSE)[:10:3]), NONSENSE["deep"][:50_000]]
+    + [one for name, one in NONSENSE.items() if "dance" in name or "no_such" in name]
+    + list(OUT_OF_TURN.values()),
+    ids=lambda one: ascii(one[:40]),
+)
+def test_nonsense_is_as_good_as_a_crash(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, nonsense: bytes
+) -> None:
+    """A screener that answers nonsense is ended, and its film held to account."""
+    impostor(monkeypatch, nonsense)
+    ward.serve(tmp_path)
+    claim, behind = (ward.submit(ward.claim(f"film-{i}.jpg")) for i in range(2))
+    died = ward.wait_for(Died)
+    assert (died.claim, died.overran) == (claim, False)
+    assert ward.wait_for(HandedBack).claim == behind
+    assert not ward.all_said(Screened)
+
+
+@pytest.mark.parametrize("raw", [b"\0\0\1\0half of it", b"\x7f\xff\xff\xff", b"\0"])
+def test_half_a_message_keeps_nobody(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, raw: bytes
+) -> None:
+    """A screener that stops in the middle of a message, or announces a huge one, is ended."""
+    impostor(monkeypatch, raw, raw=True)
+    ward.serve(tmp_path)
+    claim = ward.submit(ward.claim("film-0.jpg"))
+    assert ward.wait_for(Died).claim == claim
+
+
+def test_screeners_that_cannot_live_are_trouble(
+    ward: Ward, shipped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If screeners end as soon as they start, that is said, not tried as fast as can be."""
+    ward.serve(shipped)
+    start, started = subprocess.Popen, 0
+
+    def start_nothing(_command: list[str], **kwargs: Any) -> Any:
+        nonlocal started
+        started += 1
+        return start(["false"], **kwargs)
+
+    monkeypatch.setattr(worker.pool.subprocess, "Popen", start_nothing)  # type: ignore[attr-defined]
+    os.kill(ward.processes[0], signal.SIGKILL)
+    now = time.monotonic()
+
+    def fail() -> None:
+        nonlocal now
+        for _ in range(400):
+            now += 0.5
+            ward.said.extend(ward.pool.poll(0.02, now))
+            ward.pool.tend(now)
+
+    with pytest.raises(ScreenerTrouble, match="as soon as they are started"):
+        fail()
+    assert started < 10
+
+
+def test_no_process_to_be_had(ward: Ward, shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the system starts no process, that is trouble of our own."""
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(worker.pool.subprocess, "Popen", refuse)  # type: ignore[attr-defined]
+    with pytest.raises(ScreenerTrouble, match="cannot be started"):
+        ward.pool.serve(shipped, 0.0)
+
+
+def test_a_descriptor_wakes_the_poll(ward: Ward) -> None:
+    """Whatever can be read from a watched descriptor ends the wait."""
+    read, write = os.pipe()
+    ward.pool.watch(read)
+    os.write(write, b"w")
+    began = time.monotonic()
+    assert list(ward.pool.poll(60.0, began)) == []
+    assert time.monotonic() - began < 30
+    for descriptor in (read, write):
+        os.close(descriptor)

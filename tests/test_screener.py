@@ -1,0 +1,240 @@
+"""A real screener, a child process on the shipped model: for each film the one right answer."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
+from typing import Any
+
+import films
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pools import Ward
+
+from worker.errors import RefusalCode
+from worker.model import load
+from worker.pool import Asked, Screened, Serving
+from worker.preprocessing import Limits, read_film
+from worker.screener import Hashed, Result, receive, refusal_from
+
+
+@pytest.fixture(scope="module")
+def ward(shipped: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ward]:
+    """Yield a pool with one screener that serves the shipped model."""
+    ward = Ward(tmp_path_factory.mktemp("ward"))
+    assert isinstance(ward.serve(shipped), Serving)
+    yield ward
+    assert ward.pool.close() == []
+
+
+def test_a_film_is_predicted(ward: Ward, shipped: Path) -> None:
+    """A screener says of a film what the package says of it when it is loaded here."""
+    data = films.jpeg(films.draw(3, opacity=0.7))
+    ward.drop("film.jpg", data)
+    screened = ward.screen(ward.claim("film.jpg"))
+    model = load(shipped)
+    size = model.manifest
+    film = read_film(data, height=size.height, width=size.width)
+    result = screened.result
+    assert result.kind == "predicted"
+    assert result.logit == model.predict(film.pixels).logit
+    assert (result.width, result.height, result.contrast) == (
+        film.width,
+        film.height,
+        film.contrast,
+    )
+    assert screened.model_version == size.version
+
+
+def test_the_same_bytes_give_the_same_answer(ward: Ward) -> None:
+    """Screening the same bytes again gives the very same logit and digest."""
+    data = films.jpeg(films.draw(5))
+    ward.drop("one.jpg", data)
+    ward.drop("two.jpg", data)
+    one, two = (ward.screen(ward.claim(name)).result for name in ("one.jpg", "two.jpg"))
+    assert one == replace(two, scan_id=one.scan_id)
+
+
+@pytest.mark.parametrize(
+    "name", ["empty", "text", "truncated_at_50", "hole", "too_small", "huge", "2000_scans", "black"]
+)
+def test_a_bad_film_is_refused(ward: Ward, name: str) -> None:
+    """A bad film comes back with its code and no logit, and the screener serves on."""
+    bad = films.bad_films()[name]
+    ward.drop("bad.jpg", bad.data)
+    result = ward.screen(ward.claim("bad.jpg")).result
+    assert result.kind == "refused"
+    assert refusal_from(result).code in bad.codes
+    assert result.logit is None
+    assert result.sentence
+
+
+def test_a_file_too_large_is_not_read(ward: Ward) -> None:
+    """A file over the limit is refused by its size alone, however little of it is on disk."""
+    path = ward.inbox / "large.jpg"
+    path.touch()
+    os.truncate(path, Limits().max_bytes + 1)
+    result = ward.screen(ward.claim("large.jpg")).result
+    assert (result.kind, result.code) == ("refused", RefusalCode.TOO_MANY_BYTES.value)
+    assert result.sha256 is None
+
+
+def _replace(path: Path, make: Callable[[Path], Any]) -> None:
+    path.unlink()
+    make(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: path.unlink(),
+        lambda path: path.write_bytes(path.read_bytes() + b"\0"),
+        lambda path: os.utime(path, ns=(1, 1)),
+        lambda path: _replace(path, lambda at: at.write_bytes(b"another film")),
+        lambda path: path.rename(path.with_name("b.jpg")) and path.symlink_to("b.jpg"),
+        lambda path: _replace(path, os.mkfifo),
+        lambda path: _replace(path, lambda at: at.mkdir()),
+        lambda path: _replace(path, lambda at: at.symlink_to(at)),
+        lambda path: _replace(path, lambda at: at.symlink_to("/dev/zero")),
+    ],
+    ids=["gone", "grown", "touched", "replaced", "link", "fifo", "folder", "loop", "device"],
+)
+def test_a_film_that_changed_is_lost(
+    ward: Ward, change: Callable[[Path], Any], request: pytest.FixtureRequest
+) -> None:
+    """A file that is no longer what was sighted is not read, and gets no verdict."""
+    name = f"{request.node.callspec.id}.jpg"
+    ward.drop(name, films.jpeg(films.draw(1)))
+    claim = ward.claim(name)
+    change(ward.inbox / name)
+    assert ward.screen(claim).result == Result(scan_id=claim.scan_id, kind="lost")
+
+
+def test_a_film_that_cannot_be_opened(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that may not be read is no refusal: it says which error, and is tried again."""
+    from worker.screener import Job, Screener, Setup
+
+    ward.drop("film.jpg", films.jpeg(films.draw(1)))
+    claim = ward.claim("film.jpg")
+    setup = Setup(inbox=str(ward.inbox), package="", limits=asdict(Limits()), memory_mb=1)
+    ours, theirs = Pipe()
+    with ours, theirs:
+        screener = Screener(theirs, setup, None)  # type: ignore[arg-type]
+        job = Job(scan_id=1, ask=False, **asdict(claim.sighting))
+
+        def denied(*_: Any) -> int:  # for root nothing is
+            raise PermissionError(errno.EACCES, "denied")
+
+        monkeypatch.setattr(os, "open", denied)
+        result = screener._screen(job)
+    assert (result.kind, result.sentence) == ("unreadable", "EACCES")
+
+
+@pytest.mark.parametrize("predict", [True, False])
+def test_a_film_whose_size_was_seen_is_asked_about(ward: Ward, predict: bool) -> None:  # noqa: FBT001
+    """Before it predicts such a film a screener says its digest, and does as it is told."""
+    data = films.jpeg(films.draw(8))
+    ward.drop("film.jpg", data)
+    plain = ward.screen(ward.claim("film.jpg")).result
+    claim = ward.submit(ward.claim("film.jpg", size_seen=True))
+    asked = ward.wait_for(Asked, lambda one: one.claim == claim)
+    assert asked.sha256 == plain.sha256
+    ward.pool.answer(claim, predict=predict)
+    result = ward.wait_for(Screened, lambda one: one.claim == claim).result
+    assert result.kind == ("predicted" if predict else "skipped")
+    assert result.logit == (plain.logit if predict else None)
+    assert (result.width, result.contrast) == (plain.width, plain.contrast)
+
+
+def test_an_answer_that_comes_late_is_passed_over(ward: Ward) -> None:
+    """A bad film is refused without waiting for an answer, which then confuses nothing."""
+    ward.drop("bad.jpg", films.bad_films()["truncated_at_50"].data)
+    claim = ward.claim("bad.jpg", size_seen=True)
+    assert ward.screen(claim).result.kind == "refused"
+    ward.pool.answer(claim, predict=True)
+    ward.drop("good.jpg", films.jpeg(films.draw(2)))
+    assert ward.screen(ward.claim("good.jpg")).result.kind == "predicted"
+
+
+def test_a_film_that_takes_too_much_memory(shipped: Path, tmp_path: Path) -> None:
+    """A film for which there is not enough memory costs neither the screener nor the next film."""
+    ward = Ward(tmp_path, memory_mb=40)
+    assert isinstance(ward.serve(shipped), Serving)
+    small_film = films.draw(1)
+    ward.drop("large.jpg", films.jpeg(np.tile(small_film, (16, 16)), quality=30))
+    ward.drop("small.jpg", films.jpeg(small_film))
+    screener = ward.processes
+    large, small = (ward.screen(ward.claim(name)).result for name in ("large.jpg", "small.jpg"))
+    assert (large.kind, large.logit) == ("out_of_memory", None)
+    assert small.kind == "predicted"
+    assert ward.processes == screener
+    ward.pool.close()
+
+
+# The wire
+
+
+def wire() -> tuple[Connection, Connection]:
+    """Return the two ends of a connection."""
+    ours, theirs = Pipe()
+    return ours, theirs
+
+
+@settings(max_examples=30)
+@given(st.integers(), st.text(max_size=200))
+def test_messages_come_as_they_were_sent(scan_id: int, sha256: str) -> None:
+    """A message means the same on either side, whatever text is in it."""
+    ours, theirs = wire()
+    with ours, theirs:
+        Hashed(scan_id=scan_id, sha256=sha256).send(ours)
+        assert receive(theirs) == Hashed(scan_id=scan_id, sha256=sha256)
+
+
+RESULT = {"scan_id": 1, "kind": "lost"} | dict.fromkeys(
+    ("sha256", "width", "height", "contrast", "logit", "code", "sentence", "measured", "limit")
+)
+NONSENSE: dict[str, bytes] = {
+    "no bytes": b"",
+    "not text": b"\xff\xfe\x00",
+    "not JSON": b"hello",
+    "a number": b"7",
+    "a list": b"[]",
+    "no fields": b'["Ready", []]',
+    "of no kind": b'["Pickle", {}]',
+    "a kind that is none": b"[{}, {}]",
+    "fields missing": b'["Ready", {}]',
+    "a field too many": b'["Ready", {"model_version": "x", "run": "rm"}]',
+    "deep": b"[" * 100_000,
+    **{
+        f"a result: {changes}": json.dumps(["Result", RESULT | changes]).encode()
+        for changes in (
+            {"kind": "dance"},
+            {"kind": None},
+            {"kind": "refused"},
+            {"kind": "refused", "code": "no_such_code"},
+            {"kind": "predicted", "logit": 1.0},
+            {"kind": "predicted", "logit": "1.0", "sha256": "0" * 64},
+            {"kind": "predicted", "logit": 1.0, "sha256": "0" * 63},
+            {"kind": "skipped", "sha256": 7},
+            {"sentence": ["x"]},
+            {"width": "9"},
+        )
+    },
+}
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE.values(), ids=NONSENSE.keys())
+def test_nonsense_is_told_from_messages(nonsense: bytes) -> None:
+    """Nothing but a whole message of a known kind is taken for one."""
+    ours, theirs = wire()
+    with ours, theirs:
+        ours.send_bytes(nonsense)
+        with pytest.raises(ValueError):  # noqa: PT011 - which words is no matter
+            receive(theirs)
