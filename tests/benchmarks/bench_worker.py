@@ -94,9 +94,8 @@ def _rounds(
             ratios.append(whole / loop)
             print(f"{number + 1:>5} {loop:>8.1f} /s  {whole:>8.1f} /s  {whole / loop:>6.2f}")
             shutil.rmtree(folder)
-    print(
-        f"films per second of the worker to the bare loop, median: {statistics.median(ratios):.2f}"
-    )
+    if ratios:
+        print(f"films per second, worker to bare loop, median: {statistics.median(ratios):.2f}")
 
 
 def _bare_loop(bare: multiprocessing.pool.Pool, folder: Path) -> float:
