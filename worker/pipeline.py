@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
-from worker.errors import FilmRefused, ModelPackageError, RefusalCode
+from worker.errors import FilmRefused, ModelPackageError, RefusalCode, StorageTrouble
 from worker.inbox import Inbox
 from worker.model import Manifest, judge
 from worker.pool import Asked, Died, Event, HandedBack, Pool, Screened
@@ -119,7 +120,10 @@ class Pipeline:
     def settle(self, now: float) -> None:
         """Move what has stood still to what can be claimed."""
         for name in self._tracker.due(now):
-            settled = self._tracker.look_again(name, self._inbox.look(name), now)
+            sighting = self._inbox.look(name)
+            if sighting is None:
+                self.unreadable.pop(name, None)
+            settled = self._tracker.look_again(name, sighting, now)
             if settled is not None:
                 self._busy.add(name)
                 self._ready.append(settled)
@@ -328,7 +332,9 @@ class Pipeline:
         self._change(now).withdrawn.append(claim)
         name = self._settled.pop(claim.scan_id).sighting.name
         self._busy.discard(name)
-        self.notice(name, now)
+        self.unreadable.pop(name, None)
+        with suppress(StorageTrouble):  # the listing will find it
+            self.notice(name, now)
 
     def _put_back(self, settled: Settled, *, until: float) -> None:
         self._busy.discard(settled.sighting.name)
