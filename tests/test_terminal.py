@@ -1,0 +1,80 @@
+"""What a person at a terminal sees of a running worker."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from driver import Site, wait_for
+from test_end_to_end import batch
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """A fresh place on SQLite."""
+    place = Site(tmp_path)
+    yield place
+    place.end()
+
+
+def watch_until(site: Site, films: int) -> str:
+    """Run the worker on a terminal until so many films are done; return all that it showed."""
+    ours, theirs = pty.openpty()
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "worker", "run"],
+        env=site.environment | {"TERM": "xterm", "COLUMNS": "120"},
+        cwd=site.root,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    os.set_blocking(ours, False)
+    shown = bytearray()
+
+    def drained() -> bool:
+        try:
+            while data := os.read(ours, 65536):
+                shown.extend(data)
+        except OSError:  # nothing more for now, or the other end has gone
+            pass
+        return site.finished() >= films
+
+    wait_for(drained, what=f"{films} films on a terminal")
+    worker.send_signal(signal.SIGINT)
+    assert worker.wait(60) == 0
+    drained()
+    os.close(ours)
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+
+
+def test_a_person_sees_plain_words_a_line_a_scan_and_a_bar(site: Site) -> None:
+    """What is watched, where results go, which model serves; each film; the backlog as it goes."""
+    films = batch(40) | {"empty.jpg": b""}
+    site.drop(films)
+    shown = watch_until(site, len(films))
+    for words in (
+        f"watching    {site.inbox}",
+        f"results in  {site.database_url}",
+        f"model       {(site.models / 'CHAMPION').read_text().strip()}",
+    ):
+        assert words in shown
+    lines = shown.replace("\r", "\n").splitlines()
+    for name in films:
+        (line,) = [line for line in lines if name in line]
+        assert line.split()[0] in ("NORMAL", "PNEUMONIA", "REVIEW", "REFUSED")
+    assert any(re.search(r"screening .*\d+/41", line) for line in lines), "no progress bar"
+    assert "empty: The file is empty." in shown
+    assert '"event"' not in shown
+
+
+def test_no_bar_is_shown_for_a_film_or_two(site: Site) -> None:
+    """A progress bar is for a backlog, not for a film now and then."""
+    site.drop(batch(2))
+    assert "screening" not in watch_until(site, 2)
