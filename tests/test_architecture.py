@@ -13,11 +13,13 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # Lower layers know nothing of higher ones; within a layer a module may use another listed with it.
 LAYERS = [
     {"worker.errors"},
-    {"worker.jpeg", "worker.files", "worker.schema"},
+    {"worker.jpeg", "worker.files", "worker.history", "worker.schema"},
     {"worker.preprocessing"},
     {"worker.model", "worker.settings"},
     {"worker.registry", "worker.records", "worker.database", "worker.trouble"},
-    {"worker.inbox", "worker.store", "worker.results", "worker.stability", "worker.process"},
+    {"worker.inbox", "worker.store", "worker.results", "worker.stability", "worker.process"}
+    | {"worker.labels"},
+    {"worker.label_lists"},
     {"worker.screener", "worker.watcher", "worker.seen", "worker.reporting", "worker.notify"},
     {"worker.pool", "worker.tables", "worker.checks"},
     {"worker.pipeline", "worker.lookout", "worker.serving"},
@@ -30,7 +32,7 @@ SHARED_KERNEL = {
     f"worker.{name}"
     for name in (
         *("settings", "errors", "preprocessing", "model", "registry", "schema", "store"),
-        *("database", "records", "files", "jpeg"),
+        *("database", "records", "files", "jpeg", "labels"),
     )
 }
 # One library, one door: where each may be imported.
@@ -38,7 +40,8 @@ DOORS = {
     "simplejpeg": {"worker.preprocessing"},
     "ai_edge_litert": {"worker.model"},
     "watchdog": {"worker.watcher"},
-    "sqlalchemy": {"worker.schema", "worker.database", "worker.store", "worker.results"},
+    "sqlalchemy": {"worker.schema", "worker.database", "worker.store", "worker.results"}
+    | {"worker.labels"},
     "alembic": {"worker.database"},
     "sklearn": {"training.evaluation"},
 }

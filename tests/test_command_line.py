@@ -121,6 +121,29 @@ def test_results_before_there_are_any(site: Site) -> None:
     assert site.call("results").stdout == "No results yet.\n"
 
 
+def test_labels_are_given_one_by_one_or_by_a_list(screened: Site) -> None:
+    """`label` answers in a line and `results` shows it; a list with a bad line changes nothing."""
+    one, *others = [row for row in screened.results() if row["decision"] is not None]
+    said = screened.call("label", one["sha256"][:12], "pneumonia", "--by", "Dr. A").stdout
+    assert said == "1 scan labelled\n"
+    lines = [f"{row['scan_id']},NORMAL" for row in others]
+    for wrong in (["7777,NORMAL"], []):
+        (screened.root / "labels.csv").write_text("\n".join(["scan,label", *lines, *wrong]))
+        done = screened.call(
+            "label", "--csv", "labels.csv", "--by", "Dr. B", status=1 if wrong else 0
+        )
+        assert ("line 5: 7777: no scan" in done.stderr) == bool(wrong)
+        labelled = [row["reader_label"] for row in screened.results() if row["decision"]]
+        assert labelled == ["PNEUMONIA"] + [None if wrong else "NORMAL"] * 3
+    assert screened.call("label", "text.jpg", "NORMAL", "--by", "me", status=1).stdout == ""
+    assert (
+        "refused (not_a_jpeg)"
+        in screened.call("label", "text.jpg", "NORMAL", "--by", "me", status=1).stderr
+    )
+    for arguments in ([], ["1"], ["1", "NORMAL", "--csv", "labels.csv"]):
+        assert "--csv" in screened.call("label", *arguments, status=2).stderr
+
+
 def test_status_tells_of_a_living_and_of_a_dead_worker(site: Site) -> None:
     """`status` ends with 0 beside a worker that lives and is well, with 1 otherwise."""
     site.drop(batch(3) | {"empty.jpg": b""})
@@ -188,6 +211,6 @@ def test_a_model_that_fails_its_checks_never_serves(site: Site, shipped: Path) -
 def test_help_names_every_command(site: Site) -> None:
     """`--help` says what each command is for."""
     told = site.call("--help").stdout
-    for command in ("run", "results", "status", "models", "retry", "check"):
+    for command in ("run", "results", "label", "status", "models", "retry", "check"):
         assert command in told
         assert "Usage" in site.call(command, "--help").stdout

@@ -1,4 +1,4 @@
-"""The command line: `lungwatch run`, `results`, `status`, `models`, `retry`, `check`.
+"""The command line: `lungwatch run`, `results`, `label`, `status`, `models`, `retry`, `check`.
 
 Imports here are kept to what `--help` needs; each command loads its own.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -92,6 +93,47 @@ def results(
     )
     database = _database(_settings())
     write_results(Results(database).find(query), output.value, refused=refused)
+
+
+@app.command()
+def label(
+    scan: Annotated[
+        str | None, typer.Argument(help="Id, file name, or beginning of the SHA-256.")
+    ] = None,
+    said: Annotated[
+        str | None, typer.Argument(metavar="NORMAL|PNEUMONIA", help="What the film shows.")
+    ] = None,
+    *,
+    by: Annotated[str | None, typer.Option(help="Who says so.")] = None,
+    note: Annotated[str | None, typer.Option(help="A remark to keep with it.")] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option(help="Many at once: a file with the columns scan,label and maybe by,note."),
+    ] = None,
+) -> None:
+    """Say what a reader saw on a scan. Later labels count; earlier ones stay on record.
+
+    Exit status: 0 if every label was given, 1 if none was, each with its reason.
+    """
+    from worker.label_lists import read_labels  # noqa: PLC0415
+    from worker.labels import Asked, Labels  # noqa: PLC0415
+
+    if (csv is None) == (scan is None) or (scan is None) != (said is None):
+        _fail("name a scan and NORMAL or PNEUMONIA, or a file with --csv")
+    if csv is not None:
+        asked = read_labels(csv, by=by, note=note)
+    else:
+        asked = [Asked(scan=scan or "", label=(said or "").upper(), reader=by or "", note=note)]
+    given = Labels(_database(_settings())).give(asked)
+    for problem in given.problems:
+        place = f"line {problem.line}: " if problem.line is not None else ""
+        typer.echo(f"{place}{problem.scan}: {problem.why}", err=True)
+    count = len(given.scan_ids)
+    if given.problems:
+        typer.echo("nothing was labelled", err=True)
+    else:
+        typer.echo(f"{count} scan{'s' if count != 1 else ''} labelled")
+    raise typer.Exit(1 if given.problems else 0)
 
 
 @app.command()

@@ -1,0 +1,78 @@
+"""Reads labels from a CSV file: `scan,label` and, where given, `by,note`."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from worker.errors import DataError
+from worker.labels import Asked
+
+# How the columns may be called. `lungwatch results --format csv` has the first three of `scan`.
+_COLUMNS = {
+    "scan": ("scan", "scan_id", "sha256", "file_name", "film"),
+    "label": ("label", "reader_label"),
+    "by": ("by", "reader"),
+    "note": ("note",),
+}
+
+
+def read_labels(path: Path, *, by: str | None, note: str | None = None) -> list[Asked]:
+    """Return what each line of a CSV file asks for, usable or not, in order.
+
+    Args:
+        path: UTF-8, with a line of column names; commas or semicolons between.
+        by: who says so where a line does not tell.
+        note: where a line has none.
+
+    Raises:
+        DataError: the file cannot be read, or has no column for the scan or the label.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise DataError(f"cannot read {path}: {reason}") from error
+    head = text.partition("\n")[0]
+    lines = csv.DictReader(
+        io.StringIO(text, newline=""), delimiter=";" if head.count(";") > head.count(",") else ","
+    )
+    try:
+        columns = _columns(lines.fieldnames or [])
+        return [
+            Asked(
+                scan=_told(row, columns["scan"]),
+                label=_told(row, columns["label"]).upper(),
+                reader=_told(row, columns["by"]) or (by or "").strip(),
+                note=_told(row, columns["note"]) or note,
+                line=lines.line_num,
+            )
+            for row in lines
+            if any(value for value in row.values() if isinstance(value, str) and value.strip())
+        ]
+    except csv.Error as error:
+        raise DataError(f"{path}: line {lines.line_num}: {error}") from error
+    except KeyError as error:
+        raise DataError(
+            f"{path} has no column {error.args[0]!r}: its first line must name the columns, "
+            "`scan,label` and, if wanted, `by,note`"
+        ) from error
+
+
+def _columns(heads: Iterable[str | None]) -> Mapping[str, str | None]:
+    """Return which head of the file stands for which column, None where there is none."""
+    names = {head.strip().lower(): head for head in heads if head is not None}
+    found = {
+        column: next((names[name] for name in accepted if name in names), None)
+        for column, accepted in _COLUMNS.items()
+    }
+    for needed in ("scan", "label"):
+        if found[needed] is None:
+            raise KeyError(needed)
+    return found
+
+
+def _told(row: Mapping[str, str | None], column: str | None) -> str:
+    return (row.get(column) or "").strip() if column is not None else ""
