@@ -46,6 +46,7 @@ class Screeners:
         self.predicted: list[str] = []  # names, each time the model ran
         self.tried_alone: list[str] = []
         self.last_first = False
+        self.slow: set[str] = set()  # names that are not ended yet
         self._answers: dict[int, bool] = {}
 
     @property
@@ -73,11 +74,14 @@ class Screeners:
 
     def work(self) -> Iterator[Event]:
         """Say what becomes of all films in hand."""
-        jobs, self.jobs = self.jobs[:: -1 if self.last_first else 1], []
+        jobs = [job for job in self.jobs if job[0].sighting.name not in self.slow]
+        self.jobs = [job for job in self.jobs if job not in jobs]
+        if self.last_first:
+            jobs.reverse()
         read = {claim.scan_id: self._read(claim) for claim, _ in jobs}
         for claim, _ in jobs:
             data = read[claim.scan_id]
-            if claim.size_seen and data is not None and data.startswith(b"film"):
+            if claim.size_seen and data is not None and data.startswith((b"film", b"once")):
                 sha256 = hashlib.sha256(data).hexdigest()
                 yield Asked(claim=claim, sha256=sha256, model_version=VERSION)
         jobs.reverse()
@@ -99,17 +103,17 @@ class Screeners:
     def _end(self, claim: Claim, data: bytes | None) -> Event:
         kind = "" if data is None else data.partition(b" ")[0].decode()
         dying = {"crash": "signal 11", "endless": "signal 9"}
+        if data is None:
+            return self._screened(claim, "lost")
+        sha256 = hashlib.sha256(data).hexdigest()
+        if not self._answers.pop(claim.scan_id, True):
+            return self._screened(claim, "skipped", sha256=sha256)
         if kind == "once" and not claim.crashes:
             kind = "crash"
         if kind in dying:
             return Died(claim=claim, overran=kind == "endless", how=dying[kind])
-        if data is None:
-            return self._screened(claim, "lost")
-        sha256 = hashlib.sha256(data).hexdigest()
         match kind:
             case "film" | "once":
-                if claim.size_seen and not self._answers.pop(claim.scan_id, True):
-                    return self._screened(claim, "skipped", sha256=sha256)
                 self.predicted.append(claim.sighting.name)
                 found = self._screened(claim, "predicted", sha256=sha256, logit=logit_of(data))
             case "nan":
@@ -370,6 +374,20 @@ def test_a_film_that_ends_a_screener_once(ward: Ward) -> None:
         ("odd", "near", "by")
     )
     assert ward.screeners.tried_alone == ["odd"]
+
+
+def test_the_second_try_comes_soon(ward: Ward) -> None:
+    """It is not put off for a lease because others are still being screened."""
+    ward.screeners.slow = {"slow"}
+    ward.drop(slow=b"film 1", odd=b"once")
+    while not query(ward.database, "SELECT * FROM scans WHERE crashes > 0"):
+        ward.step(0.04)
+    ward.screeners.slow.clear()
+    for _ in range(5):
+        ward.step(0.01)
+    assert ward.screeners.tried_alone == ["odd"]
+    [row] = query(ward.database, "SELECT attempt, crashes FROM scans WHERE file_name = 'odd'")
+    assert row == {"attempt": 2, "crashes": 1}
 
 
 @pytest.mark.parametrize(
