@@ -6,12 +6,14 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import packages
 import pytest
 
 from worker.errors import LungwatchError, ModelPackageError, RegistryError
+from worker.history import HISTORY, Kind
 from worker.model import GOLDEN, MANIFEST, SERVED, load
 from worker.registry import CHAMPION, Registry
 
@@ -54,7 +56,7 @@ def test_promotion_changes_the_champion_and_leaves_nothing_behind(registry: Regi
     registry.promote("second")
     assert registry.champion() == "second"
     assert (registry.root / CHAMPION).read_text(encoding="ascii") == "second\n"
-    assert listing(registry.root) == {"first", "second", CHAMPION}
+    assert listing(registry.root) == {"first", "second", CHAMPION, HISTORY}
 
 
 def test_a_reader_never_finds_half_a_champion(registry: Registry) -> None:
@@ -67,16 +69,18 @@ def test_a_reader_never_finds_half_a_champion(registry: Registry) -> None:
 def test_a_promotion_that_cannot_be_written_changes_nothing(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A disk that fills up in the middle leaves the old champion and no temporary file."""
+    """A disk that fills up in the middle leaves the old champion, and no trace of the attempt."""
+    before = registry.history()
 
     def full(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(RegistryError, match="No space left"):
         registry.promote("second")
     assert registry.champion() == "first"
-    assert listing(registry.root) == {"first", "second", CHAMPION}
+    assert listing(registry.root) == {"first", "second", CHAMPION, HISTORY}
+    assert registry.history() == before
 
 
 def spoil_served(folder: Path) -> None:
@@ -181,7 +185,7 @@ def test_a_new_registry_is_seeded_with_what_is_shipped(shop: Registry, tmp_path:
     assert registry.seed(shop) == "shipped-1"
     assert registry.champion() == "shipped-1"
     assert load(registry.folder("shipped-1")).manifest.version == "shipped-1"
-    assert listing(registry.root) == {"shipped-1", CHAMPION}
+    assert listing(registry.root) == {"shipped-1", CHAMPION, HISTORY}
     assert registry.seed(shop) is None
 
 
@@ -241,4 +245,144 @@ def test_workers_that_start_together_seed_one_registry(shop: Registry, tmp_path:
     said = [starter.communicate(timeout=60)[1] for starter in starters]
     assert [starter.returncode for starter in starters] == [0] * 4, said
     assert Registry(root).champion() == "shipped-1"
-    assert listing(root) == {"shipped-1", CHAMPION}
+    assert listing(root) == {"shipped-1", CHAMPION, HISTORY}
+    assert len(Registry(root).history()) == 1, "one of them promoted it"
+
+
+NOW = datetime(2027, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def test_each_change_of_what_serves_has_its_line(registry: Registry) -> None:
+    """The history tells what served from when, by whom and why, in the order it came about."""
+    registry.promote("second", who="Ann", why="better on \u2265 500 films\nby far", now=NOW)
+    registry.rollback(who="Bob", why="too many reviews", now=NOW + timedelta(days=1))
+    first, second, third = registry.history()
+    assert (first.kind, first.version, first.from_version) == (Kind.PROMOTE, "first", None)
+    assert (second.kind, second.version, second.from_version) == (Kind.PROMOTE, "second", "first")
+    assert (second.at, second.who, second.why) == (NOW, "Ann", "better on \u2265 500 films\nby far")
+    assert (third.kind, third.version, third.from_version) == (Kind.ROLLBACK, "first", "second")
+    assert third.at - second.at == timedelta(days=1)
+    assert len((registry.root / HISTORY).read_bytes().splitlines()) == 3
+
+
+def test_promoting_what_serves_tells_the_worker_and_adds_no_line(registry: Registry) -> None:
+    """CHAMPION is replaced by its like, so that a worker that had refused it looks again."""
+    before, inode = registry.history(), (registry.root / CHAMPION).stat().st_ino
+    stamp = registry.champion_stamp()
+    with (registry.root / CHAMPION).open("rb"):  # so that its inode is not given out again
+        registry.promote("first")
+        assert (registry.root / CHAMPION).stat().st_ino != inode
+    assert registry.champion_stamp() != stamp
+    assert registry.history() == before
+
+
+def test_a_version_left_behind_is_not_promoted_again(registry: Registry) -> None:
+    """Neither the night nor a person gets it back by accident; a person who insists does."""
+    registry.promote("second")
+    assert registry.rollback(who="Ann", why="misses effusions").version == "first"
+    assert not registry.may_promote("second")
+    assert registry.may_promote("first")
+    with pytest.raises(RegistryError, match=r"left behind on .* by Ann \(misses effusions\)"):
+        registry.promote("second")
+    with pytest.raises(RegistryError, match="left behind"):
+        registry.rollback(to="second", who="Ann", why="")
+    assert registry.champion() == "first"
+    registry.promote("second", again=True)
+    assert registry.champion() == "second"
+    assert registry.may_promote("second")
+
+
+def test_rolling_back_again_goes_further_back(registry: Registry, shipped: Path) -> None:
+    """Each rollback goes to what served before, past what was left behind, until there is none."""
+    packages.copy_package(shipped, registry.root, version="third")
+    registry.promote("second")
+    registry.promote("third")
+    went = [registry.rollback(who="Ann", why="worse").version for _ in range(2)]
+    assert went == ["second", "first"]
+    with pytest.raises(RegistryError, match="no earlier version"):
+        registry.rollback(who="Ann", why="worse")
+    assert registry.champion() == "first"
+    assert {one for one in registry.versions() if not registry.may_promote(one)} == {
+        "second",
+        "third",
+    }
+
+
+@pytest.mark.parametrize(
+    ("to", "told"),
+    [("first", "serves already"), ("unknown", "no model unknown"), (None, "earlier")],
+)
+def test_a_rollback_to_nowhere_changes_nothing(
+    registry: Registry, to: str | None, told: str
+) -> None:
+    """To what serves, to what is not there, or with nothing to go back to: refused."""
+    before = registry.history()
+    with pytest.raises(RegistryError, match=told):
+        registry.rollback(to=to, who="Ann", why="")
+    assert (registry.champion(), registry.history()) == ("first", before)
+
+
+def test_a_line_cut_off_by_a_power_cut_harms_no_other(registry: Registry) -> None:
+    """Whatever is left of a line is passed over; the next change gets a line of its own."""
+    whole = (registry.root / HISTORY).read_bytes()
+    registry.promote("second")
+    line = (registry.root / HISTORY).read_bytes()[len(whole) :]
+    for length in range(1, len(line)):
+        (registry.root / HISTORY).write_bytes(whole + line[:length])
+        registry.promote("first" if registry.champion() == "second" else "second")
+        versions = [change.version for change in registry.history()]
+        # Without its newline alone, the line is whole.
+        assert len(versions) == (3 if length == len(line) - 1 else 2)
+        assert versions[-1] == registry.champion()
+
+
+def test_two_who_change_at_once_take_turns(registry: Registry) -> None:
+    """Forty promotions by four processes: each has its line, whose `from` is the line before."""
+    code = (
+        "import sys; from pathlib import Path; from worker.registry import Registry;"
+        "sys.stdin.readline(); registry = Registry(Path(sys.argv[1]));"
+        "[registry.promote(one) for one in ('second', 'first') * 5]"
+    )
+    starters = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(registry.root)], stdin=subprocess.PIPE, text=True
+        )
+        for _ in range(4)
+    ]
+    for starter in starters:
+        starter.communicate("go\n", timeout=60)
+    assert [starter.returncode for starter in starters] == [0] * 4
+    history = registry.history()
+    assert [one.from_version for one in history[1:]] == [one.version for one in history[:-1]]
+    assert registry.champion() == history[-1].version
+
+
+def test_a_version_is_removed_whole(registry: Registry) -> None:
+    """What is removed is gone, with nothing left; what serves is not, nor what is not there."""
+    registry.remove("second")
+    assert listing(registry.root) == {"first", CHAMPION, HISTORY}
+    for version, told in (("first", "serves"), ("second", "no model second")):
+        with pytest.raises(RegistryError, match=told):
+            registry.remove(version)
+
+
+def test_an_upgrades_model_arrives_as_a_challenger_once(registry: Registry, shop: Registry) -> None:
+    """It is copied in, does not serve, and does not come back once it was pruned."""
+    assert registry.adopt(shop) == "shipped-1"
+    assert registry.champion() == "first"
+    assert load(registry.folder("shipped-1")).manifest.version == "shipped-1"
+    assert registry.may_promote("shipped-1")
+    assert registry.adopt(shop) is None
+    registry.remove("shipped-1")
+    assert registry.adopt(shop) is None
+    assert registry.versions() == ["first", "second"]
+    with pytest.raises(RegistryError, match="no earlier version"):  # it never served
+        registry.rollback(who="Ann", why="")
+
+
+def test_a_broken_shipped_model_is_not_adopted(registry: Registry, shop: Registry) -> None:
+    """It is checked like any other, leaves no trace, and what serves is left alone."""
+    spoil_served(shop.folder("shipped-1"))
+    with pytest.raises(ModelPackageError, match="shipped-1"):
+        registry.adopt(shop)
+    assert listing(registry.root) == {"first", "second", CHAMPION, HISTORY}

@@ -32,7 +32,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import JSON
 
-REVISION = "0001"  # the newest migration: where the database stands, no migration is run
+REVISION = "0002"  # the newest migration: where the database stands, no migration is run
 
 
 class State(StrEnum):
@@ -49,6 +49,7 @@ class Origin(StrEnum):
     """Why a prediction was made."""
 
     SCREENING = "screening"  # the film arrived: what `results` shows
+    RESCORE = "rescore"  # another version was asked about an archived film
 
 
 OPEN_STATES = (State.CLAIMED, State.RECORDED, State.KEPT)
@@ -218,6 +219,19 @@ labels = Table(
     SqlColumn("note", Text),
     SqlColumn("said_at", Utc, nullable=False),
     Index("ix_labels_scan_id", "scan_id", "id"),
+)
+
+promotions = Table(
+    "promotions",
+    metadata,
+    _id(),
+    SqlColumn("version", Text, nullable=False),
+    SqlColumn("at", Utc, nullable=False),
+    SqlColumn("kind", Text, nullable=False),  # promote or rollback
+    SqlColumn("from_version", Text),  # what served until then
+    SqlColumn("who", Text, nullable=False),
+    SqlColumn("why", Text, nullable=False),
+    UniqueConstraint("version", "at"),
 )
 
 training_runs = Table(
