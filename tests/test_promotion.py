@@ -1,13 +1,16 @@
-"""Whether a model may serve: every floor holds, and so does everything that is no number."""
+"""Whether a model may serve: every floor and margin holds, and so does what is no number."""
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 
-from training.promotion import Floors, judge_promotion
+from training.promotion import Evidence, Floors, Margins, Promotion, Rules, judge_promotion
 
 GOOD = {
     "films": {"NORMAL": 224, "PNEUMONIA": 360},
@@ -16,12 +19,28 @@ GOOD = {
     "specificity": 0.92,
     "calibration_error": 0.05,
 }
+CHAMPION = "20260101-abcdef01"
+BETTER = {
+    "differences": {
+        "auc": {"value": 0.001, "low": -0.002, "high": 0.004},
+        "sensitivity": {"value": 0.0, "low": -0.01, "high": 0.01},
+        "calibration_error": {"value": 0.002, "low": -0.01, "high": 0.01},
+    },
+    "lost": {"value": 0.01, "low": 0.004, "high": 0.02},
+}
+# Each guard rail: where its number is, the margin's name, the sign of what is worse, and which
+# end of the interval is the worse one.
+RAILS = [
+    (("differences", "sensitivity"), "sensitivity", -1, "low"),
+    (("differences", "calibration_error"), "calibration_error", 1, "high"),
+    (("lost",), "lost", 1, "high"),
+]
 GUARDED = ["auc", "sensitivity", "specificity", "calibration_error"]
 
 
-def held(numbers: dict[str, Any], *, champion: str | None = None) -> list[str]:
+def held(numbers: dict[str, Any]) -> list[str]:
     """Return the reasons for which a model is held, having checked that there are any."""
-    promotion = judge_promotion(numbers, champion=champion)
+    promotion = judge_promotion(numbers, champion=None)
     assert not promotion.promote
     return [reason for reason in promotion.reasons if reason.startswith("HELD")]
 
@@ -71,7 +90,120 @@ def test_too_few_films_of_a_class_hold(label: str) -> None:
     assert f"49 {label} test films" in reason
 
 
-def test_a_champion_in_service_is_not_replaced() -> None:
-    """Numbers of one model alone cannot say that it is the better of two."""
-    (reason,) = held(GOOD, champion="20260101-abcdef01")
-    assert "20260101-abcdef01 is in service" in reason
+def compared(
+    path: tuple[str, ...] = (),
+    changes: Mapping[str, object] = MappingProxyType({}),
+    *,
+    evidence: Evidence = "paired95",
+    barred: str = "",
+) -> Promotion:
+    """Judge a challenger that is better, but for changes to one number of the comparison."""
+    comparison: Any = copy.deepcopy(BETTER)
+    place = comparison
+    for name in path:
+        place = place[name]
+    place.update(changes)
+    rules = Rules(evidence=evidence)
+    return judge_promotion(
+        GOOD, champion=CHAMPION, comparison=comparison, barred=barred, rules=rules
+    )
+
+
+def reasons_held(promotion: Promotion) -> list[str]:
+    """Return the reasons for which a challenger was held, having checked that there are any."""
+    assert not promotion.promote
+    return [reason for reason in promotion.reasons if reason.startswith("HELD")]
+
+
+@pytest.mark.parametrize("evidence", ["point", "paired95"])
+def test_a_better_challenger_is_promoted(evidence: Evidence) -> None:
+    """Better on AUC and within every margin, at either level of evidence; each check is listed."""
+    promotion = compared(evidence=evidence)
+    assert promotion.promote
+    assert len(promotion.reasons) == 6 + 4
+    assert all(reason.startswith("ok: ") for reason in promotion.reasons)
+    assert f"AUC +0.0010 (-0.0020 to +0.0040) against {CHAMPION}" in promotion.reasons[6]
+
+
+def test_numbers_of_one_model_alone_replace_no_champion() -> None:
+    """Without a comparison on the same films nothing says which is the better of two."""
+    (reason,) = reasons_held(judge_promotion(GOOD, champion=CHAMPION))
+    assert f"could not be compared with {CHAMPION}" in reason
+
+
+@pytest.mark.parametrize("evidence", ["point", "paired95"])
+@pytest.mark.parametrize("value", [0.0, -0.0, -1e-12, -0.01])
+def test_an_equal_challenger_is_held(value: float, evidence: Evidence) -> None:
+    """Strictly better: the same AUC is no reason to change what serves."""
+    (reason,) = reasons_held(compared(("differences", "auc"), {"value": value}, evidence=evidence))
+    assert "must be higher" in reason
+
+
+def test_the_least_improvement_will_do() -> None:
+    """A challenger that is better by a hair, and no worse within the margins, is promoted."""
+    assert compared(("differences", "auc"), {"value": 5e-324}).promote
+
+
+@pytest.mark.parametrize(("path", "margin", "worse", "end"), RAILS)
+def test_each_margin_holds_alone(path: tuple[str, ...], margin: str, worse: int, end: str) -> None:
+    """At the margin it passes, a hair beyond it holds: at `point` its value, else its worse end."""
+    edge = worse * getattr(Margins(), margin)
+    beyond = math.nextafter(edge, worse * math.inf)
+    assert compared(path, {"value": edge}, evidence="point").promote
+    assert len(reasons_held(compared(path, {"value": beyond}, evidence="point"))) == 1
+    assert compared(path, {end: edge}).promote
+    assert len(reasons_held(compared(path, {end: beyond}))) == 1
+
+
+@pytest.mark.parametrize(("path", "margin", "worse", "end"), RAILS)
+def test_at_point_the_interval_has_no_say(
+    path: tuple[str, ...], margin: str, worse: int, end: str
+) -> None:
+    """What holds at `paired95` for want of films passes at `point`."""
+    wide = {end: worse * (getattr(Margins(), margin) + 0.5)}
+    assert compared(path, wide, evidence="point").promote
+    assert not compared(path, wide).promote
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None, "0.001", True, [], {}])
+@pytest.mark.parametrize(
+    ("path", "name", "evidence"),
+    [
+        (("differences", "auc"), "value", "point"),
+        (("differences", "auc"), "value", "paired95"),
+        *((path, "value", "point") for path, *_ in RAILS),
+        *((path, end, "paired95") for path, *_, end in RAILS),
+        ((), "differences", "paired95"),
+        ((), "lost", "point"),
+    ],
+)
+def test_what_is_no_number_holds_the_champion(
+    path: tuple[str, ...], name: str, evidence: Evidence, value: object
+) -> None:
+    """Whatever is missing from a comparison, or is no number, cannot promote."""
+    reasons_held(compared(path, {name: value}, evidence=evidence))
+
+
+def test_an_interval_upside_down_holds() -> None:
+    """A low end above the high one is a mistake somewhere, not evidence."""
+    assert not compared(("differences", "sensitivity"), {"low": 0.02, "high": -0.5}).promote
+
+
+def test_evidence_of_an_unknown_kind_is_read_as_the_stricter() -> None:
+    """A misspelt level never promotes more than the default would."""
+    wide = {"high": 0.5}
+    assert not compared(("lost",), wide, evidence="points").promote  # type: ignore[arg-type]
+
+
+def test_a_version_that_is_barred_never_serves_again() -> None:
+    """Whatever its numbers, and with the reason in words."""
+    (reason,) = reasons_held(compared(barred="it was rolled back from: lost its way"))
+    assert "rolled back from: lost its way" in reason
+    assert not judge_promotion(GOOD, champion=None, barred="rolled back from").promote
+
+
+def test_the_floors_hold_beside_the_champion() -> None:
+    """Better than a poor champion is not good enough."""
+    poor = {**GOOD, "auc": 0.6}
+    promotion = judge_promotion(poor, champion=CHAMPION, comparison=BETTER)
+    assert reasons_held(promotion) == ["HELD: auc 0.6000, at least 0.9 needed"]

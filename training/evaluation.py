@@ -7,7 +7,8 @@ calibration, the threshold, the review band) is chosen on the calibration side, 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -192,21 +193,25 @@ def auc(truth: Truth, scores: Scores) -> Measured:
         scores: (n,), any increasing function of the logit.
     """
     positive, negative = scores[truth], scores[~truth]
-    of_positive = _placement(positive, negative)
-    of_negative = 1.0 - _placement(negative, positive)
-    variance = _variance_of_mean(of_positive) + _variance_of_mean(of_negative)
-    value = float(roc_auc_score(truth, scores))
-    reach = _Z95 * math.sqrt(variance)
-    return Measured(value=value, low=max(0.0, value - reach), high=min(1.0, value + reach))
+    placed = placement(positive, negative), 1.0 - placement(negative, positive)
+    measured = interval(float(roc_auc_score(truth, scores)), placed)
+    return replace(measured, low=max(0.0, measured.low), high=min(1.0, measured.high))
 
 
-def _placement(of: Scores, among: Scores) -> Scores:
+def placement(of: Scores, among: Scores) -> Scores:
     """Return for each of `of` the share of `among` below it, ties counting half."""
     ordered = np.sort(among)
     below = np.searchsorted(ordered, of, side="left")
     up_to = np.searchsorted(ordered, of, side="right")
     share: Scores = (below + up_to) / (2.0 * len(among))
     return share
+
+
+def interval(value: float, samples: Iterable[Scores]) -> Measured:
+    """Return a value with the 95 % interval that the means of independent samples give it."""
+    variance = sum(_variance_of_mean(sample) for sample in samples)
+    reach = _Z95 * math.sqrt(variance)
+    return Measured(value=value, low=value - reach, high=value + reach)
 
 
 def _variance_of_mean(values: Scores) -> float:

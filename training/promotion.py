@@ -1,15 +1,18 @@
-"""Whether a model may serve. Pure: numbers in, a verdict with its reasons out.
+"""Whether a challenger may serve. Pure: numbers in, a verdict with its reasons out.
 
-It fails closed: a number that is missing or not finite holds the model. Every comparison says what
-must be true, so that NaN is never true.
+It fails closed: a number that is missing or not finite holds the challenger. Every comparison says
+what must be true, so that NaN is never true.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Evidence = Literal["point", "paired95"]
+_Check = tuple[bool, str]  # whether it passed, and in words what was asked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +27,24 @@ class Floors:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Margins:
+    """How much worse than the champion is still not worse."""
+
+    sensitivity: float = 0.02  # at each model's own operating point
+    calibration_error: float = 0.03
+    lost: float = 0.05  # of the films that the champion has right, those the challenger has wrong
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What is asked of a challenger."""
+
+    evidence: Evidence = "paired95"  # what must keep within the margins: see `judge_promotion`
+    floors: Floors = field(default_factory=Floors)
+    margins: Margins = field(default_factory=Margins)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Promotion:
     """The verdict on a challenger."""
 
@@ -32,29 +53,44 @@ class Promotion:
 
 
 def judge_promotion(
-    challenger: Mapping[str, Any], *, champion: str | None, floors: Floors | None = None
+    challenger: Mapping[str, Any],
+    *,
+    champion: str | None,
+    comparison: Mapping[str, Any] | None = None,
+    barred: str = "",
+    rules: Rules | None = None,
 ) -> Promotion:
-    """Decide whether a challenger becomes the champion.
+    """Decide whether a challenger may become the champion.
+
+    Where there is a champion, the challenger's AUC must be strictly higher on the same films, and
+    it must keep within the margins: at evidence `point` its differences themselves, at `paired95`
+    the worse ends of their 95 % intervals.
 
     Args:
         challenger: what `evaluation.evaluate` returned for it on the test side.
-        champion: the version in service, or None. Where there is one the challenger is held:
-            only a comparison on the same films could tell whether it is better.
-        floors: the defaults where none are given.
+        champion: the version in service, or None.
+        comparison: what `comparison.compare` returned for the two. Where there is a champion and
+            no comparison, the challenger is held.
+        barred: why this version may not serve whatever its numbers, where there is such a reason.
+        rules: the defaults where none are given.
     """
-    checks = _check_floors(challenger, floors or Floors())
-    checks.append(
-        (True, "no champion is in service")
-        if champion is None
-        else (False, f"{champion} is in service, and is replaced only by hand")
-    )
+    rules = rules or Rules()
+    checks = _check_floors(challenger, rules.floors)
+    if champion is None:
+        checks.append((True, "no champion is in service"))
+    elif comparison is None:
+        checks.append((False, f"it could not be compared with {champion}, which is in service"))
+    else:
+        checks += _check_comparison(champion, comparison, rules)
+    if barred:
+        checks.append((False, barred))
     return Promotion(
         promote=all(passed for passed, _ in checks),
         reasons=tuple(f"{'ok' if passed else 'HELD'}: {reason}" for passed, reason in checks),
     )
 
 
-def _check_floors(numbers: Mapping[str, Any], floors: Floors) -> list[tuple[bool, str]]:
+def _check_floors(numbers: Mapping[str, Any], floors: Floors) -> list[_Check]:
     films = numbers.get("films")
     checks = []
     for label in ("NORMAL", "PNEUMONIA"):
@@ -76,6 +112,57 @@ def _check_floors(numbers: Mapping[str, Any], floors: Floors) -> list[tuple[bool
         )
     )
     return checks
+
+
+def _check_comparison(champion: str, comparison: Mapping[str, Any], rules: Rules) -> list[_Check]:
+    differences = comparison.get("differences")
+    auc = _Difference.of(differences, "auc")
+    sensitivity = _Difference.of(differences, "sensitivity")
+    calibration = _Difference.of(differences, "calibration_error")
+    lost = _Difference.of(comparison, "lost")
+    strict = rules.evidence != "point"  # whatever is not known to be the laxer one
+    least = sensitivity.low if strict else sensitivity.value
+    most = calibration.high if strict else calibration.value
+    loss = lost.high if strict else lost.value
+    margins = rules.margins
+    judged = "the worse end" if strict else "the difference itself"
+    return [
+        (auc.value > 0, f"AUC {auc} against {champion}, must be higher"),
+        (
+            least >= -margins.sensitivity,
+            f"sensitivity {sensitivity}, {judged} must not be below {-margins.sensitivity:g}",
+        ),
+        (
+            most <= margins.calibration_error,
+            f"calibration error {calibration}, {judged} must not be above "
+            f"{margins.calibration_error:+g}",
+        ),
+        (
+            loss <= margins.lost,
+            f"of the films that {champion} has right it has wrong {lost:share}, {judged} must "
+            f"not be above {margins.lost:g}",
+        ),
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Difference:
+    """A difference with its interval. NaN for what is missing, and where the three contradict."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, numbers: object, name: str) -> _Difference:
+        found = numbers.get(name) if isinstance(numbers, Mapping) else None
+        value, low, high = (_number(found, part) for part in ("value", "low", "high"))
+        sound = low <= high  # of a percentile interval its value may lie outside
+        return cls(value=value, low=low if sound else math.nan, high=high if sound else math.nan)
+
+    def __format__(self, spec: str) -> str:
+        sign = "" if spec == "share" else "+"
+        return f"{self.value:{sign}.4f} ({self.low:{sign}.4f} to {self.high:{sign}.4f})"
 
 
 def _number(numbers: object, name: str) -> float:

@@ -23,7 +23,7 @@ import numpy as np
 
 from training.cache import Films, decode_films
 from training.dataset import Dataset, Side, read_dataset
-from training.promotion import Floors, Promotion, judge_promotion
+from training.promotion import Floors, Promotion, Rules, judge_promotion
 from training.report import write_card
 from training.scoring import score
 from worker.errors import LungwatchError, ModelPackageError
@@ -114,7 +114,9 @@ def retrain(plan: Plan, *, now: datetime, say: Say) -> Outcome:
         evaluation = _measure(staged, dataset, product)
 
         # Whether it may serve.
-        promotion = judge_promotion(evaluation, champion=registry.champion(), floors=plan.floors)
+        promotion = judge_promotion(
+            evaluation, champion=registry.champion(), rules=Rules(floors=plan.floors)
+        )
 
         # The record goes into the package, and the package into its place.
         card = write_card(version, evaluation, training, promotion.reasons)
