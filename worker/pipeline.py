@@ -29,6 +29,7 @@ _MAY_BE_INCOMPLETE = frozenset(
 )
 _BATCH = 64  # outcomes in one commit
 _BATCH_SECONDS = 0.05  # an outcome waits no longer than this for company
+_TAKEN_SECONDS = 5.0  # between looks at a film that another worker has in hand
 _LEFT_OVER = 400  # rows taken up in one go, of what was left unfinished
 _UNREADABLE_SECONDS = 2.0  # first wait for a file that could not be read; doubles to a minute
 
@@ -146,9 +147,9 @@ class Pipeline:
             by_sighting.pop(sighting)
             self._busy.discard(sighting.name)
             self._kept.add(hash(sighting))
-        # Another worker has the rest in hand: look again when its lease may have run out.
+        # Another worker has the rest in hand: look again later, in case it comes to nothing.
         for settled in by_sighting.values():
-            self._put_back(settled, until=now + self._policy.lease_seconds)
+            self._put_back(settled, until=now + min(_TAKEN_SECONDS, self._policy.lease_seconds))
 
     def dispatch(self, now: float) -> None:
         """Hand claimed films to screeners that have room."""
