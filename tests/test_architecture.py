@@ -18,13 +18,16 @@ LAYERS = [
     {"worker.model", "worker.settings"},
     {"worker.registry", "worker.records", "worker.database", "worker.trouble"},
     {"worker.inbox", "worker.store", "worker.results", "worker.stability", "worker.process"}
-    | {"worker.labels"},
+    | {"worker.labels", "worker.ledger"},
     {"worker.label_lists"},
     {"worker.screener", "worker.watcher", "worker.seen", "worker.reporting", "worker.notify"},
-    {"worker.pool", "worker.tables", "worker.checks"},
+    {"worker.promotions"},
+    {"worker.pool", "worker.tables", "worker.checks", "worker.model_tables", "worker.pruning"},
     {"worker.pipeline", "worker.lookout", "worker.serving"},
     {"worker.service"},
     {"worker.assembly"},
+    {"worker.entry"},
+    {"worker.model_commands"},
     {"worker.__main__"},
 ]
 # All that training and migrations may import of the worker.
@@ -32,7 +35,7 @@ SHARED_KERNEL = {
     f"worker.{name}"
     for name in (
         *("settings", "errors", "preprocessing", "model", "registry", "schema", "store"),
-        *("database", "records", "files", "jpeg", "labels"),
+        *("database", "records", "files", "jpeg", "labels", "history", "ledger"),
     )
 }
 # One library, one door: where each may be imported.
@@ -41,9 +44,10 @@ DOORS = {
     "ai_edge_litert": {"worker.model"},
     "watchdog": {"worker.watcher"},
     "sqlalchemy": {"worker.schema", "worker.database", "worker.store", "worker.results"}
-    | {"worker.labels"},
+    | {"worker.labels", "worker.ledger"},
     "alembic": {"worker.database"},
     "sklearn": {"training.evaluation"},
+    "matplotlib": {"training.figures", "training.sheets"},
 }
 
 
@@ -107,7 +111,7 @@ def test_no_settings_are_read_but_in_entry_points(name: str) -> None:
     """Everything but an entry point is handed plain values."""
     path = (WORKER | TRAINING)[name]
     reads = "read_settings" in path.read_text(encoding="utf-8")
-    entries = {"worker.settings", "worker.__main__", "worker.checks", "training.retrain"}
+    entries = {"worker.settings", "worker.entry", "worker.checks", "training.retrain"}
     assert not reads or name in entries
 
 

@@ -309,16 +309,7 @@ class Store:
 
     def register_model(self, manifest: Manifest) -> None:
         """Know a model version before a prediction names it."""
-        row = self._upsert(model_versions).values(
-            version=manifest.version,
-            preprocessing_version=manifest.preprocessing_version,
-            threshold=manifest.threshold,
-            temperature=manifest.temperature,
-            manifest=manifest.model_dump(mode="json"),
-            registered_at=database_time(),
-        )
-        with self.database.writing() as connection:
-            connection.execute(row.on_conflict_do_nothing(index_elements=["version"]))
+        register_model(self.database, manifest)
 
     def beat(self, report: dict[str, Any], *, lease_seconds: float, stopped: bool = False) -> None:
         """Say that this worker is alive and how it stands, and renew its leases."""
@@ -364,6 +355,21 @@ class Store:
             )
             for row in rows
         ]
+
+
+def register_model(database: Database, manifest: Manifest) -> None:
+    """Know a model version. One that is known already stays as it is."""
+    upsert = sqlite.insert if database.is_sqlite else postgresql.insert
+    row = upsert(model_versions).values(
+        version=manifest.version,
+        preprocessing_version=manifest.preprocessing_version,
+        threshold=manifest.threshold,
+        temperature=manifest.temperature,
+        manifest=manifest.model_dump(mode="json"),
+        registered_at=database_time(),
+    )
+    with database.writing() as connection:
+        connection.execute(row.on_conflict_do_nothing(index_elements=["version"]))
 
 
 def refusal_of(row: Any) -> FilmRefused | None:

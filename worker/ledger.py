@@ -1,0 +1,212 @@
+"""The record of the nights: what was trained on what, what was measured, the verdict and why.
+
+A row of `training_runs` is opened when a night begins and closed when it ends, however it ends;
+`details` grows meanwhile, so that a night that was killed has said how far it came. All that is
+known of a version is drawn together by `explain`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from worker.database import Database
+from worker.model import Manifest
+from worker.schema import database_time, model_versions, predictions, training_runs
+from worker.store import register_model
+
+
+class Ruling(StrEnum):
+    """How a night ended. Stable: people query `training_runs.verdict`."""
+
+    PROMOTED = "promoted"  # the challenger serves
+    PROPOSED = "proposed"  # it would, and waits for `lungwatch models promote`
+    HELD = "held"  # the champion stays, for the reasons given
+    UNCHANGED = "unchanged"  # nothing new since the last night: nothing was trained
+    FAILED = "failed"  # the night stopped by an error, which is the reason
+    INTERRUPTED = "interrupted"  # it was told to stop, or killed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Looks:
+    """How often models were measured on test films, this time included."""
+
+    this_set: int  # on exactly these films
+    any_set: int  # on any, by all nights on record
+
+
+class Ledger:
+    """The nights' rows. Every method raises `DatabaseTrouble` when the database will not."""
+
+    def __init__(self, database: Database) -> None:
+        """Use `database`."""
+        self._database = database
+
+    def open(self, place: str, details: Mapping[str, Any]) -> int:
+        """Open the row of a night that begins, and return its number.
+
+        Args:
+            place: the host and folder that only one night at a time works on. Rows of that place
+                that were never closed are of nights that were killed, and are closed.
+            details: what is known at once.
+        """
+        killed = "The night ended without a word: it was killed, or the machine went down."
+        with self._database.writing() as connection:
+            left_open = connection.execute(
+                select(training_runs.c.id, training_runs.c.details).where(
+                    training_runs.c.finished_at.is_(None)
+                )
+            ).all()
+            for run in left_open:
+                if (run.details or {}).get("place") == place:
+                    values = {"verdict": Ruling.INTERRUPTED.value, "reasons": [killed]}
+                    _close(connection, run.id, values)
+            opened = insert(training_runs).values(
+                started_at=database_time(), details=_json({**details, "place": place})
+            )
+            number: int = connection.execute(opened.returning(training_runs.c.id)).scalar_one()
+            return number
+
+    def note(self, run: int, details: Mapping[str, Any]) -> None:
+        """Add to what is known of a night, durably."""
+        with self._database.writing() as connection:
+            _note(connection, run, details)
+
+    def look(self, run: int, test_digest: str) -> Looks:
+        """Put on record that a night looks at test films, before it does, and count the looks.
+
+        Args:
+            run: the night.
+            test_digest: of the test films and their labels.
+        """
+        looked = training_runs.c.details["looked_at"].as_string()
+        with self._database.writing() as connection:
+            _note(connection, run, {"looked_at": test_digest})
+            count = select(func.count()).select_from(training_runs)
+            looks = Looks(
+                this_set=connection.scalar(count.where(looked == test_digest)) or 0,
+                any_set=connection.scalar(count.where(looked.is_not(None))) or 0,
+            )
+            _note(connection, run, {"looks": {"this_set": looks.this_set, "any": looks.any_set}})
+            return looks
+
+    def close(
+        self,
+        run: int,
+        *,
+        ruling: Ruling,
+        reasons: Sequence[str],
+        champion: str | None = None,
+        challenger: str | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Close a night's row with how it ended.
+
+        Args:
+            run: the night.
+            ruling: how it ended.
+            reasons: every check that was made, or what went wrong.
+            champion: the version that served when the challenger was judged.
+            challenger: the version that the night made.
+            details: what is added to what was noted.
+        """
+        values = {
+            "verdict": ruling.value,
+            "reasons": list(reasons),
+            "champion": champion,
+            "challenger": challenger,
+        }
+        with self._database.writing() as connection:
+            _note(connection, run, details or {})
+            _close(connection, run, values)
+
+    def register(self, manifest: Manifest) -> None:
+        """Know a version, whether or not it ever serves."""
+        register_model(self._database, manifest)
+
+    def explain(self, version: str) -> dict[str, Any]:
+        """Return all that the database knows of a version.
+
+        Returns:
+            `version`; `model`, its row in `model_versions` or None; `made_by`, the nights whose
+            challenger it was, and `defended_in`, those in which it was the champion that was
+            compared with, both newest first and as in `training_runs`; `predictions`, how many it
+            made by origin and decision, and `first_at` and `last_at` of them.
+        """
+        asked = select(training_runs).order_by(training_runs.c.id.desc())
+        made = predictions.c.model_version == version
+        with self._database.reading() as connection:
+            model = connection.execute(
+                select(model_versions).where(model_versions.c.version == version)
+            ).mappings()
+            found = model.one_or_none()
+            counted = connection.execute(
+                select(predictions.c.origin, predictions.c.decision, func.count())
+                .where(made)
+                .group_by(predictions.c.origin, predictions.c.decision)
+                .order_by(predictions.c.origin, predictions.c.decision)
+            ).all()
+            first, last = connection.execute(
+                select(
+                    func.min(predictions.c.predicted_at), func.max(predictions.c.predicted_at)
+                ).where(made)
+            ).one()
+            challenger, champion = training_runs.c.challenger, training_runs.c.champion
+            return {
+                "version": version,
+                "model": None if found is None else dict(found),
+                "made_by": _rows(connection, asked.where(challenger == version)),
+                "defended_in": _rows(
+                    connection, asked.where(champion == version, challenger.is_not(None))
+                ),
+                "predictions": {
+                    "counts": [
+                        {"origin": origin, "decision": decision, "count": count}
+                        for origin, decision, count in counted
+                    ],
+                    "first_at": first,
+                    "last_at": last,
+                },
+            }
+
+    def nights(self, limit: int = 50) -> list[dict[str, Any]]:
+        """Return the latest nights as in `training_runs`, newest first."""
+        with self._database.reading() as connection:
+            return _rows(
+                connection, select(training_runs).order_by(training_runs.c.id.desc()).limit(limit)
+            )
+
+
+def _rows(connection: Connection, statement: Any) -> list[dict[str, Any]]:
+    return [dict(row) for row in connection.execute(statement).mappings()]
+
+
+def _note(connection: Connection, run: int, details: Mapping[str, Any]) -> None:
+    one = training_runs.c.id == run
+    known = connection.scalar(select(training_runs.c.details).where(one)) or {}
+    merged = {**known, **_json(details)}
+    connection.execute(update(training_runs).where(one).values(details=merged))
+
+
+def _close(connection: Connection, run: int, values: Mapping[str, Any]) -> None:
+    connection.execute(
+        update(training_runs)
+        .where(training_runs.c.id == run)
+        .values(finished_at=database_time(), **values)
+    )
+
+
+def _json(value: Any) -> Any:
+    """Return a value as JSON can hold it: a number that is not finite becomes null."""
+    if isinstance(value, Mapping):
+        return {str(key): _json(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
