@@ -35,7 +35,7 @@ SHARED_KERNEL = {
     f"worker.{name}"
     for name in (
         *("settings", "errors", "preprocessing", "model", "registry", "schema", "store"),
-        *("database", "records", "files", "jpeg", "labels", "history", "ledger"),
+        *("database", "records", "files", "jpeg", "labels", "history", "ledger", "promotions"),
     )
 }
 # One library, one door: where each may be imported.
@@ -44,7 +44,7 @@ DOORS = {
     "ai_edge_litert": {"worker.model"},
     "watchdog": {"worker.watcher"},
     "sqlalchemy": {"worker.schema", "worker.database", "worker.store", "worker.results"}
-    | {"worker.labels", "worker.ledger"},
+    | {"worker.labels", "worker.ledger", "worker.promotions"},
     "alembic": {"worker.database"},
     "sklearn": {"training.evaluation"},
     "matplotlib": {"training.figures", "training.sheets"},
@@ -65,6 +65,8 @@ def imports(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module in _OURS:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
@@ -74,18 +75,25 @@ def test_every_column_of_the_view_is_explained_in_order() -> None:
     assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == list(results.columns.keys())
 
 
+def commands_of(group: object, name: str = "lungwatch") -> Iterator[tuple[str, Any]]:
+    """Yield every command, and every command of a group of them, by its whole name."""
+    for word, command in getattr(group, "commands", {}).items():
+        yield f"{name} {word}", command
+        yield from commands_of(command, f"{name} {word}")
+
+
 def test_every_command_and_option_is_explained() -> None:
     """Each command has its row, and each option that README names exists."""
     section = README.read_text(encoding="utf-8").split("## Commands")[1].split("## Results")[0]
-    commands = typer.main.get_command(app)
-    known = getattr(commands, "commands", {})
-    rows = dict(re.findall(r"^\| `lungwatch (\w+)(.*)$", section, re.MULTILINE))
-    assert rows.keys() == known.keys()
+    known = dict(commands_of(typer.main.get_command(app)))
+    told: dict[str, set[str]] = {}
+    for row in re.findall(r"^\| (`lungwatch .*)$", section, re.MULTILINE):
+        for called in re.findall(r"`(lungwatch [a-z ]+)", row.split(" | ")[0]):
+            told.setdefault(called.strip(), set()).update(re.findall(r"--[a-z-]+", row))
+    assert told.keys() == known.keys()
     for name, command in known.items():
         options = {option for one in command.params for option in one.opts if option[:2] == "--"}
-        told = set(re.findall(r"--[a-z]+", section.split(f"`lungwatch {name}")[-1].split("\n")[0]))
-        assert told <= options | {"--help"}
-        assert options <= set(re.findall(r"--[a-z]+", section)), name
+        assert told[name] - {"--help"} == options, name
 
 
 def test_every_make_target_named_in_readme_exists() -> None:

@@ -6,15 +6,14 @@ Imports here are kept to what `--help` needs; each command loads its own.
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from worker.settings import Settings
+from worker import entry
+from worker.model_commands import models
 
 app = typer.Typer(
     help="Screens chest X-rays the moment they arrive: NORMAL, PNEUMONIA or REVIEW.\n\n"
@@ -23,6 +22,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(models, name="models")
 
 
 class Format(StrEnum):
@@ -48,7 +48,7 @@ def main() -> None:
     try:
         app()
     except LungwatchError as error:
-        _fail(str(error))
+        entry.fail(str(error))
     except BrokenPipeError:
         # The reader of our output has gone, as `| head` does.
         sys.stderr.close()
@@ -65,7 +65,7 @@ def run(
     """Watch the inbox and screen what arrives, until told to stop."""
     from worker.assembly import open_service  # noqa: PLC0415
 
-    with open_service(_settings()) as service:
+    with open_service(entry.settings()) as service:
         raise typer.Exit(service.run(once=once))
 
 
@@ -86,12 +86,12 @@ def results(
     from worker.tables import write_results  # noqa: PLC0415
 
     query = Query(
-        since=None if since is None else _moment(since),
+        since=None if since is None else entry.moment(since),
         decision=None if decision is None else decision.value,
         refused=refused,
         limit=limit,
     )
-    database = _database(_settings())
+    database = entry.database(entry.settings())
     write_results(Results(database).find(query), output.value, refused=refused)
 
 
@@ -119,12 +119,12 @@ def label(
     from worker.labels import Asked, Labels  # noqa: PLC0415
 
     if (csv is None) == (scan is None) or (scan is None) != (said is None):
-        _fail("name a scan and NORMAL or PNEUMONIA, or a file with --csv")
+        entry.fail("name a scan and NORMAL or PNEUMONIA, or a file with --csv")
     if csv is not None:
         asked = read_labels(csv, by=by, note=note)
     else:
         asked = [Asked(scan=scan or "", label=(said or "").upper(), reader=by or "", note=note)]
-    given = Labels(_database(_settings())).give(asked)
+    given = Labels(entry.database(entry.settings())).give(asked)
     for problem in given.problems:
         place = f"line {problem.line}: " if problem.line is not None else ""
         typer.echo(f"{place}{problem.scan}: {problem.why}", err=True)
@@ -145,17 +145,8 @@ def status() -> None:
     from worker.results import Results  # noqa: PLC0415
     from worker.tables import write_status  # noqa: PLC0415
 
-    if not write_status(Results(_database(_settings())).status()):
+    if not write_status(Results(entry.database(entry.settings())).status()):
         raise typer.Exit(1)
-
-
-@app.command()
-def models() -> None:
-    """List the model packages, and which one serves."""
-    from worker.registry import Registry  # noqa: PLC0415
-    from worker.tables import write_models  # noqa: PLC0415
-
-    write_models(Registry(_settings().models))
 
 
 @app.command()
@@ -166,8 +157,8 @@ def retry(
     from worker.inbox import Inbox  # noqa: PLC0415
     from worker.results import Results  # noqa: PLC0415
 
-    settings = _settings()
-    reader = Results(_database(settings))
+    settings = entry.settings()
+    reader = Results(entry.database(settings))
     inbox = Inbox(settings.inbox, archive=settings.archive, refused=settings.refused)
     unmet = 0
     for wanted in scans:
@@ -192,37 +183,6 @@ def check() -> None:
         failed += problem is not None
         typer.echo(f"{'FAILED' if problem else 'ok':<7} {name:<12} {problem or detail}")
     raise typer.Exit(1 if failed else 0)
-
-
-def _settings() -> Settings:
-    from worker.settings import read_settings  # noqa: PLC0415
-
-    return read_settings()
-
-
-def _database(settings: Settings):  # type: ignore[no-untyped-def]  # noqa: ANN202
-    from worker.database import Database  # noqa: PLC0415
-
-    database = Database(settings.database_url.get_secret_value())
-    if not database.exists():
-        _fail(f"there is no database at {database} yet: `lungwatch run` makes it")
-    return database
-
-
-def _moment(text: str) -> datetime:
-    units = {"m": "minutes", "h": "hours", "d": "days"}
-    if text[:-1].isdigit() and text[-1:] in units:
-        return datetime.now(UTC) - timedelta(**{units[text[-1]]: int(text[:-1])})
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        _fail(f"--since is {text!r}: give 2026-11-23, 2026-11-23T08:00 (UTC), 90m, 12h or 7d")
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _fail(message: str) -> NoReturn:
-    typer.echo(f"lungwatch: {message}", err=True)
-    raise SystemExit(2)
 
 
 if __name__ == "__main__":

@@ -53,6 +53,7 @@ def open_service(settings: Settings) -> Iterator[Service]:
             count=settings.screener_count,
             screen_seconds=settings.screen_seconds,
             memory_mb=settings.screener_memory_mb,
+            predict_seconds=settings.predict_milliseconds / 1000,
         ),
         registry=registry,
         reporter=reporter,

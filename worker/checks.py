@@ -74,7 +74,7 @@ def _model(settings: Settings) -> Finding:
         if registry.champion() is None:
             registry = Registry(settings.shipped_models)
         version = registry.serving()
-        load(registry.folder(version))
+        load(registry.folder(version), predict_seconds=settings.predict_milliseconds / 1000)
     except LungwatchError as error:
         return ("model", str(error), "")
     return ("model", None, f"{version}: hashes and golden outputs agree")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import time
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ REVIEW: Final = "REVIEW"
 VERSION_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 # The same file on another CPU may sum in another order; a wrong model is off by whole logits.
 _GOLDEN_TOLERANCE = 2e-3
+_TIMED_FILMS = 5
 
 Floats = npt.NDArray[np.float32]
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -255,8 +257,12 @@ class Model:
         return judge(self.predict(pixels).logit, self.manifest)
 
 
-def load(folder: Path) -> Model:
+def load(folder: Path, *, predict_seconds: float | None = None) -> Model:
     """Load a package, having checked all of it: hashes, then golden outputs recomputed.
+
+    Args:
+        folder: the package.
+        predict_seconds: of processor time, that the network may take for a film; None for any.
 
     Raises:
         ModelPackageError: for whatever would make it unfit to serve.
@@ -269,7 +275,26 @@ def load(folder: Path) -> Model:
     except ModelPackageError as error:
         raise ModelPackageError(f"{folder.name}: {error}") from error
     _check_golden(folder, model)
+    if predict_seconds is not None:
+        took = seconds_for_a_film(model)
+        if not took <= predict_seconds:
+            raise ModelPackageError(
+                f"{folder.name}: the network takes {took * 1000:.1f} ms a film, "
+                f"LUNGWATCH_PREDICT_MILLISECONDS allows {predict_seconds * 1000:g}"
+            )
     return model
+
+
+def seconds_for_a_film(model: Model) -> float:
+    """Return the processor time that the network takes for a film: the least of a few."""
+    # Processor time, and the least: a busy machine does not make a model slow.
+    pixels = np.full((model.manifest.height, model.manifest.width), 128, dtype=np.uint8)
+    times = []
+    for _ in range(_TIMED_FILMS):
+        began = time.process_time()
+        model.predict(pixels)
+        times.append(time.process_time() - began)
+    return min(times)
 
 
 def _check_golden(folder: Path, model: Model) -> None:

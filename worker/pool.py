@@ -105,7 +105,14 @@ class Pool:
     """Screener processes and what they have in hand."""
 
     def __init__(
-        self, *, inbox: Path, limits: Limits, count: int, screen_seconds: float, memory_mb: int
+        self,
+        *,
+        inbox: Path,
+        limits: Limits,
+        count: int,
+        screen_seconds: float,
+        memory_mb: int,
+        predict_seconds: float = 0.25,
     ) -> None:
         """Prepare to keep `count` screeners. None is started before `serve`."""
         self._inbox = inbox
@@ -113,6 +120,7 @@ class Pool:
         self._count = count
         self._screen_seconds = screen_seconds
         self._memory_mb = memory_mb
+        self._predict_seconds = predict_seconds
         self._selector = selectors.DefaultSelector()
         self._screeners: list[_Screener] = []
         self._serving: Path | None = None  # what films go to
@@ -261,6 +269,7 @@ class Pool:
             package=str(package.absolute()),
             limits=asdict(self._limits),
             memory_mb=self._memory_mb,
+            predict_seconds=self._predict_seconds,
         )
         self._send(screener, setup)
 

@@ -62,6 +62,7 @@ class Setup(Message):
     package: str  # folder of the model package
     limits: dict[str, Any]
     memory_mb: int  # beyond what code and model take
+    predict_seconds: float = 0.25  # of processor time, that the network may take for a film
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,7 +286,7 @@ def main(descriptor: int) -> None:
         if not isinstance(setup, Setup):
             raise ValueError("the first message must be Setup")  # noqa: TRY004 - a wrong value
         try:
-            model = load(Path(setup.package))
+            model = load(Path(setup.package), predict_seconds=setup.predict_seconds)
         except ModelPackageError as error:
             Unfit(why=str(error)).send(connection)
             return

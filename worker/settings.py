@@ -69,6 +69,12 @@ class Settings(BaseSettings):
         le=65536,
         description="Memory a screener may take for a film, beyond its own code and model, in MiB.",
     )
+    predict_milliseconds: float = Field(
+        250.0,
+        gt=0,
+        le=60000,
+        description="Processor time a model may take for a film; a slower one is not served.",
+    )
     lease_seconds: float = Field(
         60.0,
         ge=1,

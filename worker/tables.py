@@ -1,4 +1,4 @@
-"""Writes results, status and models for a person, or results for a program."""
+"""Writes results and status for a person, or results for a program."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from worker.errors import LungwatchError
-from worker.registry import Registry
 from worker.reporting import COLOURS, shown
 from worker.results import Status
 from worker.schema import results as results_view
@@ -32,11 +30,11 @@ def write_results(rows: Sequence[Mapping[str, Any]], form: str, *, refused: bool
     elif not rows:
         sys.stdout.write("No results yet.\n" if not refused else "Nothing was refused.\n")
     else:
-        _console().print(_refusals(rows) if refused else _results(rows))
+        console().print(_refusals(rows) if refused else _results(rows))
 
 
 def _results(rows: Sequence[Mapping[str, Any]]) -> Table:
-    table = _table("scan", "file", "decision", "probability", "confidence", "model", "screened")
+    table = new_table("scan", "file", "decision", "probability", "confidence", "model", "screened")
     for row in rows:
         decision = row["decision"] or "REFUSED"
         reason = row["review_reason"] or row["refusal_code"]
@@ -48,13 +46,13 @@ def _results(rows: Sequence[Mapping[str, Any]]) -> Table:
             _number(row["probability"]),
             _number(row["confidence"]),
             row["model_version"] or "",
-            _time(row["screened_at"]),
+            told_time(row["screened_at"]),
         )
     return table
 
 
 def _refusals(rows: Sequence[Mapping[str, Any]]) -> Table:
-    table = _table("scan", "file", "code", "why", "measured", "limit", "screened")
+    table = new_table("scan", "file", "code", "why", "measured", "limit", "screened")
     for row in rows:
         table.add_row(
             str(row["scan_id"]),
@@ -63,7 +61,7 @@ def _refusals(rows: Sequence[Mapping[str, Any]]) -> Table:
             escape(row["refusal_sentence"] or ""),
             row["refusal_measured"] or "",
             row["refusal_limit"] or "",
-            _time(row["screened_at"]),
+            told_time(row["screened_at"]),
         )
     return table
 
@@ -95,8 +93,8 @@ def write_status(status: Status) -> bool:
     refused = status.refused_today
     table.add_row("refused today", _counts(sum(refused.values()), refused))
     table.add_row("last hour", f"{status.last_hour} films")
-    table.add_row("last film", _time(status.last_screened_at) or "none yet")
-    _console().print(table)
+    table.add_row("last film", told_time(status.last_screened_at) or "none yet")
+    console().print(table)
     return bool(alive) and not troubled
 
 
@@ -118,33 +116,8 @@ def _told(report: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return [(name, value) for name, value in told if value is not None]
 
 
-def write_models(registry: Registry) -> None:
-    """Write which packages there are, and which serves."""
-    champion = registry.champion()
-    table = _table("serves", "version", "made", "input", "threshold", "review band", "trained on")
-    for version in registry.versions():
-        try:
-            manifest = registry.manifest(version)
-        except LungwatchError as error:
-            table.add_row("", version, f"[red]{escape(str(error))}[/red]", "", "", "", "")
-            continue
-        low, high = manifest.review_band
-        table.add_row(
-            "yes" if version == champion else "",
-            version,
-            manifest.created_at,
-            f"{manifest.width} x {manifest.height}",
-            f"{manifest.threshold:.3f}",
-            f"{low:.3f} to {high:.3f}",
-            f"{manifest.training.get('films', '?')} films",
-        )
-    if registry.versions():
-        _console().print(table)
-    else:
-        sys.stdout.write(f"No models in {registry.root} yet: `lungwatch run` seeds it.\n")
-
-
-def _table(*columns: str) -> Table:
+def new_table(*columns: str) -> Table:
+    """Return an empty table with these heads."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         numeric = column in ("probability", "confidence", "scan")
@@ -152,7 +125,8 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _console() -> Console:
+def console() -> Console:
+    """Return what writes to standard output."""
     # Piped into a file or `less`, a table is as wide as it needs to be.
     return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
@@ -166,7 +140,8 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-def _time(value: datetime | None) -> str:
+def told_time(value: datetime | None) -> str:
+    """Write a moment as a person reads it: UTC, to the second."""
     return "" if value is None else f"{value:%Y-%m-%d %H:%M:%S}"
 
 

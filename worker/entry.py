@@ -1,0 +1,73 @@
+"""What the commands share: settings, the database, moments as people write them, and how to fail.
+
+Imports here are kept to what `--help` needs.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from worker.database import Database
+    from worker.settings import Settings
+
+
+def settings() -> Settings:
+    """Read the settings of this process.
+
+    Raises:
+        SettingsError: one is wrong.
+    """
+    from worker.settings import read_settings  # noqa: PLC0415
+
+    return read_settings()
+
+
+def database(chosen: Settings) -> Database:
+    """Open the database; end the command where there is none yet."""
+    found = database_if_any(chosen)
+    if found is None:
+        from worker.database import Database  # noqa: PLC0415
+
+        shown = Database(chosen.database_url.get_secret_value())
+        fail(f"there is no database at {shown} yet: `lungwatch run` makes it")
+    return found
+
+
+def database_if_any(chosen: Settings) -> Database | None:
+    """Open the database, or return None where there is none yet."""
+    from worker.database import Database  # noqa: PLC0415
+
+    found = Database(chosen.database_url.get_secret_value())
+    return found if found.exists() else None
+
+
+def moment(text: str) -> datetime:
+    """Read a moment: `2026-11-23`, `2026-11-23T08:00` (UTC), or so long ago: `90m`, `12h`, `7d`."""
+    units = {"m": "minutes", "h": "hours", "d": "days"}
+    if text[:-1].isdigit() and text[-1:] in units:
+        return datetime.now(UTC) - timedelta(**{units[text[-1]]: int(text[:-1])})
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        fail(f"--since is {text!r}: give 2026-11-23, 2026-11-23T08:00 (UTC), 90m, 12h or 7d")
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def person() -> str:
+    """Return who types this: the account's name, or its number where it has none."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return str(os.getuid())
+
+
+def fail(message: str) -> NoReturn:
+    """End the command with one line and exit status 2."""
+    typer.echo(f"lungwatch: {message}", err=True)
+    raise SystemExit(2)

@@ -1,0 +1,195 @@
+"""`lungwatch models ...`: which models there are, which serves, and how that changes.
+
+Imports here are kept to what `--help` needs; each command loads its own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from worker import entry
+
+if TYPE_CHECKING:
+    from worker.registry import Registry
+    from worker.settings import Settings
+
+models = typer.Typer(
+    help="List the model packages and which one serves; promote, roll back, compare, prune.",
+    invoke_without_command=True,
+)
+Version = Annotated[str, typer.Argument(help="Version of a model, as `lungwatch models` lists it.")]
+
+
+@models.callback()
+def default(context: typer.Context) -> None:
+    """List the model packages and which one serves; promote, roll back, compare, prune."""
+    if context.invoked_subcommand is None:
+        list_models()
+
+
+@models.command("list")
+def list_models() -> None:
+    """List the model packages, and which one serves."""
+    from worker.model_tables import write_models  # noqa: PLC0415
+
+    write_models(_registry(entry.settings()))
+
+
+@models.command()
+def promote(
+    version: Version,
+    *,
+    why: Annotated[str, typer.Option(help="The reason, for the history.")] = "by hand",
+    again: Annotated[
+        bool, typer.Option("--again", help="Also if a rollback left this version behind.")
+    ] = False,
+) -> None:
+    """Make a version the one that serves, once it has passed its checks.
+
+    A running worker takes it within seconds, between films.
+    """
+    settings = entry.settings()
+    registry = _registry(settings)
+    _load(registry, version, settings)
+    left = registry.rejected(version)
+    registry.promote(version, who=entry.person(), why=why, again=again)
+    if left is not None:
+        typer.echo(
+            f"{version} was left behind on {left.at:%Y-%m-%d} ({left.why}); "
+            "it serves again because you say so"
+        )
+    typer.echo(f"{version} is promoted: a running worker takes it within seconds")
+    _write_down(registry, settings)
+
+
+@models.command()
+def rollback(
+    *,
+    to: Annotated[
+        str | None, typer.Option(help="Go back to this version, not to the one before.")
+    ] = None,
+    why: Annotated[str, typer.Option(help="The reason, for the history.")],
+) -> None:
+    """Make an earlier version serve again, and leave the present one behind.
+
+    What is left behind is not promoted again, by no night either; only
+    `models promote VERSION --again` overrules that.
+    """
+    settings = entry.settings()
+    registry = _registry(settings)
+    if to is not None:
+        _load(registry, to, settings)
+    change = registry.rollback(to=to, who=entry.person(), why=why)
+    typer.echo(
+        f"{change.version} serves again: a running worker takes it within seconds\n"
+        f"{change.from_version} is left behind, and not promoted again"
+    )
+    _write_down(registry, settings)
+
+
+@models.command()
+def verify(
+    version: Annotated[str | None, typer.Argument(help="One version; else all of them.")] = None,
+) -> None:
+    """Check hashes, golden outputs and speed, as the worker does before a package serves.
+
+    Exit status: 0 if all that were checked may serve, else 1.
+    """
+    from worker.errors import LungwatchError  # noqa: PLC0415
+
+    settings = entry.settings()
+    registry = _registry(settings)
+    failed = 0
+    for one in [version] if version else registry.versions():
+        try:
+            took_seconds = _load(registry, one, settings)
+        except LungwatchError as error:
+            failed += 1
+            typer.echo(f"FAILED  {one}: {error}")
+        else:
+            milliseconds = f"{took_seconds * 1000:.1f} ms a film"
+            typer.echo(f"ok      {one}: hashes and golden outputs agree, {milliseconds}")
+    raise typer.Exit(1 if failed else 0)
+
+
+@models.command()
+def show(version: Version) -> None:
+    """Show a version's manifest, and its evaluation in short."""
+    from worker.model_tables import write_model  # noqa: PLC0415
+
+    write_model(_registry(entry.settings()), version)
+
+
+@models.command()
+def diff(one: Version, other: Version) -> None:
+    """Show what differs between two versions: manifest and evaluation."""
+    from worker.model_tables import write_difference  # noqa: PLC0415
+
+    write_difference(_registry(entry.settings()), one, other)
+
+
+@models.command()
+def explain(version: Version) -> None:
+    """Print all that is known of a version: package, card, measures, training run, promotions."""
+    from worker.model_tables import write_explanation  # noqa: PLC0415
+
+    settings = entry.settings()
+    write_explanation(_registry(settings), entry.database_if_any(settings), version)
+
+
+@models.command()
+def prune(
+    *,
+    keep: Annotated[int, typer.Option(min=1, help="So many of the newest stay in any case.")],
+    even_if_needed: Annotated[
+        bool,
+        typer.Option("--even-if-needed", help="Also those that rows were predicted by."),
+    ] = False,
+) -> None:
+    """Remove old packages, but never one that serves, nor one that explains a row.
+
+    A row names the version that it came from; without the package it can no longer be explained
+    or made again.
+    """
+    from worker.pruning import Prunable, choose  # noqa: PLC0415
+
+    settings = entry.settings()
+    registry = _registry(settings)
+    database = entry.database_if_any(settings) if even_if_needed else entry.database(settings)
+    for found in choose(registry, database, keep=keep, even_if_needed=even_if_needed):
+        if isinstance(found, Prunable):
+            registry.remove(found.version)
+            typer.echo(f"removed {found.version}")
+        else:
+            typer.echo(f"kept    {found.version}: {found.why}")
+
+
+def _registry(settings: Settings) -> Registry:
+    from worker.registry import Registry  # noqa: PLC0415
+
+    return Registry(settings.models)
+
+
+def _load(registry: Registry, version: str, settings: Settings) -> float:
+    """Check a package as a screener does. Returns the seconds that it takes for a film."""
+    from worker.model import load, seconds_for_a_film  # noqa: PLC0415
+
+    registry.manifest(version)
+    model = load(registry.folder(version), predict_seconds=settings.predict_milliseconds / 1000)
+    return seconds_for_a_film(model)
+
+
+def _write_down(registry: Registry, settings: Settings) -> None:
+    """Bring the database's history up to the registry's; if it is away, the worker does it."""
+    from worker.errors import DatabaseTrouble  # noqa: PLC0415
+    from worker.promotions import Promotions  # noqa: PLC0415
+
+    database = entry.database_if_any(settings)
+    if database is None:
+        return
+    try:
+        Promotions(database).record(registry.history())
+    except DatabaseTrouble as error:
+        typer.echo(f"not yet in the database, the worker will write it: {error}", err=True)

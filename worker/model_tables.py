@@ -1,0 +1,238 @@
+"""Writes what is known of models for a person: the list, one, the difference of two, all of one."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from worker.database import Database
+from worker.errors import LungwatchError
+from worker.history import Change, Kind
+from worker.ledger import Ledger
+from worker.model import Manifest
+from worker.promotions import Promotions
+from worker.registry import Registry
+from worker.tables import console, new_table, told_time
+
+EVALUATION = "evaluation.json"
+CARD = "card.md"
+_MEASURES = ("auc", "sensitivity", "specificity", "ppv", "npv", "review_share")
+_ERRORS = ("brier", "calibration_error")
+_LONGEST = 100  # characters of one value that are shown beside its name
+
+
+def write_models(registry: Registry) -> None:
+    """Write which packages there are, and which serves."""
+    champion = registry.champion()
+    table = new_table(
+        "serves", "version", "made", "input", "threshold", "review band", "trained on"
+    )
+    for version in registry.versions():
+        left = "" if registry.may_promote(version) else "left behind"
+        serves = "yes" if version == champion else left
+        try:
+            manifest = registry.manifest(version)
+        except LungwatchError as error:
+            table.add_row(serves, version, f"[red]{escape(str(error))}[/red]", "", "", "", "")
+            continue
+        low, high = manifest.review_band
+        table.add_row(
+            serves,
+            version,
+            manifest.created_at,
+            f"{manifest.width} x {manifest.height}",
+            f"{manifest.threshold:.3f}",
+            f"{low:.3f} to {high:.3f}",
+            _trained_on(manifest),
+        )
+    if registry.versions():
+        console().print(table)
+    else:
+        sys.stdout.write(f"No models in {registry.root} yet: `lungwatch run` seeds it.\n")
+
+
+def write_model(registry: Registry, version: str) -> None:
+    """Write a version's manifest, and its evaluation in short."""
+    manifest = registry.manifest(version)
+    console().print(_facts(_standing(registry, version) | _manifest_facts(manifest)))
+    evaluation = _evaluation(registry, version)
+    if not evaluation:
+        sys.stdout.write("\nNo evaluation lies in the package.\n")
+        return
+    films = evaluation.get("films")
+    counts = _flat(films) if isinstance(films, Mapping) else {"films": films}
+    told = ", ".join(f"{count} {name}" for name, count in counts.items())
+    sys.stdout.write(f"\nMeasured on {evaluation.get('data', '?')}: {told}\n")
+    table = new_table("measure", "value", "95% interval")
+    intervals = evaluation.get("intervals", {})
+    for name in (*_MEASURES, *_ERRORS):
+        if name in evaluation:
+            interval = intervals.get(name)
+            told = " to ".join(_plain(end) for end in interval) if interval else ""
+            table.add_row(name, _plain(evaluation[name]), told)
+    console().print(table)
+
+
+def write_difference(registry: Registry, one: str, other: str) -> None:
+    """Write what differs between two versions' manifests and evaluations."""
+    table = new_table("what", one, other)
+    both = []
+    for version in (one, other):
+        facts = _flat(registry.manifest(version).model_dump(mode="json"))
+        measured = _flat(_evaluation(registry, version))
+        both.append(facts | {f"{EVALUATION}: {name}": value for name, value in measured.items()})
+    left, right = both
+    for name in [*left, *(name for name in right if name not in left)]:
+        if name != "version" and left.get(name) != right.get(name):
+            table.add_row(escape(name), _shown(left.get(name)), _shown(right.get(name)))
+    if table.row_count:
+        console().print(table)
+    else:
+        sys.stdout.write(f"{one} and {other} differ in nothing but their names.\n")
+
+
+def write_explanation(registry: Registry, database: Database | None, version: str) -> None:
+    """Write all that is known of a version: standing, history, nights, rows, package, card."""
+    out = console()
+    out.print(_facts(_standing(registry, version)))
+    promotions = None if database is None else Promotions(database)
+    _section(out, "Promotions", _history(registry, promotions, version))
+    if database is not None:
+        known = Ledger(database).explain(version)
+        for name, runs in (("Made by", known["made_by"]), ("Compared in", known["defended_in"])):
+            for run in runs:
+                told = {fact: value for fact, value in run.items() if value is not None}
+                _section(out, f"{name} training run {run['id']}", _facts(_flat(told)))
+        counts = {
+            f"{one['origin']} {one['decision']}": one["count"]
+            for one in known["predictions"]["counts"]
+        }
+        spell = {name: told_time(known["predictions"][name]) for name in ("first_at", "last_at")}
+        _section(
+            out, "Predictions that name it", _facts(counts | spell if counts else {"": "none"})
+        )
+    try:
+        manifest = registry.manifest(version)
+    except LungwatchError as error:
+        _section(out, "Manifest", f"[red]{escape(str(error))}[/red]")
+        return
+    _section(out, "Manifest", _facts(_flat(manifest.model_dump(mode="json"))))
+    _section(out, "Evaluation", _facts(_flat(_evaluation(registry, version))))
+    card = registry.folder(version) / CARD
+    if card.is_file():
+        _section(out, "Card", "")
+        sys.stdout.write(card.read_text(encoding="utf-8"))
+
+
+def _section(out: Console, name: str, told: Table | str) -> None:
+    out.print(f"\n[bold]{escape(name)}[/bold]")
+    out.print(told)
+
+
+def _history(registry: Registry, promotions: Promotions | None, version: str) -> Table:
+    """Return what served when, as far as it concerns a version, from folder and database."""
+    changes = {
+        (change.at, change.version): change
+        for change in registry.history()
+        if version in (change.version, change.from_version)
+    }
+    for row in () if promotions is None else promotions.of(version):
+        facts = {name: row[name] for name in ("at", "version", "from_version", "who", "why")}
+        change = Change(kind=Kind(row["kind"]), **facts)
+        changes.setdefault((change.at, change.version), change)
+    table = new_table("at", "what", "version", "in place of", "who", "why")
+    for _, one in sorted(changes.items()):
+        table.add_row(
+            told_time(one.at),
+            one.kind.value,
+            one.version,
+            one.from_version or "",
+            escape(one.who),
+            escape(one.why),
+        )
+    return table
+
+
+def _standing(registry: Registry, version: str) -> dict[str, Any]:
+    rejected = registry.rejected(version)
+    if version == registry.champion():
+        told = "serves"
+    elif rejected is not None:
+        told = f"left behind on {rejected.at:%Y-%m-%d} by {rejected.who}: {rejected.why}"
+    else:
+        told = "does not serve"
+    return {"version": version, "standing": told}
+
+
+def _manifest_facts(manifest: Manifest) -> dict[str, Any]:
+    low, high = manifest.review_band
+    return {
+        "made": manifest.created_at,
+        "input": f"{manifest.width} x {manifest.height} pixels",
+        "preprocessing": manifest.preprocessing_version,
+        "temperature": manifest.temperature,
+        "threshold": manifest.threshold,
+        "review band": f"{_plain(low)} to {_plain(high)}",
+        "trained on": _trained_on(manifest),
+        "data digest": manifest.training.get("data_digest", "?"),
+        "libraries": ", ".join(f"{name} {one}" for name, one in manifest.libraries.items()),
+        "files": ", ".join(manifest.files),
+    }
+
+
+def _trained_on(manifest: Manifest) -> str:
+    counts = manifest.training.get("counts")
+    train = counts.get("train") if isinstance(counts, Mapping) else None
+    if not isinstance(train, Mapping):
+        return "?"
+    return ", ".join(f"{count} {name}" for name, count in train.items())
+
+
+def _evaluation(registry: Registry, version: str) -> dict[str, Any]:
+    """Return what was measured of a version; nothing where that cannot be read."""
+    try:
+        found = json.loads((registry.folder(version) / EVALUATION).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _flat(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested facts under names with dots: `{"a": {"b": 1}}` as `{"a.b": 1}`."""
+    return dict(_leaves(facts, ""))
+
+
+def _leaves(facts: Mapping[str, Any], above: str) -> Iterator[tuple[str, Any]]:
+    for name, value in facts.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value
+
+
+def _facts(facts: Mapping[str, Any]) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(escape(name), _shown(value))
+    return table
+
+
+def _shown(value: object) -> str:
+    text = _plain(value)
+    if len(text) > _LONGEST and isinstance(value, Sequence) and not isinstance(value, str):
+        text = f"{text[:_LONGEST]}... ({len(value)} in all)"
+    return escape(text)
+
+
+def _plain(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
