@@ -107,7 +107,7 @@ def test_every_look_at_test_films_is_counted(ledger: Ledger) -> None:
         Looks(this_set=1, any_set=2),
         Looks(this_set=2, any_set=3),
     ]
-    assert ledger.nights()[0]["details"]["looks"] == {"this_set": 2, "any": 3}
+    assert ledger.nights()[0]["details"]["looks"] == {"this_set": 2, "any_set": 3}
 
 
 def test_a_look_counts_though_the_night_was_killed_after_it(ledger: Ledger) -> None:

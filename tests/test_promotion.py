@@ -128,7 +128,9 @@ def test_a_better_challenger_is_promoted(evidence: Evidence) -> None:
 def test_numbers_of_one_model_alone_replace_no_champion() -> None:
     """Without a comparison on the same films nothing says which is the better of two."""
     (reason,) = reasons_held(judge_promotion(GOOD, champion=CHAMPION))
-    assert f"could not be compared with {CHAMPION}" in reason
+    assert reason == f"HELD: it could not be compared with {CHAMPION}, which serves"
+    told = judge_promotion(GOOD, champion=CHAMPION, trouble="its weights are damaged")
+    assert reasons_held(told)[0].endswith("which serves: its weights are damaged")
 
 
 @pytest.mark.parametrize("evidence", ["point", "paired95"])

@@ -14,16 +14,21 @@ import pytest
 from films import draw, jpeg, truncated
 
 from training.dataset import Side, read_dataset
-from training.promotion import Floors
+from training.nights import LAST, LOCK
+from training.plan import Plan
+from training.promotion import Floors, Rules
 from training.report import write_card
-from training.retrain import Outcome, Plan, main, retrain
-from worker.errors import ModelPackageError, RegistryError
+from training.retrain import Outcome, main, retrain
+from worker.errors import ModelPackageError
+from worker.ledger import Ruling
 from worker.model import POSITIVE, load
 from worker.preprocessing import read_film
 from worker.registry import Registry
 
 NOW = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
-ANY = Floors(films_of_each_class=1, auc=0, sensitivity=0, specificity=0, calibration_error=1)
+ANY = Rules(
+    floors=Floors(films_of_each_class=1, auc=0, sensitivity=0, specificity=0, calibration_error=1)
+)
 
 
 def draw_folder(root: Path, *, train: int = 40, test: int = 8) -> Path:
@@ -65,7 +70,7 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
         side_pixels=32,
         population="Drawn chests of nobody.",
         test_note="Drawn last.",
-        floors=ANY,
+        rules=ANY,
     )
     said: list[str] = []
     return Night(plan=plan, outcome=retrain(plan, now=NOW, say=said.append), said=said)
@@ -83,12 +88,10 @@ def test_the_worker_loads_what_the_night_made(night: Night) -> None:
 def test_a_first_model_above_the_floors_serves(night: Night) -> None:
     """CHAMPION names it, and nothing half-made lies beside it."""
     registry = Registry(night.plan.models)
-    assert night.outcome.promotion.promote
+    assert night.outcome.ruling is Ruling.PROMOTED
     assert registry.champion() == night.outcome.version
-    assert {path.name for path in night.plan.models.iterdir()} == {
-        "CHAMPION",
-        night.outcome.version,
-    }
+    there = {path.name for path in night.plan.models.iterdir()}
+    assert there == {"CHAMPION", "HISTORY", LOCK, LAST, night.outcome.version}
 
 
 def test_what_is_recorded_is_what_the_package_does(night: Night) -> None:
@@ -184,12 +187,14 @@ def test_the_cards_table_of_classes_agrees_with_scikit_learn(night: Night) -> No
 
 
 def test_the_very_same_night_again_changes_nothing(night: Night) -> None:
-    """The model is there already: said so, without fitting again, and what serves is untouched."""
+    """Nothing new: said so, without fitting again, and what serves is untouched."""
     before = sorted(night.outcome.package.iterdir())
     said: list[str] = []
-    with pytest.raises(RegistryError, match="exists already"):
-        retrain(night.plan, now=NOW, say=said.append)
-    assert not [line for line in said if line.startswith("epoch")]
+    outcome = retrain(night.plan, now=NOW, say=said.append)
+    assert outcome.ruling is Ruling.UNCHANGED
+    assert outcome.version == night.outcome.version
+    assert f"nothing new since the night that made {outcome.version}" in outcome.reasons[0]
+    assert len(said) == 1
     assert sorted(night.outcome.package.iterdir()) == before
     assert Registry(night.plan.models).champion() == night.outcome.version
 
@@ -202,10 +207,10 @@ def test_a_failure_while_measuring_leaves_nothing_behind(
     def fail(*_: object) -> list[float]:
         raise ModelPackageError("it does not load")
 
-    monkeypatch.setattr("training.retrain.score", fail)
+    monkeypatch.setattr("training.judging.score", fail)
     with pytest.raises(ModelPackageError, match="does not load"):
         retrain(replace(night.plan, models=tmp_path / "models"), now=NOW, say=lambda _: None)
-    assert list((tmp_path / "models").iterdir()) == []
+    assert {path.name for path in (tmp_path / "models").iterdir()} == {LOCK}
 
 
 @pytest.fixture(scope="module")
@@ -217,6 +222,7 @@ def held(night: Night, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, P
             *(sys.executable, "-m", "training.retrain"),
             *("--data", str(night.plan.data), "--models", str(models)),
             *("--cache", str(night.plan.cache), "--epochs", "1", "--side-pixels", "32"),
+            "--no-database",
         ],
         capture_output=True,
         text=True,
@@ -255,8 +261,13 @@ def test_a_leak_stops_the_command_with_a_list(
     data = draw_folder(tmp_path / "drawn", train=3, test=3)
     film = (data / "test/NORMAL/IM-1000-0001.jpeg").read_bytes()
     (data / "train/NORMAL/copy.jpeg").write_bytes(film)
-    code = main(["--data", str(data), "--models", str(tmp_path / "m"), "--cache", str(tmp_path)])
+    code = main(
+        [
+            *("--data", str(data), "--models", str(tmp_path / "m"), "--cache", str(tmp_path)),
+            "--no-database",
+        ]
+    )
     said = capsys.readouterr().out
     assert code == 1
     assert "test/NORMAL/IM-1000-0001.jpeg, train/NORMAL/copy.jpeg" in said
-    assert not (tmp_path / "m").exists()
+    assert Registry(tmp_path / "m").versions() == []

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,10 +19,10 @@ import numpy as np
 
 from training import evaluation, packaging
 from training.cache import Films
-from training.dataset import Dataset, LabelledScan, Side
+from training.dataset import Dataset, Side
 from training.fit import Examples, Recipe, fit
+from training.judging import is_positive
 from training.network import Architecture, build_network, describe, shift_logit
-from worker.model import POSITIVE
 
 Say = Callable[[str], None]
 
@@ -103,11 +103,6 @@ def produce(
         calibration_side=evaluation.evaluate(truth, logits, point),
         training={**training, "aims": asdict(aims), "minutes": minutes, "curve": curve},
     )
-
-
-def is_positive(scans: Sequence[LabelledScan]) -> evaluation.Truth:
-    """Return (n,) bool, True for PNEUMONIA, in the order of the scans."""
-    return np.array([scan.label == POSITIVE for scan in scans], dtype=np.bool_)
 
 
 def _examples(dataset: Dataset, films: Films, side: Side) -> Examples:

@@ -57,6 +57,7 @@ def judge_promotion(
     *,
     champion: str | None,
     comparison: Mapping[str, Any] | None = None,
+    trouble: str = "",
     barred: str = "",
     rules: Rules | None = None,
 ) -> Promotion:
@@ -71,6 +72,7 @@ def judge_promotion(
         champion: the version in service, or None.
         comparison: what `comparison.compare` returned for the two. Where there is a champion and
             no comparison, the challenger is held.
+        trouble: why there is no comparison.
         barred: why this version may not serve whatever its numbers, where there is such a reason.
         rules: the defaults where none are given.
     """
@@ -79,7 +81,8 @@ def judge_promotion(
     if champion is None:
         checks.append((True, "no champion is in service"))
     elif comparison is None:
-        checks.append((False, f"it could not be compared with {champion}, which is in service"))
+        why = f": {trouble}" if trouble else ""
+        checks.append((False, f"it could not be compared with {champion}, which serves{why}"))
     else:
         checks += _check_comparison(champion, comparison, rules)
     if barred:

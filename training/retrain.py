@@ -1,32 +1,33 @@
-"""A night: labelled films in, a model package out, promoted if it may serve.
+"""A night: labelled films in, a model package out, promoted if it is better than what serves.
 
     python -m training.retrain --data DIR [--models DIR] [--cache DIR] [--epochs N] [--seed N]
 
 DIR holds `NORMAL` and `PNEUMONIA` folders of JPEGs, or `train`, `val` and `test` folders of those.
 Says a line for each step and each epoch, and ends with the verdict. Exit code 0 when a model was
-promoted or held, 1 when the run failed. A killed run, started again, goes on from its last epoch.
+promoted, proposed or held, when there was nothing new, and when another night is under way; 1 when
+the run failed. A killed run, started again, goes on from its last epoch.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from training.cache import Films, decode_films
 from training.dataset import Dataset, Side, read_dataset
-from training.promotion import Floors, Promotion, Rules, judge_promotion
+from training.nights import NightUnderway, alone, last_challenger, remember
+from training.plan import Plan, read_plan
+from training.promotion import Promotion, judge_promotion
+from training.record import Record, code_digest, recording
 from training.report import write_card
-from training.scoring import score
-from worker.errors import LungwatchError, ModelPackageError
+from worker.errors import LungwatchError
+from worker.ledger import Ruling
 from worker.registry import Registry
 from worker.settings import read_settings
 
@@ -41,33 +42,30 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What a night was asked to do."""
-
-    data: Path
-    models: Path
-    cache: Path
-    epochs: int = 40
-    seed: int = 20
-    side_pixels: int = 128  # height and width of the network's input
-    salt: str = "lungwatch"  # decides the split of patients; the same for good
-    population: str = ""  # whose films these are, for the model card
-    test_note: str = ""  # how the test side came about, in place of what can be seen of it
-    floors: Floors = field(default_factory=Floors)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What became of a night."""
 
-    version: str
+    ruling: Ruling
+    reasons: tuple[str, ...]
+    version: str  # the challenger; where nothing was new, the last night's
     package: Path
-    promotion: Promotion
-    evaluation: dict[str, Any]  # what evaluation.json holds
+    champion: str | None  # what served when the challenger was judged
+    evaluation: dict[str, Any]  # what evaluation.json holds; empty where nothing was new
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Made:
+    """A model that nobody has judged yet, as files on disk."""
+
+    dataset: Dataset  # less the films that cannot be read
+    films: Films
+    product: Product
+    training: dict[str, Any]  # what the manifest says under `training`
+    package: Path  # staged; or published, by a night that was killed before its verdict
 
 
 def retrain(plan: Plan, *, now: datetime, say: Say) -> Outcome:
-    """Train, package, measure and judge one model.
+    """Train, package, measure and judge one model, alone in its models folder and on record.
 
     Args:
         plan: what to do.
@@ -75,16 +73,61 @@ def retrain(plan: Plan, *, now: datetime, say: Say) -> Outcome:
         say: is given a line for each step.
 
     Raises:
+        NightUnderway: another night has the models folder.
         DataError: the films cannot be trained on as they are.
-        RegistryError: the very same model is there already.
         ModelPackageError: the package does not load as the worker would load it.
+        DatabaseTrouble: the night cannot be recorded.
     """
-    # The films, and the side each lies on.
-    dataset = read_dataset(plan.data, salt=plan.salt)
-    dataset = replace(dataset, test_note=plan.test_note or dataset.test_note)
-    say(_describe(dataset))
+    # One night at a time, with its row in the database from the start.
+    with alone(plan.models), recording(plan.database_url, plan.models, say=say) as record:
+        registry = Registry(plan.models)
+        if plan.seed_models is not None:
+            registry.seed(Registry(plan.seed_models))
 
-    # Their pixels, decoded once.
+        # The films, and the side each lies on. Where nothing is new there is nothing to do.
+        dataset = read_dataset(plan.data, salt=plan.salt)
+        dataset = replace(dataset, test_note=plan.test_note or dataset.test_note)
+        say(_describe(dataset))
+        work = {**plan.work(), "data_digest": dataset.digest, "code": code_digest()}
+        record.note(**work, data=dataset.name, counts=dataset.counts())
+        outcome = _nothing_new(registry, work)
+        if outcome is None:
+            # A network, fitted and packaged; measured beside the champion, judged, published.
+            made = _make(plan, dataset, registry, record, now=now, say=say)
+            outcome = _judge(plan, made, registry, record, say=say)
+
+        # What serves changes, the verdict is written down, and the next night knows of this one.
+        if outcome.ruling is Ruling.PROMOTED:
+            registry.promote(outcome.version, who="the night", why=outcome.reasons[-1], now=now)
+        challenger = None if outcome.ruling is Ruling.UNCHANGED else outcome.version
+        record.close(
+            outcome.ruling, outcome.reasons, champion=outcome.champion, challenger=challenger
+        )
+        remember(plan.models, work, champion=registry.champion(), challenger=outcome.version)
+        return outcome
+
+
+def _nothing_new(registry: Registry, work: dict[str, Any]) -> Outcome | None:
+    champion = registry.champion()
+    version = last_challenger(registry.root, work, champion=champion)
+    if version is None:
+        return None
+    same = "the films, the recipe and the champion are the same"
+    return Outcome(
+        ruling=Ruling.UNCHANGED,
+        reasons=(f"nothing new since the night that made {version}: {same}",),
+        version=version,
+        package=registry.folder(version),
+        champion=champion,
+        evaluation={},
+    )
+
+
+def _make(
+    plan: Plan, dataset: Dataset, registry: Registry, record: Record, *, now: datetime, say: Say
+) -> _Made:
+    """Decode, fit, calibrate and package."""
+    # The pixels, decoded once.
     side = plan.side_pixels
     films = decode_films(dataset.scans, plan.cache, height=side, width=side)
     dataset = _without_refused(dataset, films, say)
@@ -104,31 +147,91 @@ def retrain(plan: Plan, *, now: datetime, say: Say) -> Outcome:
         now=now,
         say=say,
     )
-    version = product.exported.version
     training = {**product.training, "population": plan.population}
-    registry = Registry(plan.models)
-    staged = packaging.stage(registry, product.exported, product.point, training=training, now=now)
+    record.note(training=training, challenger=product.exported.version)
+
+    # The package, aside until it has been judged.
+    package = registry.folder(product.exported.version)
+    if package.exists():
+        say(f"{package.name} is there already, from a night without a verdict")
+    else:
+        package = packaging.stage(
+            registry, product.exported, product.point, training=training, now=now
+        )
+    return _Made(dataset=dataset, films=films, product=product, training=training, package=package)
+
+
+def _judge(plan: Plan, made: _Made, registry: Registry, record: Record, *, say: Say) -> Outcome:
+    """Measure the package beside the champion's, decide, and publish it with what was found."""
+    from training.judging import digest_of, judge
+
+    version, dataset = made.product.exported.version, made.dataset
     try:
         # How good it is: the files on disk, through the worker's code, in a process of its own.
-        say(f"measuring {version} on {dataset.test_name}")
-        evaluation = _measure(staged, dataset, product)
+        champion = registry.champion()
+        scans = dataset.side(Side.TEST)
+        looks = record.look(digest_of(scans))
+        say(f"measuring {version} and {champion or 'no champion'} on {dataset.test_name}")
+        judged = judge(made.package, registry.folder(champion) if champion else None, scans)
+        evaluation = {
+            "version": version,
+            "data": dataset.test_name,
+            "data_note": dataset.test_note,
+            "data_digest": dataset.digest,
+            "test_digest": digest_of(scans),
+            "looks": looks and asdict(looks),
+            **judged.numbers,
+            "calibration_side": made.product.calibration_side,
+            "comparison": judged.comparison,
+        }
+        record.note(evaluation=evaluation)
 
         # Whether it may serve.
+        rejected = registry.rejected(version)
         promotion = judge_promotion(
-            evaluation, champion=registry.champion(), rules=Rules(floors=plan.floors)
+            judged.numbers,
+            champion=champion,
+            comparison=judged.comparison,
+            trouble=judged.trouble,
+            barred="" if rejected is None else f"it was left behind by a rollback: {rejected.why}",
+            rules=plan.rules,
         )
 
-        # The record goes into the package, and the package into its place.
-        card = write_card(version, evaluation, training, promotion.reasons)
-        record = {"evaluation.json": packaging.to_json(evaluation), "card.md": card.encode()}
-        packaging.add_files(staged, record)
-        package = registry.publish(staged, version)
+        # What was found goes into the package, and the package into its place.
+        package = _publish(made, evaluation, promotion, registry)
+        record.know(registry.manifest(version))
     except BaseException:
-        shutil.rmtree(staged, ignore_errors=True)
+        if made.package != registry.folder(version):
+            shutil.rmtree(made.package, ignore_errors=True)
         raise
+    ruling = Ruling.HELD
     if promotion.promote:
-        registry.promote(version)
-    return Outcome(version=version, package=package, promotion=promotion, evaluation=evaluation)
+        ruling = Ruling.PROPOSED if plan.propose else Ruling.PROMOTED
+    return Outcome(
+        ruling=ruling,
+        reasons=promotion.reasons,
+        version=version,
+        package=package,
+        champion=champion,
+        evaluation=evaluation,
+    )
+
+
+def _publish(
+    made: _Made,
+    evaluation: dict[str, Any],
+    promotion: Promotion,
+    registry: Registry,
+) -> Path:
+    from training import packaging
+
+    version = made.product.exported.version
+    if made.package == registry.folder(version):
+        return made.package  # published, and never changes
+    card = write_card(version, evaluation, made.training, promotion.reasons)
+    record = {"evaluation.json": packaging.to_json(evaluation), "card.md": card.encode()}
+    packaging.add_files(made.package, record)
+    return registry.publish(made.package, version)
 
 
 def _describe(dataset: Dataset) -> str:
@@ -149,69 +252,32 @@ def _without_refused(dataset: Dataset, films: Films, say: Say) -> Dataset:
     return replace(dataset, scans=kept)
 
 
-def _measure(package: Path, dataset: Dataset, product: Product) -> dict[str, Any]:
-    from training.evaluation import evaluate
-    from training.production import is_positive
-
-    scans = dataset.side(Side.TEST)
-    scores = score(package, [scan.path for scan in scans])
-    refused = [scan.name for scan, got in zip(scans, scores, strict=True) if isinstance(got, str)]
-    if refused:  # what was readable for the cache is readable for the worker: one function reads
-        raise ModelPackageError(f"{len(refused)} test films were refused, {refused[0]} first")
-    logits = np.array(scores, dtype=np.float64)
-    return {
-        "version": product.exported.version,
-        "data": dataset.test_name,
-        "data_note": dataset.test_note,
-        "data_digest": dataset.digest,
-        **evaluate(is_positive(scans), logits, product.point),
-        "calibration_side": product.calibration_side,
-    }
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Read the command line and the settings, and run one night."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's notes on its own build
     try:
-        plan = _read_plan(arguments)
+        plan = read_plan(arguments, read_settings(), description=__doc__ or "")
         outcome = retrain(plan, now=datetime.now(UTC), say=_say)
+    except NightUnderway as underway:
+        _say(f"left: {underway}")
+        return 0
     except LungwatchError as error:
         _say(f"error: {error}")
         return 1
-    numbers = outcome.evaluation
-    _say(
-        f"{outcome.version}: AUC {numbers['auc']:.4f}, sensitivity {numbers['sensitivity']:.4f}, "
-        f"specificity {numbers['specificity']:.4f} on {numbers['data']}"
-    )
-    for reason in outcome.promotion.reasons:
+    if numbers := outcome.evaluation:
+        _say(
+            f"{outcome.version}: AUC {numbers['auc']:.4f}, sensitivity "
+            f"{numbers['sensitivity']:.4f}, specificity {numbers['specificity']:.4f} on "
+            f"{numbers['data']}{_looks(numbers['looks'])}"
+        )
+    for reason in outcome.reasons:
         _say(f"  {reason}")
-    _say(f"{'promoted' if outcome.promotion.promote else 'held'}: {outcome.package}")
+    _say(f"{outcome.ruling}: {outcome.package}")
     return 0
 
 
-def _read_plan(arguments: Sequence[str] | None) -> Plan:
-    parser = argparse.ArgumentParser(prog="python -m training.retrain", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--data", type=Path, required=True, help="class-per-folder films")
-    parser.add_argument("--models", type=Path, help="the registry; else LUNGWATCH_MODELS")
-    parser.add_argument(
-        "--cache", type=Path, default=Path("var/cache"), help="decoded films, harmless to delete"
-    )
-    parser.add_argument("--epochs", type=int, default=Plan.epochs)
-    parser.add_argument("--seed", type=int, default=Plan.seed)
-    parser.add_argument(
-        "--side-pixels", type=int, default=Plan.side_pixels, help="of the network's square input"
-    )
-    parser.add_argument("--salt", default=Plan.salt, help="of the split; keep it for good")
-    parser.add_argument(
-        "--population", default="", help="whose films these are, in a sentence for the model card"
-    )
-    parser.add_argument(
-        "--test-note", default="", help="how the test films were chosen, in a sentence likewise"
-    )
-    chosen = parser.parse_args(arguments)
-    models = read_settings().models if chosen.models is None else chosen.models
-    return Plan(**{**vars(chosen), "models": models})
+def _looks(looks: dict[str, int] | None) -> str:
+    return f", look {looks['this_set']} at these films" if looks else ""
 
 
 def _say(line: str) -> None:

@@ -1,9 +1,10 @@
-"""Score films with a package as it lies on disk, in a fresh process and by the worker's code.
+"""Score films with packages as they lie on disk, in a fresh process and by the worker's code.
 
-    python -m training.scoring PACKAGE < paths.json > scores.json
+    python -m training.scoring PACKAGE... < paths.json > scores.json
 
-Reads a list of paths; writes, in the same order, each film's logit, or its refusal code. No
-TensorFlow is loaded here, as none is where the package serves.
+Reads a list of paths; writes, for each package, each film's logit, or its refusal code, in the
+same order, or why the package cannot serve. Each film is read once, so all packages see the very
+same bytes. No TensorFlow is loaded here, as none is where the packages serve.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from worker.errors import FilmRefused, LungwatchError, ModelPackageError
@@ -19,14 +21,22 @@ from worker.model import Model, load
 from worker.preprocessing import read_film
 
 
-def score(package: Path, films: Sequence[Path]) -> list[float | str]:
-    """Return each film's logit, or its refusal code, from a process of their own.
+@dataclass(kw_only=True)
+class Scored:
+    """What one package makes of the films."""
+
+    scores: list[float | str] = field(default_factory=list)  # of each film: logit or refusal code
+    error: str = ""  # why the package cannot serve; then there are no scores
+
+
+def score(packages: Sequence[Path], films: Sequence[Path]) -> list[Scored]:
+    """Return what each package makes of the films, from a process of their own.
 
     Raises:
-        ModelPackageError: the package does not load there; the message is the process's own.
+        ModelPackageError: that process failed; the message is its own last line.
     """
     run = subprocess.run(  # noqa: S603 - our own module, on our own interpreter
-        [sys.executable, "-m", "training.scoring", str(package)],
+        [sys.executable, "-m", "training.scoring", *map(str, packages)],
         input=json.dumps([str(film) for film in films]),
         capture_output=True,
         text=True,
@@ -34,30 +44,40 @@ def score(package: Path, films: Sequence[Path]) -> list[float | str]:
     )
     if run.returncode != 0:
         lines = run.stderr.strip().splitlines() or [f"exit code {run.returncode}"]
-        raise ModelPackageError(f"{package.name} cannot be scored: {lines[-1]}")
-    scores: list[float | str] = json.loads(run.stdout)
-    return scores
-
-
-def _score(model: Model, film: Path) -> float | str:
-    manifest = model.manifest
-    try:
-        read = read_film(film.read_bytes(), height=manifest.height, width=manifest.width)
-    except FilmRefused as refusal:
-        return str(refusal.code)
-    return model.predict(read.pixels).logit
+        raise ModelPackageError(f"the films cannot be scored: {lines[-1]}")
+    return [Scored(**one) for one in json.loads(run.stdout)]
 
 
 def main() -> int:
     """Read paths from standard input, write scores to standard output."""
+    loaded = [_load(Path(name)) for name in sys.argv[1:]]
     try:
-        model = load(Path(sys.argv[1]))
-        scores = [_score(model, Path(path)) for path in json.load(sys.stdin)]
+        for path in json.load(sys.stdin):
+            film = Path(path).read_bytes()
+            for model, scored in loaded:
+                if model is not None:
+                    scored.scores.append(_score(model, film))
     except (LungwatchError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    json.dump(scores, sys.stdout)
+    json.dump([asdict(scored) for _, scored in loaded], sys.stdout)
     return 0
+
+
+def _load(package: Path) -> tuple[Model | None, Scored]:
+    try:
+        return load(package), Scored()
+    except ModelPackageError as error:
+        return None, Scored(error=str(error))
+
+
+def _score(model: Model, film: bytes) -> float | str:
+    manifest = model.manifest
+    try:
+        read = read_film(film, height=manifest.height, width=manifest.width)
+    except FilmRefused as refusal:
+        return str(refusal.code)
+    return model.predict(read.pixels).logit
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -92,7 +92,7 @@ class Ledger:
                 this_set=connection.scalar(count.where(looked == test_digest)) or 0,
                 any_set=connection.scalar(count.where(looked.is_not(None))) or 0,
             )
-            _note(connection, run, {"looks": {"this_set": looks.this_set, "any": looks.any_set}})
+            _note(connection, run, {"looks": asdict(looks)})
             return looks
 
     def close(

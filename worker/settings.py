@@ -101,6 +101,60 @@ class Settings(BaseSettings):
         le=128,
         description="Least standard deviation of the pixels, in grey levels; less is blank.",
     )
+    promotion: Literal["auto", "propose"] = Field(
+        "auto",
+        description="Whether a night promotes what passes its gate, or leaves it to "
+        "`lungwatch models promote`.",
+    )
+    evidence: Literal["point", "paired95"] = Field(
+        "paired95",
+        description="What of a challenger must keep within the margins below: its differences "
+        "from the champion themselves, or the worse ends of their 95 % intervals.",
+    )
+    sensitivity_margin: float = Field(
+        0.02,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="How much less sensitive than the champion a challenger may be.",
+    )
+    calibration_margin: float = Field(
+        0.03,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="How much larger than the champion's its calibration error may be.",
+    )
+    lost_margin: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Of the test films that the champion has right, the share that a challenger "
+        "may have wrong.",
+    )
+    min_test_films: int = Field(
+        50,
+        ge=1,
+        le=1_000_000,
+        description="Fewest test films of each class that a night promotes anything on.",
+    )
+    min_auc: float = Field(
+        0.90, ge=0, le=1, allow_inf_nan=False, description="Least AUC that is promoted."
+    )
+    min_sensitivity: float = Field(
+        0.85, ge=0, le=1, allow_inf_nan=False, description="Least sensitivity that is promoted."
+    )
+    min_specificity: float = Field(
+        0.70, ge=0, le=1, allow_inf_nan=False, description="Least specificity that is promoted."
+    )
+    max_calibration_error: float = Field(
+        0.15,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Largest calibration error that is promoted.",
+    )
     worker_name: str = Field(
         default_factory=socket.gethostname,
         pattern=r"^[\w.-]{1,100}$",

@@ -1,0 +1,118 @@
+"""Measure a challenger, and the champion beside it, on the same test films.
+
+What is measured is the packages as they lie on disk, by the worker's code, in a fresh process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training.comparison import Reading, compare
+from training.dataset import LabelledScan
+from training.evaluation import OperatingPoint, Scores, Truth, evaluate
+from training.scoring import Scored, score
+from worker.errors import ModelPackageError
+from worker.model import POSITIVE, read_manifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What the test films say of a challenger, and of the champion beside it."""
+
+    scans: Sequence[LabelledScan]  # the test films, in the order of the arrays
+    truth: Truth  # (n,)
+    challenger: Reading
+    point: OperatingPoint  # of the challenger
+    numbers: dict[str, Any]  # of the challenger, from `evaluation.evaluate`
+    comparison: dict[str, Any] | None  # None where no champion could be measured
+    lost: Sequence[int]  # rows of the films the champion has right and the challenger wrong
+    trouble: str  # why the champion could not be measured, if it could not
+
+
+def judge(challenger: Path, champion: Path | None, scans: Sequence[LabelledScan]) -> Judged:
+    """Measure both packages on these films.
+
+    Raises:
+        ModelPackageError: the challenger does not load, or refuses a film.
+        DataError: a class is missing, or a logit of the challenger is not finite.
+    """
+    packages = [challenger] if champion is None else [challenger, champion]
+    scored = score(packages, [scan.path for scan in scans])
+    truth = is_positive(scans)
+    logits, point = _logits(scored[0], scans), _point(challenger)
+    reading = Reading.of(logits, point)
+    comparison: dict[str, Any] | None = None
+    lost: list[int] = []
+    trouble = ""
+    if champion is not None:
+        try:
+            theirs, their_point = _logits(scored[1], scans), _point(champion)
+            other = Reading.of(theirs, their_point)
+            lost = np.flatnonzero((other.called == truth) & (reading.called != truth)).tolist()
+            comparison = {
+                "champion": read_manifest(champion).version,
+                "champion_numbers": evaluate(truth, theirs, their_point),
+                **compare(truth, [scan.patient for scan in scans], other, reading),
+                "lost_films": [_lost(scans[row], row, other, reading) for row in lost],
+            }
+        except ModelPackageError as error:
+            trouble = str(error)
+    return Judged(
+        scans=scans,
+        truth=truth,
+        challenger=reading,
+        point=point,
+        numbers=evaluate(truth, logits, point),
+        comparison=comparison,
+        lost=lost,
+        trouble=trouble,
+    )
+
+
+def is_positive(scans: Sequence[LabelledScan]) -> Truth:
+    """Return (n,) bool, True for PNEUMONIA, in the order of the scans."""
+    return np.array([scan.label == POSITIVE for scan in scans], dtype=np.bool_)
+
+
+def digest_of(scans: Sequence[LabelledScan]) -> str:
+    """Name a set of test films, by their content and labels, in whatever order."""
+    lines = sorted(f"{scan.sha256} {scan.label}\n" for scan in scans)
+    return hashlib.sha256("".join(lines).encode("ascii")).hexdigest()
+
+
+def _logits(scored: Scored, scans: Sequence[LabelledScan]) -> Scores:
+    if scored.error:
+        raise ModelPackageError(scored.error)
+    names = zip(scans, scored.scores, strict=True)
+    refused = [scan.sha256[:12] for scan, got in names if isinstance(got, str)]
+    if refused:  # what was readable for the cache is readable for the worker: one function reads
+        raise ModelPackageError(f"{len(refused)} test films were refused, {refused[0]} first")
+    logits = np.array(scored.scores, dtype=np.float64)
+    if not np.isfinite(logits).all():
+        raise ModelPackageError("the model gave a logit that is not finite")
+    return logits
+
+
+def _point(package: Path) -> OperatingPoint:
+    manifest = read_manifest(package)
+    return OperatingPoint(
+        temperature=manifest.temperature,
+        threshold=manifest.threshold,
+        review_band=manifest.review_band,
+    )
+
+
+def _lost(scan: LabelledScan, row: int, champion: Reading, challenger: Reading) -> dict[str, Any]:
+    """Describe a film by its content's hash: its name could tell whose it is."""
+    return {
+        "sha256": scan.sha256,
+        "label": scan.label,
+        "champion": float(champion.probability[row]),
+        "challenger": float(challenger.probability[row]),
+    }

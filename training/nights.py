@@ -1,0 +1,78 @@
+"""What stands between nights, in the models folder: one at a time, and what the last one did.
+
+models/.retrain.lock      held while a night runs; says whose it is
+models/.last-night.json   the work of the last night that came to its end, and what served then
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from worker.errors import LungwatchError
+from worker.files import write_atomically
+
+LOCK = ".retrain.lock"
+LAST = ".last-night.json"
+
+
+class NightUnderway(LungwatchError):
+    """Another night works on this models folder."""
+
+
+@contextmanager
+def alone(models: Path) -> Iterator[None]:
+    """Hold the lock on a models folder. The kernel frees it however this process ends.
+
+    Raises:
+        NightUnderway: another process holds it.
+    """
+    models.mkdir(parents=True, exist_ok=True)
+    with (models / LOCK).open("a+", encoding="ascii") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise NightUnderway(
+                f"another night is under way in {models}, process {file.read().strip() or '?'}"
+            ) from None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+def last_challenger(models: Path, work: Mapping[str, Any], *, champion: str | None) -> str | None:
+    """Return the model that the last night made of this very work, or None if this is new.
+
+    Args:
+        models: the folder.
+        work: everything that decides which model comes out.
+        champion: what serves. Where it is not what served when that night ended, put there by
+            hand or rolled back to, the work is new.
+    """
+    try:
+        last = json.loads((models / LAST).read_bytes())
+        if (last["work"], last["champion"]) == (_digest(work), champion):
+            return str(last["challenger"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # none yet, or not readable: whatever there is to do is new
+    return None
+
+
+def remember(
+    models: Path, work: Mapping[str, Any], *, champion: str | None, challenger: str
+) -> None:
+    """Keep what a night did, once all of it is done."""
+    last = {"work": _digest(work), "champion": champion, "challenger": challenger}
+    write_atomically(models / LAST, json.dumps(last).encode("ascii"))
+
+
+def _digest(work: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,97 @@
+"""What a night is asked to do: the command line, and what the settings say where it is silent."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from training.promotion import Floors, Margins, Rules
+from worker.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a night was asked to do."""
+
+    data: Path
+    models: Path
+    cache: Path
+    report: Path | None = None  # where pictures that show films go; None for beside the cache
+    database_url: str | None = None  # where the night goes on record; None for nowhere
+    seed_models: Path | None = None  # whose champion is copied in where `models` has none
+    epochs: int = 40
+    seed: int = 20
+    side_pixels: int = 128  # height and width of the network's input
+    salt: str = "lungwatch"  # decides the split of patients; the same for good
+    population: str = ""  # whose films these are, for the model card
+    test_note: str = ""  # how the test side came about, in place of what can be seen of it
+    rules: Rules = field(default_factory=Rules)
+    propose: bool = False  # a challenger that may serve waits for a person
+
+    @property
+    def pictures(self) -> Path:
+        """Where pictures that show films go: never into a package, which may be handed on."""
+        return self.cache.parent / "report" if self.report is None else self.report
+
+    def work(self) -> dict[str, Any]:
+        """Return what decides, with films and code, which model comes out."""
+        return {
+            "epochs": self.epochs,
+            "seed": self.seed,
+            "side_pixels": self.side_pixels,
+            "salt": self.salt,
+        }
+
+
+def read_plan(arguments: Sequence[str] | None, settings: Settings, *, description: str) -> Plan:
+    """Read the command line; `--help` and what cannot be read end the process."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.retrain",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--data", type=Path, required=True, help="class-per-folder films")
+    add("--models", type=Path, help="the registry; else LUNGWATCH_MODELS")
+    add("--no-database", action="store_true", help="keep no record in LUNGWATCH_DATABASE_URL")
+    add("--cache", type=Path, default=Path("var/cache"), help="decoded films, harmless to delete")
+    add("--report", type=Path, help="pictures that show films; else `report` beside the cache")
+    add("--epochs", type=int, default=Plan.epochs)
+    add("--seed", type=int, default=Plan.seed)
+    add("--side-pixels", type=int, default=Plan.side_pixels, help="of the network's square input")
+    add("--salt", default=Plan.salt, help="of the split; keep it for good")
+    add("--population", default="", help="whose films these are, in a sentence for the model card")
+    add("--test-note", default="", help="how the test films were chosen, in a sentence likewise")
+    chosen = vars(parser.parse_args(arguments))
+    database_url = settings.database_url.get_secret_value()
+    return Plan(
+        **{
+            **{name: value for name, value in chosen.items() if name != "no_database"},
+            "models": chosen["models"] or settings.models,
+        },
+        database_url=None if chosen["no_database"] else database_url,
+        seed_models=None if chosen["models"] else settings.shipped_models,
+        rules=_rules(settings),
+        propose=settings.promotion == "propose",
+    )
+
+
+def _rules(settings: Settings) -> Rules:
+    return Rules(
+        evidence=settings.evidence,
+        floors=Floors(
+            films_of_each_class=settings.min_test_films,
+            auc=settings.min_auc,
+            sensitivity=settings.min_sensitivity,
+            specificity=settings.min_specificity,
+            calibration_error=settings.max_calibration_error,
+        ),
+        margins=Margins(
+            sensitivity=settings.sensitivity_margin,
+            calibration_error=settings.calibration_margin,
+            lost=settings.lost_margin,
+        ),
+    )

@@ -1,0 +1,123 @@
+"""A night's row in the database, from its beginning to its end, however it ends.
+
+Without a database there is no row, and nothing else changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as library_version
+from pathlib import Path
+from typing import Any
+
+from worker.database import Database
+from worker.errors import DatabaseTrouble
+from worker.ledger import Ledger, Looks, Ruling
+from worker.model import Manifest
+
+Say = Callable[[str], None]
+_LIBRARIES = (
+    *("lungwatch", "ai-edge-litert", "jax", "keras", "numpy", "pillow", "scikit-learn"),
+    *("simplejpeg", "sqlalchemy", "tensorflow"),
+)
+_CODE = Path(__file__).resolve().parent
+
+
+class Record:
+    """A night's row. Every method raises `DatabaseTrouble` when the database will not."""
+
+    def __init__(self, ledger: Ledger | None, run: int) -> None:
+        """Write to the row `run`, or nowhere."""
+        self._ledger = ledger
+        self._run = run
+        self.closed = ledger is None
+
+    def note(self, **details: Any) -> None:
+        """Add to what is known of the night."""
+        if self._ledger is not None:
+            self._ledger.note(self._run, details)
+
+    def look(self, test_digest: str) -> Looks | None:
+        """Count a look at test films before it is made; None where nobody counts."""
+        return None if self._ledger is None else self._ledger.look(self._run, test_digest)
+
+    def know(self, manifest: Manifest) -> None:
+        """Put a version on record, whether or not it ever serves."""
+        if self._ledger is not None:
+            self._ledger.register(manifest)
+
+    def close(self, ruling: Ruling, reasons: Sequence[str], **known: Any) -> None:
+        """Close the row: see `Ledger.close`."""
+        if self._ledger is not None:
+            self._ledger.close(self._run, ruling=ruling, reasons=reasons, **known)
+        self.closed = True
+
+
+@contextmanager
+def recording(url: str | None, models: Path, *, say: Say) -> Iterator[Record]:
+    """Open a night's row, and see to it that it is closed.
+
+    Args:
+        url: of the database; None for none.
+        models: the folder that the night has to itself.
+        say: is told if the end of a night that failed cannot be recorded either.
+
+    Raises:
+        DatabaseTrouble: the database cannot be reached, at the beginning.
+    """
+    if url is None:
+        yield Record(None, 0)
+        return
+    database = Database(url)
+    try:
+        database.migrate()
+        ledger = Ledger(database)
+        place = f"{socket.gethostname()}:{models.resolve()}"
+        record = Record(ledger, ledger.open(place, made_with()))
+        try:
+            yield record
+        except BaseException as error:
+            _close_failed(record, error, say)
+            raise
+    finally:
+        database.close()
+
+
+def _close_failed(record: Record, error: BaseException, say: Say) -> None:
+    if record.closed:
+        return
+    told_to_stop = isinstance(error, KeyboardInterrupt | SystemExit)
+    ruling = Ruling.INTERRUPTED if told_to_stop else Ruling.FAILED
+    reason = str(error) if isinstance(error, Exception) else ""
+    try:
+        record.close(ruling, [f"{type(error).__name__}: {reason}".removesuffix(": ")])
+    except DatabaseTrouble as trouble:
+        say(f"this night's end could not be recorded: {trouble}")
+
+
+def made_with() -> dict[str, Any]:
+    """Return the code and the libraries that a night runs on."""
+    libraries = {"python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            libraries[name] = library_version(name)
+        except PackageNotFoundError:
+            continue
+    return {"code": code_digest(), "libraries": libraries}
+
+
+def code_digest() -> str:
+    """Name this code: SHA-256 over every module of training and of what it serves through."""
+    paths = [*_CODE.glob("*.py"), *(_CODE.parent / "worker").glob("*.py")]
+    kept = ("preprocessing.py", "jpeg.py", "model.py")
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        if path.parent == _CODE or path.name in kept:
+            digest.update(f"{path.name}\n".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
