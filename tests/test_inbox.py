@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from scans import SHA256
 
 import worker.files
-from worker.errors import FilmRefused, RefusalCode, StorageTrouble
+from worker.errors import FilmRefused, FilmStuck, RefusalCode, StorageTrouble
 from worker.inbox import Inbox, bytes_of, is_passed_over, spell
 from worker.records import Recorded
 
@@ -393,7 +393,8 @@ def test_a_move_that_fails_is_tried_again(
     scan = recorded(inbox)
     with monkeypatch.context() as broken:
         broken.setattr(worker.files, "_libc", Libc(number))
-        with pytest.raises(StorageTrouble, match=f"archive folder: {os.strerror(number)}"):
+        told = f"archive folder: {os.strerror(number)}"
+        with pytest.raises(FilmStuck if number == errno.EACCES else StorageTrouble, match=told):
             inbox.file_away(scan)
     assert standing(inbox.folder) == {"film.jpg": FILM}
     assert inbox.file_away(scan) == f"{DAY}/film.jpg"

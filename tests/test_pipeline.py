@@ -5,6 +5,7 @@ Real files and real databases; a small fake stands where the screeners do.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections import Counter
@@ -18,6 +19,7 @@ from scans import manifest, worker
 
 from worker.database import Database
 from worker.errors import DatabaseTrouble, OwnTrouble, RefusalCode, StorageTrouble
+from worker.files import move
 from worker.inbox import Inbox
 from worker.pipeline import Pipeline, Policy
 from worker.pool import Asked, Died, Event, HandedBack, Screened
@@ -589,3 +591,92 @@ def test_when_something_is_due(ward: Ward) -> None:
     assert ward.pipeline.waiting == 1
     ward.pipeline.claim(ward.now)
     assert (ward.pipeline.waiting, ward.pipeline.in_hand) == (0, 1)
+
+
+def test_a_film_that_cannot_be_moved_holds_up_nobody(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One film that may not leave the inbox keeps its verdict and its place; the others go on."""
+
+    def may_not(source: bytes, target: bytes) -> None:
+        if source.endswith(b"another's"):
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        move(source, target)
+
+    monkeypatch.setattr("worker.inbox.move", may_not)
+    ward.drop(**{"another's": b"film 1", "first": b"film 2"})
+    assert ward.run(SETTLE + 1) == 0
+    ward.drop(second=b"film 3")
+    assert ward.run(30) == 0
+    assert ward.left() == ["another's"]
+    assert ward.results().keys() == {"another's", "first", "second"}
+    assert ward.pipeline.stuck == 1
+    monkeypatch.undo()
+    ward.run(120)
+    assert ward.left() == []
+    assert ward.pipeline.stuck == 0
+    assert len(ward.results()) == 3, "none was screened again"
+
+
+def step_on(ward: Ward) -> None:
+    """Go on until there is trouble."""
+    for _ in range(100):
+        ward.step()
+
+
+def record_but_not_file(ward: Ward) -> None:
+    """Drop a film, and stop where its verdict is durable and its file still in the inbox."""
+    ward.drop(film=b"film 1")
+    ward.inbox.fail(1, after=False)
+    with pytest.raises(StorageTrouble):
+        step_on(ward)
+    assert ward.left() == ["film"]
+    assert query(ward.database, "SELECT state FROM scans") == [{"state": "recorded"}]
+
+
+def test_an_inbox_that_is_empty_for_a_while_loses_nothing(ward: Ward) -> None:
+    """A share is unmounted before its films are filed: back again, none is screened anew."""
+    record_but_not_file(ward)
+    away = ward.folder.rename(ward.folder.with_name("unmounted"))
+    ward.folder.mkdir()  # the mount point beneath it
+    ward.run(300)
+    ward.folder.rmdir()
+    away.rename(ward.folder)
+    ward.run(120)
+    assert ward.left() == []
+    assert ward.screeners.predicted == ["film"]
+    assert len(ward.results()) == 1
+
+
+def test_a_film_taken_away_before_it_was_filed_is_given_up_in_the_end(ward: Ward) -> None:
+    """Somebody took the file once its verdict was written: the row stands, and says no place."""
+    record_but_not_file(ward)
+    (ward.folder / "film").unlink()
+    ward.run(60)
+    assert ward.pipeline.idle, "nothing waits for it"
+    ward.run(2 * 3600)
+    assert ward.results()["film"]["filed_as"] is None
+    assert query(ward.database, "SELECT state FROM scans") == [{"state": "filed"}]
+
+
+def test_a_film_that_cannot_be_looked_at_holds_up_nobody(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An I/O error on one name is that name's alone: the others are screened, it is tried again."""
+    real = os.stat
+
+    def broken(path: Any, **options: Any) -> os.stat_result:
+        if isinstance(path, bytes) and path.endswith(b"bad-sector"):
+            raise OSError(errno.EIO, "Input/output error")
+        return real(path, **options)
+
+    ward.drop(**{"bad-sector": b"film 1"})
+    ward.step()  # seen once, before it goes bad
+    monkeypatch.setattr("worker.inbox.os.stat", broken)
+    ward.drop(good=b"film 2")
+    assert ward.run(20) == 0
+    assert ward.results().keys() == {"good"}
+    assert ward.pipeline.unreadable.keys() == {"bad-sector"}
+    monkeypatch.undo()
+    ward.run(120)
+    assert ward.results().keys() == {"good", "bad-sector"}

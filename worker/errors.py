@@ -3,7 +3,7 @@
     LungwatchError
     ├── SettingsError          a setting is wrong: the start ends with one line
     ├── FilmRefused            the film itself: a refusal with its code
-    ├── SightingLost           the file went away or changed since it was sighted: look again
+    ├── FilmStuck              one film cannot be looked at or moved now; its neighbours can
     ├── ModelPackageError      a model package that must not serve
     ├── RegistryError          the models folder cannot do what was asked
     ├── DataError              labelled films that cannot be trained on as they are
@@ -141,8 +141,8 @@ class FilmRefused(LungwatchError):
         self.limit = None if limit is None else str(limit)
 
 
-class SightingLost(LungwatchError):
-    """The file at a path is no longer the one that was sighted. No verdict; look again."""
+class FilmStuck(LungwatchError):
+    """One film cannot be looked at or moved now, though the folders are well: try it again."""
 
 
 class ModelPackageError(LungwatchError):

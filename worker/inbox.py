@@ -7,6 +7,7 @@ follows a link, deletes, or overwrites.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -16,7 +17,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from worker.errors import StorageTrouble
+from worker.errors import FilmStuck, StorageTrouble
 from worker.files import aside_of, fsync_folder, move, write_atomically
 from worker.records import Recorded, Sighting
 
@@ -26,6 +27,8 @@ _PASSED_OVER = re.compile(
     r"|^(thumbs\.db|desktop\.ini)\Z",
     re.IGNORECASE,
 )
+# What keeps one film from being moved where others can be: another's in a sticky folder, immutable.
+_THIS_FILM = {errno.EPERM, errno.EACCES, errno.EBUSY, errno.ETXTBSY}
 _LONGEST_NAME = 255  # bytes, on every file system in use
 _LONGEST_EXTENSION = 16  # more than this behind a dot is part of the name
 
@@ -96,14 +99,17 @@ class Inbox:
         """Return what stands under a name if it is a regular file, without following links.
 
         Raises:
-            StorageTrouble: the folder itself cannot be reached.
+            FilmStuck: this one cannot be looked at.
+            StorageTrouble: the inbox cannot be reached.
         """
         try:
             found = os.stat(self._path(name), follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
+            self.identity()  # an inbox that is not there says nothing of what is in it
             return None
         except OSError as error:
-            raise StorageTrouble(f"the inbox cannot be read: {error.strerror}") from error
+            self.identity()
+            raise FilmStuck(f"a film cannot be looked at: {error.strerror}") from error
         return sighting_of(name, found)
 
     def count_others(self) -> dict[str, int]:
@@ -134,15 +140,17 @@ class Inbox:
             The path below its folder, or None where the file is no longer anywhere.
 
         Raises:
-            StorageTrouble: the move cannot be made now.
+            FilmStuck: this one cannot be moved.
+            StorageTrouble: none can be moved now.
         """
         root = self.archive if scan.refusal is None else self.refused
         try:
             return self._file_away(scan, root / scan.day)
         except OSError as error:
-            raise StorageTrouble(
-                f"a film cannot be moved to the {root.name} folder: {error.strerror}"
-            ) from error
+            told = f"a film cannot be moved to the {root.name} folder: {error.strerror}"
+            if error.errno in _THIS_FILM and self._may_move_to(root / scan.day):
+                raise FilmStuck(told) from error
+            raise StorageTrouble(told) from error
 
     def _file_away(self, scan: Recorded, folder: Path) -> str | None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -166,7 +174,12 @@ class Inbox:
             with suppress(FileExistsError):
                 move(self._path(scan.sighting.name), os.path.join(os.fsencode(folder), name))
                 return name
-        raise StorageTrouble(f"no name is free for scan {scan.scan_id} in {folder.name}")
+        raise FilmStuck(f"no name is free for scan {scan.scan_id} in {folder.name}")
+
+    def _may_move_to(self, folder: Path) -> bool:
+        """Whether both folders would let a film pass, so that it is the film that will not."""
+        wanted = os.W_OK | os.X_OK
+        return all(os.access(one, wanted, effective_ids=True) for one in (self.folder, folder))
 
     def bring_back(self, filed_as: str, name: str, scan_id: int) -> str | None:
         """Move a refused file back into the inbox, under its own name or a free one like it.

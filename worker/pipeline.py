@@ -13,11 +13,17 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from worker.errors import FilmRefused, ModelPackageError, RefusalCode, StorageTrouble
+from worker.errors import (
+    FilmRefused,
+    FilmStuck,
+    ModelPackageError,
+    RefusalCode,
+    StorageTrouble,
+)
 from worker.inbox import Inbox
 from worker.model import Manifest, judge
 from worker.pool import Asked, Died, Event, HandedBack, Pool, Screened
-from worker.records import Changes, Claim, Facts, Outcome, Recorded
+from worker.records import Changes, Claim, Facts, Outcome, Recorded, Sighting
 from worker.screener import Result, refusal_from
 from worker.seen import SeenBytes
 from worker.stability import Settled, Tracker
@@ -31,7 +37,8 @@ _BATCH = 64  # outcomes in one commit
 _BATCH_SECONDS = 0.05  # an outcome waits no longer than this for company
 _TAKEN_SECONDS = 5.0  # between looks at a film that another worker has in hand
 _LEFT_OVER = 400  # rows taken up in one go, of what was left unfinished
-_UNREADABLE_SECONDS = 2.0  # first wait for a file that could not be read; doubles to a minute
+_FIRST_WAIT, _LONGEST_WAIT = 2.0, 60.0  # for a file that could not be read or moved; it doubles
+_GONE_SECONDS = 3600.0  # a recorded film's file is missed so long before it is given up
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +48,17 @@ class Policy:
     lease_seconds: float
     incomplete_seconds: float
     keep_in_inbox: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _PutOff:
+    """A recorded scan whose file could not be filed."""
+
+    scan: Recorded
+    since: float  # monotonic seconds
+    due: float
+    tries: int
+    gone: bool  # it is not in the inbox; else it is, and cannot be moved
 
 
 class Pipeline:
@@ -74,6 +92,7 @@ class Pipeline:
         self._pending_since = 0.0
         self._recorded: deque[Recorded] = deque()  # to be filed away
         self._moved: list[tuple[int, str | None]] = []  # filed away, not yet for good
+        self._put_off: dict[int, _PutOff] = {}  # recorded scans to be filed later, by id
         self._seen = SeenBytes(store)
         self.unreadable: Counter[str] = Counter()  # names, by how often they could not be read
 
@@ -95,6 +114,11 @@ class Pipeline:
         return not (self._busy or self._pending or self._recorded or self._moved)
 
     @property
+    def stuck(self) -> int:
+        """How many films have their verdict and cannot be moved out of the inbox."""
+        return sum(not one.gone for one in self._put_off.values())
+
+    @property
     def wants_names(self) -> bool:
         """Whether more of the inbox should be listed."""
         return self._tracker.has_room and len(self._ready) < self._tracker.capacity
@@ -103,7 +127,7 @@ class Pipeline:
         """Return when something must be done though nothing happens, in monotonic seconds."""
         if (self._ready and self._pool.room) or self._recorded or self._moved:
             return now
-        times = [self._tracker.next_due()]
+        times = [self._tracker.next_due(), *(one.due for one in self._put_off.values())]
         if self._pending:
             times.append(self._pending_since + _BATCH_SECONDS)
         return min((time for time in times if time is not None), default=None)
@@ -114,14 +138,21 @@ class Pipeline:
         """Take note of a name that an event or the listing brought."""
         if name in self._busy:
             return
-        sighting = self._inbox.look(name)
+        try:
+            sighting = self._inbox.look(name)
+        except FilmStuck:
+            return  # the listing comes back to it
         if sighting is not None and hash(sighting) not in self._kept:
             self._tracker.observe(sighting, now)
 
     def settle(self, now: float) -> None:
         """Move what has stood still to what can be claimed."""
         for name in self._tracker.due(now):
-            sighting = self._inbox.look(name)
+            try:
+                sighting = self._inbox.look(name)
+            except FilmStuck:
+                self._tracker.postpone(name, until=self._next_try(name, now))
+                continue
             if sighting is None:
                 self.unreadable.pop(name, None)
             settled = self._tracker.look_again(name, sighting, now)
@@ -210,35 +241,65 @@ class Pipeline:
 
     def file_away(self, now: float) -> None:
         """Move the files of recorded scans to their places, for good."""
+        self._recorded.extend(one.scan for one in self._put_off.values() if one.due <= now)
         while self._recorded:
             scan = self._recorded[0]
-            self._moved.append((scan.scan_id, self._inbox.file_away(scan)))
+            try:
+                place = self._inbox.file_away(scan)
+            except FilmStuck:
+                self._file_later(scan, now, gone=False)
+            else:
+                self._busy.discard(scan.sighting.name)
+                if place is None and not self._is_given_up(scan, now):
+                    self._file_later(scan, now, gone=True)
+                else:
+                    self._put_off.pop(scan.scan_id, None)
+                    self._moved.append((scan.scan_id, place))
             self._recorded.popleft()
-            self._busy.discard(scan.sighting.name)
         if self._moved:
             self._inbox.make_durable({place.split("/")[0] for _, place in self._moved if place})
             self._change(now).filed.extend(self._moved)
             self._moved = []
 
+    def _file_later(self, scan: Recorded, now: float, *, gone: bool) -> None:
+        # Gone, it may come back as it was, with a share that is mounted again. The row stays open
+        # so long, and an open row is never screened again.
+        before = self._put_off.get(scan.scan_id)
+        tries = 1 if before is None else before.tries + 1
+        self._put_off[scan.scan_id] = _PutOff(
+            scan=scan,
+            since=now if before is None else before.since,
+            due=now + _wait(tries),
+            tries=tries,
+            gone=gone,
+        )
+
+    def _is_given_up(self, scan: Recorded, now: float) -> bool:
+        before = self._put_off.get(scan.scan_id)
+        return before is not None and now - before.since >= _GONE_SECONDS
+
     def recover(self, *, older_than_seconds: float = 0.0) -> None:
         """Finish what was left: recorded scans not filed, and claims on files that are gone."""
-        moved = {scan_id for scan_id, _ in [*self._moved, *self._pending.filed]}
-        known = moved | {one.scan_id for one in self._recorded}
+        known = {scan_id for scan_id, _ in [*self._moved, *self._pending.filed]}
+        known |= {one.scan_id for one in self._recorded} | self._put_off.keys()
         for scan in self._store.unfiled(older_than_seconds=older_than_seconds, limit=_LEFT_OVER):
             if scan.scan_id not in known:
                 self._busy.add(scan.sighting.name)
                 self._recorded.append(scan)
+        lapsed = self._store.lapsed(limit=_LEFT_OVER)
         self._store.withdraw_lapsed(
-            [
-                scan_id
-                for scan_id, sighting in self._store.lapsed(limit=_LEFT_OVER)
-                if self._inbox.look(sighting.name) != sighting
-            ]
+            [scan_id for scan_id, sighting in lapsed if not self._is_there(sighting)]
         )
+
+    def _is_there(self, sighting: Sighting) -> bool:
+        try:
+            return self._inbox.look(sighting.name) == sighting
+        except FilmStuck:
+            return True
 
     def abandon(self, claims: Iterable[Claim]) -> None:
         """Let go of films that were not screened, so that the next worker has them at once."""
-        self._pending.released.extend([*claims, *self._claimed])
+        self._pending.released.extend([*claims, *self._claimed, *self._seen.waiting()])
         self._claimed.clear()
 
     # How a film's screening can end
@@ -325,9 +386,11 @@ class Pipeline:
     def _unreadable(self, claim: Claim, now: float) -> None:
         self._change(now).released.append(claim)
         settled = self._settled.pop(claim.scan_id)
-        failures = self.unreadable[settled.sighting.name]
-        self.unreadable[settled.sighting.name] += 1
-        self._put_back(settled, until=now + min(60.0, _UNREADABLE_SECONDS * 2**failures))
+        self._put_back(settled, until=self._next_try(settled.sighting.name, now))
+
+    def _next_try(self, name: str, now: float) -> float:
+        self.unreadable[name] += 1
+        return now + _wait(self.unreadable[name])
 
     def _withdraw(self, claim: Claim, now: float) -> None:
         self._change(now).withdrawn.append(claim)
@@ -348,6 +411,11 @@ class Pipeline:
         if not self._pending:
             self._pending_since = now
         return self._pending
+
+
+def _wait(tries: int) -> float:
+    """Return how long to wait after so many vain tries, in seconds."""
+    return min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** (tries - 1))
 
 
 def _facts(result: Result) -> Facts:

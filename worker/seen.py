@@ -81,6 +81,10 @@ class SeenBytes:
                 return [twin for twin, _ in self._twins.pop(key, [])]
         return []
 
+    def waiting(self) -> list[Claim]:
+        """Return every film that waits for another of the same bytes."""
+        return [twin for twins in self._twins.values() for twin, _ in twins]
+
     def _remember(self, key: tuple[str, str], logit: float) -> None:
         self._logits[key] = logit
         while len(self._logits) > _ANSWERS_KEPT:

@@ -131,11 +131,17 @@ class Service:
                     self._reporter.over(past, now)
             self._beat(now)
         except OwnTrouble as error:
-            if self._troubles.note(error, now):
-                self._reporter.trouble(self._troubles.now[error.kind])
-        events = self._pool.poll(self._patience(now), now)
-        self._pipeline.collect(self._films(events), now)
+            self._note(error, now)
+        events = self._films(self._pool.poll(self._patience(now), now))
+        try:
+            self._pipeline.collect(events, now)
+        except OwnTrouble as error:
+            self._note(error, now)
         self._drain_wake()
+
+    def _note(self, error: OwnTrouble, now: float) -> None:
+        if self._troubles.note(error, now):
+            self._reporter.trouble(self._troubles.now[error.kind])
 
     def _work(self, now: float) -> None:
         """The story of a scan, as far as it goes now."""
@@ -181,7 +187,8 @@ class Service:
             return None
         if not self._pipeline.idle or len(self._tracker) > len(self._pipeline.unreadable):
             return None
-        return Ending.COULD_NOT if self._pipeline.unreadable else Ending.WELL
+        left = self._pipeline.unreadable or self._pipeline.stuck
+        return Ending.COULD_NOT if left else Ending.WELL
 
     def _stop(self, clock: Callable[[], float]) -> None:
         """Let films in hand come back, record them, and leave nothing claimed."""
@@ -203,8 +210,7 @@ class Service:
             self._pipeline.record(clock())
             self._store.beat(self._report(), lease_seconds=self._pace.lease_seconds, stopped=True)
         except OwnTrouble as error:  # the next start finishes it
-            self._troubles.note(error, clock())
-            self._reporter.trouble(self._troubles.now[error.kind])
+            self._note(error, clock())
         self._reporter.event("stopped", screened=self._done)
 
     def _films(self, events: Iterator[Event]) -> Iterator[Event]:
@@ -212,6 +218,7 @@ class Service:
         for event in events:
             if isinstance(event, Serving | NotServing):
                 self._keeper.take(event)
+                self._next_beat = 0.0  # `status` tells it at once
             else:
                 yield event
 
@@ -252,6 +259,7 @@ class Service:
             "backlog": self._backlog(),
             "in_hand": self._pipeline.in_hand,
             "unreadable": len(self._pipeline.unreadable),
+            "stuck": self._pipeline.stuck,
             "passed_over": others,
             "films_per_second": round((after - before) / seconds, 2) if seconds else 0.0,
             "screeners": self._pool.alive,

@@ -67,6 +67,12 @@ class Tracker:
         self.forget(settled.sighting.name)
         self._held[settled.sighting.name] = _Waiting(settled.sighting, settled.still_since, until)
 
+    def postpone(self, name: str, *, until: float) -> None:
+        """Look again at a name later: it could not be looked at now."""
+        waiting = self._settling.pop(name, None) or self._held.pop(name, None)
+        if waiting is not None:
+            self._held[name] = _Waiting(waiting.sighting, waiting.still_since, until)
+
     def forget(self, name: str) -> None:
         """Stop waiting for a name."""
         self._settling.pop(name, None)
@@ -75,7 +81,7 @@ class Tracker:
     def due(self, now: float) -> Iterator[str]:
         """Yield the names that must be looked at again, one at a time.
 
-        Follow each with `look_again` before taking the next.
+        Follow each with `look_again` or `postpone` before taking the next.
         """
         while self._settling:
             name, waiting = next(iter(self._settling.items()))

@@ -84,7 +84,8 @@ def write_status(status: Status) -> bool:
         )
         for name, value in _told(worker.report):
             table.add_row(f"  {name}", escape(str(value)))
-        troubled = troubled or bool(worker.report.get("trouble"))
+        wrong = worker.report.get("trouble") or worker.report.get("model_refused")
+        troubled = troubled or bool(wrong)
     if not status.workers:
         table.add_row("worker", "[bold red]none[/bold red]: start one with `lungwatch run`")
     table.add_row("claimed", str(status.claimed))
@@ -108,6 +109,7 @@ def _told(report: Mapping[str, Any]) -> list[tuple[str, Any]]:
         ("in hand", report.get("in_hand")),
         ("rate", f"{report.get('films_per_second', 0)} films/s"),
         ("unreadable", report.get("unreadable") or None),
+        ("stuck", report.get("stuck") or None),
         ("passed over", passed or None),
         ("watching", "events and listing" if report.get("events") else "listing alone"),
         ("trouble now", report.get("trouble")),
