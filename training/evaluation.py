@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import brier_score_loss, confusion_matrix, roc_auc_score
+from sklearn.metrics import brier_score_loss, confusion_matrix, roc_auc_score, roc_curve
 
 from worker.errors import DataError
 from worker.model import calibrate
@@ -196,6 +196,12 @@ def auc(truth: Truth, scores: Scores) -> Measured:
     placed = placement(positive, negative), 1.0 - placement(negative, positive)
     measured = interval(float(roc_auc_score(truth, scores)), placed)
     return replace(measured, low=max(0.0, measured.low), high=min(1.0, measured.high))
+
+
+def roc(truth: Truth, scores: Scores) -> tuple[Scores, Scores]:
+    """Return the ROC's corners: (m,) of 1 - specificity and (m,) of sensitivity, ascending."""
+    wrongly, rightly, _ = roc_curve(truth, scores)
+    return wrongly, rightly
 
 
 def placement(of: Scores, among: Scores) -> Scores:

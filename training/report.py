@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 _NO_POPULATION = (
     "Not stated: the run that made this model was given no `--population`. Without knowing whose "
     "films it learnt from, do not assume that it can read yours."
 )
+_PICTURES = (
+    "## Pictures of films\n\nA training batch as preprocessed and as augmented, the worst mistakes "
+    "and the films lost to the champion are patients' films. They are not in this package: the "
+    "night leaves them in its `report` folder, beside the film cache."
+)
+_LISTED = 50  # of the films lost
 
 
 def write_card(
@@ -16,6 +22,7 @@ def write_card(
     evaluation: Mapping[str, Any],
     training: Mapping[str, Any],
     reasons: Sequence[str],
+    figures: Collection[str] = (),
 ) -> str:
     """Return the model card in Markdown.
 
@@ -24,17 +31,26 @@ def write_card(
         evaluation: what evaluation.json holds.
         training: what the manifest says under `training`.
         reasons: of the verdict on promotion.
+        figures: names of the pictures that lie beside the card.
     """
+
+    def shown(name: str, words: str) -> str:
+        return f"\n\n![{words}]({name}.png)" if f"{name}.png" in figures else ""
+
     sections = [
         f"# Model {version}",
         "Decision support for people who read films. **Not a medical device.** It tells pneumonia "
         "from a normal chest X-ray and nothing else.",
         f"## Population\n\n{training['population'] or _NO_POPULATION}",
-        _how_good(evaluation),
+        _how_good(evaluation) + shown("roc", "ROC with the operating point"),
         _per_class(evaluation["confusion"]),
-        _confusion(evaluation["confusion"]),
-        _operating_point(evaluation, training),
-        _training(training),
+        _confusion(evaluation["confusion"]) + shown("confusion", "confusion matrix"),
+        _against_champion(evaluation.get("comparison")),
+        _operating_point(evaluation, training)
+        + shown("calibration", "calibration")
+        + shown("scores", "scores of the test films"),
+        _training(training) + shown("training", "training curve"),
+        _PICTURES,
         "## Verdict\n\n" + "\n".join(f"- {reason}" for reason in reasons),
     ]
     return "\n\n".join(sections) + "\n"
@@ -64,7 +80,54 @@ def _how_good(evaluation: Mapping[str, Any]) -> str:
         f"## How good\n\nMeasured on `{evaluation['data']}`: {films['NORMAL']} NORMAL and "
         f"{films['PNEUMONIA']} PNEUMONIA films, read by the worker's code from the package on "
         f"disk, in a process of its own. {evaluation['data_note']} Intervals: DeLong for the AUC, "
-        "Wilson for shares.\n\n" + "\n".join(rows)
+        f"Wilson for shares. {_looks(evaluation.get('looks'))}\n\n" + "\n".join(rows)
+    )
+
+
+def _looks(looks: Mapping[str, int] | None) -> str:
+    if looks is None:
+        return "How often models were measured on these films was not counted."
+    return (
+        f"This was look number {looks['this_set']} at exactly these films, and number "
+        f"{looks['any_set']} at any test films on record; the best of many looks flatters."
+    )
+
+
+def _against_champion(comparison: Mapping[str, Any] | None) -> str:
+    head = "## Against the champion\n\n"
+    if comparison is None:
+        return head + "There was none that it could be compared with."
+    theirs, differences = comparison["champion_numbers"], comparison["differences"]
+    rows = ["| measure | champion | difference | 95 % interval |", "|---|---|---|---|"]
+    for name, words in (
+        ("auc", "AUC (paired DeLong)"),
+        ("sensitivity", "sensitivity"),
+        ("specificity", "specificity"),
+        ("brier", "Brier score"),
+        ("calibration_error", "expected calibration error"),
+    ):
+        difference = differences[name]
+        rows.append(
+            f"| {words} | {theirs[name]:.4f} | {difference['value']:+.4f} | "
+            f"{difference['low']:+.4f} to {difference['high']:+.4f} |"
+        )
+    decisions, lost = comparison["decisions"], comparison["lost_films"]
+    listed = [
+        f"- `{film['sha256'][:12]}`, {film['label']}: {film['champion']:.4f} by the champion, "
+        f"{film['challenger']:.4f} by this model"
+        for film in lost[:_LISTED]
+    ]
+    more = [f"- and {len(lost) - _LISTED} more"] if len(lost) > _LISTED else []
+    return (
+        f"{head}Version {comparison['champion']}, on the same films of {comparison['patients']} "
+        "patients, each model at its own operating point. A difference is this model's number "
+        f"less the champion's; intervals not DeLong's are from {comparison['draws']} draws of "
+        "patients.\n\n" + "\n".join(rows) + "\n\n"
+        f"Of the films, both have {decisions['both_right']} right and {decisions['both_wrong']} "
+        f"wrong; this model alone has {decisions['gained']} right, the champion alone "
+        f"{decisions['lost']} (McNemar's exact p {comparison['mcnemar_p']:.3f})."
+        + ("\n\nRight by the champion and wrong by this model:\n\n" if listed else "")
+        + "\n".join(listed + more)
     )
 
 

@@ -32,6 +32,7 @@ from worker.registry import Registry
 from worker.settings import read_settings
 
 if TYPE_CHECKING:
+    from training.judging import Judged
     from training.production import Product
 
 # Keras, TensorFlow and scikit-learn are imported by the step that needs them: a run that stops at
@@ -198,8 +199,9 @@ def _judge(plan: Plan, made: _Made, registry: Registry, record: Record, *, say: 
         )
 
         # What was found goes into the package, and the package into its place.
-        package = _publish(made, evaluation, promotion, registry)
+        package = _publish(made, judged, evaluation, promotion, registry)
         record.know(registry.manifest(version))
+        _show_films(plan, made, judged, say)
     except BaseException:
         if made.package != registry.folder(version):
             shutil.rmtree(made.package, ignore_errors=True)
@@ -219,19 +221,47 @@ def _judge(plan: Plan, made: _Made, registry: Registry, record: Record, *, say: 
 
 def _publish(
     made: _Made,
+    judged: Judged,
     evaluation: dict[str, Any],
     promotion: Promotion,
     registry: Registry,
 ) -> Path:
     from training import packaging
+    from training.figures import draw_figures
 
     version = made.product.exported.version
     if made.package == registry.folder(version):
         return made.package  # published, and never changes
-    card = write_card(version, evaluation, made.training, promotion.reasons)
+    figures = draw_figures(
+        judged.truth,
+        judged.challenger,
+        judged.point,
+        curve=made.training["curve"],
+        numbers=judged.numbers,
+    )
+    card = write_card(version, evaluation, made.training, promotion.reasons, figures.keys())
     record = {"evaluation.json": packaging.to_json(evaluation), "card.md": card.encode()}
-    packaging.add_files(made.package, record)
+    packaging.add_files(made.package, record | figures)
     return registry.publish(made.package, version)
+
+
+def _show_films(plan: Plan, made: _Made, judged: Judged, say: Say) -> None:
+    """Leave the pictures that show films where those lie that may be seen by few."""
+    from training.sheets import write_sheets
+
+    train = made.dataset.side(Side.TRAIN)
+    try:
+        folder = write_sheets(
+            plan.pictures,
+            version=made.product.exported.version,
+            train=train,
+            films=made.films,
+            judged=judged,
+            seed=plan.seed,
+        )
+        say(f"pictures of films are in {folder}")
+    except OSError as error:  # a full disk must not undo a night
+        say(f"pictures of films could not be written: {error}")
 
 
 def _describe(dataset: Dataset) -> str:
