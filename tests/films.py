@@ -69,6 +69,10 @@ def draw(seed: int, *, width: int = 480, height: int = 400, opacity: float = 0.0
     patch = blob(side, vary(0.55, 0.1), vary(0.11), vary(0.13), edge=0.5)
     light += opacity * 0.45 * patch * lungs
     light += rng.normal(0, 0.012, light.shape)
+    # What makes each chest its own: without it all would be near copies of one another.
+    own = np.random.default_rng((seed, 1)).normal(0, 0.1, (14, 14)).astype(np.float32)
+    texture = Image.fromarray(own).resize((width, height), Image.Resampling.BICUBIC)
+    light += thorax * np.asarray(texture)
 
     exposure = vary(1.0, 0.08)
     picture = Image.fromarray(np.clip(14 + 255 * exposure * light, 0, 255).astype(np.uint8))

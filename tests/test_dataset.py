@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
 
-from training.dataset import Dataset, Shares, Side, patient_of, read_dataset, side_of
+from training.dataset import Dataset, Shares, Side, read_dataset, side_of
+from training.patients import Patients
 from worker.errors import DataError
 
 SALT = "salt"
@@ -33,24 +35,6 @@ def sides(dataset: Dataset) -> dict[str, Side]:
     for scan in dataset.scans:
         assert found.setdefault(scan.patient, scan.side) == scan.side
     return found
-
-
-@pytest.mark.parametrize(
-    ("name", "patient"),
-    [
-        ("person7_bacteria_24.jpeg", "bacteria-7"),
-        ("person7_virus_12.jpeg", "virus-7"),
-        ("person7_virus_12_1.jpeg", "virus-7"),
-        ("IM-0115-0001.jpeg", "IM-115"),
-        ("IM-0115-0001-0002.jpeg", "IM-115"),
-        ("NORMAL2-IM-0115-0001.jpeg", "NORMAL2-IM-115"),
-        ("scan_115.jpeg", "film-hash"),
-        ("my person7_virus_12.jpeg", "film-hash"),
-    ],
-)
-def test_patient_is_series_and_number(name: str, patient: str) -> None:
-    """The same number in two series is two patients; a name that tells none is its own."""
-    assert patient_of(name, "hash") == patient
 
 
 def test_owner_test_folder_is_the_test_side(tmp_path: Path) -> None:
@@ -122,14 +106,112 @@ def test_digest_follows_films_and_labels_but_not_names(tmp_path: Path) -> None:
     assert read_dataset(tmp_path / "b", salt=SALT).digest != before
 
 
+def patient_on(side: Side, start: int = 7000) -> int:
+    """Return the number of a patient of the series IM who lies on a side."""
+    numbers = itertools.count(start)
+    return next(
+        number
+        for number in numbers
+        if side_of(f"IM-{number}", salt=SALT, shares=Shares(), has_owner_test=False) is side
+    )
+
+
 def test_exact_copies_are_learnt_from_once(tmp_path: Path) -> None:
     """A film that is there twice under one label is kept once, even under two patients' names."""
     fill(tmp_path)
-    put(tmp_path, "NORMAL/IM-7001-0001.jpeg", b"same")
-    put(tmp_path, "NORMAL/IM-7002-0001.jpeg", b"same")
+    one = patient_on(Side.TRAIN)
+    other = patient_on(Side.TRAIN, one + 1)
+    put(tmp_path, f"NORMAL/IM-{one}-0001.jpeg", b"same")
+    put(tmp_path, f"NORMAL/IM-{other}-0001.jpeg", b"same")
     dataset = read_dataset(tmp_path, salt=SALT)
-    assert dataset.copies_set_aside == ("NORMAL/IM-7002-0001.jpeg",)
+    assert dataset.copies_set_aside == (f"NORMAL/IM-{other}-0001.jpeg",)
     assert len(dataset.scans) == 81
+
+
+@pytest.mark.parametrize("other", [Side.CALIBRATION, Side.TEST])
+def test_exact_copies_on_two_sides_stop(tmp_path: Path, other: Side) -> None:
+    """One film under two patients' names, whom the hash parts, would be on both sides."""
+    fill(tmp_path)
+    names = [f"NORMAL/IM-{patient_on(side)}-0001.jpeg" for side in (Side.TRAIN, other)]
+    for name in names:
+        put(tmp_path, name, b"same")
+    with pytest.raises(DataError, match=f"one film in {other} and in train") as caught:
+        read_dataset(tmp_path, salt=SALT)
+    assert all(name in str(caught.value) for name in names)
+    dataset = read_dataset(tmp_path, salt=SALT, drop_conflicts=True)
+    (remark,) = dataset.remarks
+    assert remark.startswith(f"set aside: {names[0]}, for one film in {other} and in train")
+    assert {scan.side for scan in dataset.scans if scan.name in names} == {other}
+
+
+def test_conflicts_are_dropped_when_told_to_and_each_is_said(tmp_path: Path) -> None:
+    """What contradicts is gone, with a line for each film, and the rest is as without it."""
+    fill(tmp_path, "train/")
+    fill(tmp_path, "test/", start=100)
+    clean = read_dataset(tmp_path, salt=SALT)
+    put(tmp_path, "train/NORMAL/a.jpeg", b"two labels")
+    put(tmp_path, "train/PNEUMONIA/b.jpeg", b"two labels")
+    put(tmp_path, "train/NORMAL/IM-0100-0002.jpeg")
+    (tmp_path / "train/NORMAL/copy.jpeg").write_bytes(b"test/NORMAL/IM-0103-0001.jpeg")
+    dataset = read_dataset(tmp_path, salt=SALT, drop_conflicts=True)
+    assert dataset.scans == clean.scans
+    assert dataset.digest == clean.digest
+    said = sorted(remark.split(",")[0] for remark in dataset.remarks)
+    names = ("IM-0100-0002.jpeg", "a.jpeg", "copy.jpeg")
+    assert said == sorted(
+        [
+            *(f"set aside: train/NORMAL/{name}" for name in names),
+            "set aside: train/PNEUMONIA/b.jpeg",
+        ]
+    )
+
+
+def test_several_trees_are_one_data_set(tmp_path: Path) -> None:
+    """A tree with its owner's test folder and one without: each as its owner left it."""
+    fill(tmp_path / "one", "train/")
+    fill(tmp_path / "one", "test/", start=100)
+    fill(tmp_path / "two", start=200, films=100)
+    dataset = read_dataset([tmp_path / "one", tmp_path / "two"], salt=SALT)
+    side = {scan.path.relative_to(tmp_path).as_posix(): scan.side for scan in dataset.scans}
+    assert len(side) == 2 * (40 + 40 + 100)
+    for name, on in side.items():
+        assert on is Side.TEST or not name.startswith("one/test/"), name
+        assert on is not Side.TEST or not name.startswith("one/train/"), name
+    alone = read_dataset(tmp_path / "two", salt=SALT)
+    assert {scan.path: scan.side for scan in alone.scans}.items() <= {
+        scan.path: scan.side for scan in dataset.scans
+    }.items()
+    assert dataset.name == "one + two"
+    assert dataset.test_name == "one/test + two"
+
+
+def test_a_patient_follows_the_owners_split_into_other_trees(tmp_path: Path) -> None:
+    """Another film of a test patient, found elsewhere, is never learnt from."""
+    fill(tmp_path / "one", "train/")
+    fill(tmp_path / "one", "test/", start=100)
+    fill(tmp_path / "two", start=0, films=200)
+    for tree in (tmp_path / "two").rglob("*.jpeg"):
+        tree.write_bytes(b"another film of " + tree.name.encode())
+    dataset = read_dataset([tmp_path / "one", tmp_path / "two"], salt=SALT)
+    found = sides(dataset)
+    assert all(found[f"IM-{number}"] is Side.TEST for number in range(100, 140))
+    assert all(found[f"IM-{number}"] is not Side.TEST for number in range(40))
+
+
+def test_a_list_of_patients_keeps_their_films_together(tmp_path: Path) -> None:
+    """Films whose names tell nothing are grouped by the list; a copy of a known film is known."""
+    fill(tmp_path)
+    for number in range(60):
+        put(tmp_path, f"NORMAL/scan{number}.jpeg")
+    listed = {f"scan{number}.jpeg": str(number % 3) for number in range(60)}
+    dataset = read_dataset(tmp_path, salt=SALT, patients=Patients(listed=listed))
+    found = {scan.patient: scan.side for scan in dataset.scans if "scan" in scan.name}
+    assert found.keys() == {"patient-0", "patient-1", "patient-2"}
+    sides(dataset)
+    put(tmp_path, "NORMAL/nameless.jpeg", b"NORMAL/IM-0003-0001.jpeg")
+    again = read_dataset(tmp_path, salt=SALT)
+    assert again.copies_set_aside == ("NORMAL/nameless.jpeg",)
+    assert sides(again).keys() >= {"IM-3"}
 
 
 def test_exact_copies_in_the_owners_test_folder_all_count(tmp_path: Path) -> None:
@@ -152,13 +234,15 @@ def test_one_film_with_two_labels_stops(tmp_path: Path) -> None:
         read_dataset(tmp_path, salt=SALT)
 
 
-def test_copy_in_test_and_train_stops(tmp_path: Path) -> None:
+def test_copy_in_test_and_outside_it_stops(tmp_path: Path) -> None:
     """A test film that was learnt from would flatter; both names are listed."""
     fill(tmp_path, "train/")
     fill(tmp_path, "test/", start=100)
     put(tmp_path, "train/NORMAL/a.jpeg", b"same")
     put(tmp_path, "test/NORMAL/b.jpeg", b"same")
-    with pytest.raises(DataError, match=r"outside it: test/NORMAL/b\.jpeg, train/NORMAL/a\.jpeg"):
+    with pytest.raises(
+        DataError, match=r"one film in test and outside it: test/NORMAL/b\.jpeg, train/NORMAL/a"
+    ):
         read_dataset(tmp_path, salt=SALT)
 
 

@@ -1,0 +1,110 @@
+"""Labelled films of the archive: found by readers' labels, checked to be what was screened."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from scans import manifest, sighting, verdict, worker
+
+from training.dataset import read_dataset
+from training.patients import Patients, read_pattern
+from training.sources import Archive, find_films
+from worker.database import Database
+from worker.errors import DataError
+from worker.labels import Asked, Labels
+from worker.records import Changes
+
+DAY = "2026-11-23"
+
+
+@pytest.fixture
+def archive(database: Database, database_url: str, tmp_path: Path) -> Archive:
+    """An archive of eighty labelled films and one that nobody labelled, all of different bytes."""
+    folder = tmp_path / "archive"
+    (folder / DAY).mkdir(parents=True)
+    store = worker(database)
+    store.register_model(manifest())
+    labelled = []
+    for number in range(81):
+        name = f"{number // 2:03}_chest_{number}.jpeg"
+        (claim,) = store.claim([sighting(name, inode=number)], lease_seconds=60).claims
+        (folder / DAY / name).write_bytes(name.encode())
+        digest = hashlib.sha256(name.encode()).hexdigest()
+        store.apply(Changes(outcomes=[verdict(claim, sha256=digest)]))
+        store.apply(Changes(filed=[(claim.scan_id, f"{DAY}/{name}")]))
+        if number < 80:
+            label = "NORMAL" if number % 4 < 2 else "PNEUMONIA"
+            labelled.append(Asked(scan=str(claim.scan_id), label=label, reader="Dr. A"))
+    assert not Labels(database).give(labelled).problems
+    return Archive(folder=folder, database_url=database_url)
+
+
+def test_labelled_films_of_the_archive_are_found_and_split(archive: Archive) -> None:
+    """Each labelled film once, with its label, its patient by the pattern, on that one's side."""
+    patients = Patients(pattern=read_pattern(r"^(\d+)_"))
+    dataset = read_dataset([], salt="s", archive=archive, patients=patients)
+    assert len(dataset.scans) == 80
+    assert {scan.path.read_bytes().decode() for scan in dataset.scans} == {
+        scan.path.name for scan in dataset.scans
+    }
+    side: dict[str, str] = {}
+    for scan in dataset.scans:
+        assert side.setdefault(scan.patient, scan.side) == scan.side
+        number = int(scan.path.stem.rsplit("_", 1)[1])
+        assert scan.label == ("NORMAL" if number % 4 < 2 else "PNEUMONIA")
+        assert scan.patient == f"patient-{number // 2:03}"
+        assert "chest" not in scan.name, "a file's name may be a patient's"
+    assert dataset.name == dataset.test_name == "archive"
+
+
+def test_a_corrected_label_is_what_is_learnt(archive: Archive, database: Database) -> None:
+    """The night reads the latest, and its digest says that something changed."""
+    before = read_dataset([], salt="s", archive=archive)
+    first = before.scans[0]
+    Labels(database).give([Asked(scan=first.sha256, label="PNEUMONIA", reader="Dr. B")])
+    after = read_dataset([], salt="s", archive=archive)
+    assert (first.label, after.scans[0].label) == ("NORMAL", "PNEUMONIA")
+    assert after.digest != before.digest
+
+
+def test_a_film_that_is_gone_or_is_not_the_one_screened_is_set_aside(archive: Archive) -> None:
+    """Neither stops the night; each is told by its scan."""
+    first, second, *_ = sorted((archive.folder / DAY).iterdir())
+    first.unlink()
+    second.write_bytes(b"another film")
+    dataset = read_dataset([], salt="s", archive=archive)
+    assert len(dataset.scans) == 78
+    gone, changed = dataset.remarks
+    assert gone.startswith("set aside: scan 1 (")
+    assert gone.endswith("no longer in the archive")
+    assert changed.endswith("not the film that was screened")
+
+
+def test_a_tree_and_the_archive_are_one_data_set(archive: Archive, tmp_path: Path) -> None:
+    """A film in both is learnt from once; in both with two labels it stops the night."""
+    for number in range(20):
+        for label in ("NORMAL", "PNEUMONIA"):
+            path = tmp_path / "tree" / label / f"IM-{number}{label == 'NORMAL':d}-1.jpeg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(path.name.encode())
+    alone = read_dataset(tmp_path / "tree", salt="s")
+    film = min((archive.folder / DAY).iterdir())
+    (tmp_path / "tree/NORMAL/IM-900-1.jpeg").write_bytes(film.read_bytes())
+    both = read_dataset(tmp_path / "tree", salt="s", archive=archive)
+    assert len(both.scans) == len(alone.scans) + 80
+    assert both.name == "tree + archive"
+    (name,) = both.copies_set_aside
+    assert name.startswith("scan 1 (")
+    (tmp_path / "tree/NORMAL/IM-900-1.jpeg").rename(tmp_path / "tree/PNEUMONIA/IM-900-1.jpeg")
+    with pytest.raises(DataError, match=r"two labels: PNEUMONIA/IM-900-1\.jpeg, scan 1 \("):
+        read_dataset(tmp_path / "tree", salt="s", archive=archive)
+
+
+def test_no_labels_at_all_says_what_would_do(tmp_path: Path) -> None:
+    """Before the first label, and before there is a database."""
+    archive = Archive(folder=tmp_path, database_url=f"sqlite:///{tmp_path}/none.db")
+    with pytest.raises(DataError, match="--data, or label archived scans"):
+        find_films([], archive=archive)
+    assert not (tmp_path / "none.db").exists()

@@ -1,0 +1,186 @@
+"""Finds labelled films: in class-per-folder trees, and in the archive by readers' labels.
+
+A tree is the Kaggle layout, `<split>/<class>/*.jpeg`, or `<class>/*.jpeg` alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+from training.patients import Patients, is_alone
+from worker.database import Database
+from worker.errors import DataError
+from worker.labels import Labels, ReaderLabel
+from worker.model import NEGATIVE, POSITIVE
+
+CLASSES = (NEGATIVE, POSITIVE)
+_OWNER_SPLITS = ("train", "val", "test")
+_SUFFIXES = {".jpeg", ".jpg"}
+_READERS = 8  # threads that read and hash at once
+
+
+class Owner(StrEnum):
+    """What the owner of a data set did with a film."""
+
+    TEST = "test"  # set it apart to test with
+    TRAIN = "train"  # left it beside a test folder
+    NOTHING = "nothing"  # there is no test folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Film:
+    """One labelled film, before it has a side."""
+
+    path: Path
+    name: str  # as a person is told of it
+    label: str  # NORMAL or PNEUMONIA
+    sha256: str  # of the file's bytes
+    patient: str
+    owner: Owner
+    source: str  # name of the tree, or `archive`
+
+
+@dataclass(frozen=True, kw_only=True)
+class Archive:
+    """Where the worker keeps what readers may have labelled."""
+
+    folder: Path
+    database_url: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """All labelled films, and what is to be said of those that were not there."""
+
+    films: tuple[Film, ...]  # trees in their order, then the archive; by name in each
+    remarks: tuple[str, ...]
+
+
+def find_films(
+    trees: Sequence[Path], *, archive: Archive | None = None, patients: Patients | None = None
+) -> Found:
+    """Find every labelled film and read its bytes once, for their hash.
+
+    Args:
+        trees: each holds `train`, `val` and `test` folders of class folders, or class folders.
+        archive: of the worker, where its readers' labels are wanted too.
+        patients: how patients are told; by the public data set's names where not given.
+
+    Raises:
+        DataError: a tree has no films, or there are none at all.
+        DatabaseTrouble: the labels cannot be asked for.
+    """
+    patients = patients or Patients()
+    films: list[Film] = []
+    for tree in trees:
+        films += _in_tree(tree, patients, alone=len(trees) == 1)
+    remarks: list[str] = []
+    if archive is not None:
+        archived, remarks = _in_archive(archive, patients)
+        films += archived
+    if not films:
+        raise DataError("no labelled films: name a folder with --data, or label archived scans")
+    return Found(films=tuple(_with_known_patients(films)), remarks=tuple(remarks))
+
+
+def _in_tree(tree: Path, patients: Patients, *, alone: bool) -> list[Film]:
+    splits = [name for name in _OWNER_SPLITS if (tree / name).is_dir()]
+    paths = [
+        (path, label, split)
+        for split in splits or [""]
+        for label in CLASSES
+        for path in _films(tree / split / label)
+    ]
+    if not paths:
+        raise DataError(
+            f"no films under {tree}: expected {NEGATIVE}/*.jpeg and {POSITIVE}/*.jpeg, there or "
+            f"in {', '.join(_OWNER_SPLITS)}"
+        )
+    left = Owner.TRAIN if "test" in splits else Owner.NOTHING
+    digests = _digests([path for path, _, _ in paths])
+    films = [
+        Film(
+            path=path,
+            name=path.relative_to(tree).as_posix() if alone else str(path),
+            label=label,
+            sha256=digest,
+            patient=patients.of(path.name, digest),
+            owner=Owner.TEST if split == "test" else left,
+            source=tree.resolve().name,
+        )
+        for (path, label, split), digest in zip(paths, digests, strict=True)
+        if digest
+    ]
+    return sorted(films, key=lambda film: film.name)
+
+
+def _films(folder: Path) -> Iterable[Path]:
+    if not folder.is_dir():
+        return []
+    return (
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
+
+
+def _in_archive(archive: Archive, patients: Patients) -> tuple[list[Film], list[str]]:
+    database = Database(archive.database_url)
+    try:
+        labelled = Labels(database).for_training(archive.folder) if database.exists() else []
+    finally:
+        database.close()
+    digests = _digests([one.path for one in labelled])
+    films, remarks = [], []
+    for one, digest in zip(labelled, digests, strict=True):
+        name = f"scan {one.scan_id} ({one.sha256[:12]})"  # a file's name may be a patient's
+        if digest != one.sha256:
+            why = "no longer in the archive" if digest is None else "not the film that was screened"
+            remarks.append(f"set aside: {name} is {why}")
+            continue
+        films.append(_archived(one, name, patients))
+    return films, remarks
+
+
+def _archived(one: ReaderLabel, name: str, patients: Patients) -> Film:
+    return Film(
+        path=one.path,
+        name=name,
+        label=one.label,
+        sha256=one.sha256,
+        patient=patients.of(one.file_name, one.sha256),
+        owner=Owner.NOTHING,
+        source="archive",
+    )
+
+
+def _digests(paths: Sequence[Path]) -> list[str | None]:
+    """Return each file's SHA-256, or None where there is no file."""
+    with ThreadPoolExecutor(_READERS) as readers:
+        return list(readers.map(_digest, paths))
+
+
+def _digest(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _with_known_patients(films: list[Film]) -> list[Film]:
+    """Give a film of which no patient is known the patient of a copy of which one is."""
+    known = {film.sha256: film.patient for film in films if not is_alone(film.patient)}
+    return [
+        replace(film, patient=known.get(film.sha256, film.patient))
+        if is_alone(film.patient)
+        else film
+        for film in films
+    ]
