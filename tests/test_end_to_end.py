@@ -108,6 +108,7 @@ def test_odd_but_sound_films_are_predicted(site: Site) -> None:
 def test_films_that_come_while_it_runs(site: Site) -> None:
     """Copied, renamed into place, or written slowly: each is answered, and temporary names wait."""
     site.settings["SCAN_SECONDS"] = "3600"  # so that it is events that tell
+    site.settings["INCOMPLETE_SECONDS"] = "3600"  # so that the slow one is not given up
     worker = site.start()
     wait_for(lambda: '"films_per_second"' in _report(site), what="the worker is up")
     three = batch(3)

@@ -20,14 +20,16 @@ from worker.errors import (
     RefusalCode,
     StorageTrouble,
 )
+from worker.filing import Filing
 from worker.inbox import Inbox
 from worker.model import Manifest, judge
 from worker.pool import Asked, Died, Event, HandedBack, Pool, Screened
-from worker.records import Changes, Claim, Facts, Outcome, Recorded, Sighting
+from worker.records import Changes, Claim, Facts, Outcome, Sighting
 from worker.screener import Result, refusal_from
 from worker.seen import SeenBytes
 from worker.stability import Settled, Tracker
 from worker.store import Store
+from worker.trouble import doubling
 
 # What a copy that has not ended yet looks like: waited for before it is refused.
 _MAY_BE_INCOMPLETE = frozenset(
@@ -37,8 +39,6 @@ _BATCH = 64  # outcomes in one commit
 _BATCH_SECONDS = 0.05  # an outcome waits no longer than this for company
 _TAKEN_SECONDS = 5.0  # between looks at a film that another worker has in hand
 _LEFT_OVER = 400  # rows taken up in one go, of what was left unfinished
-_FIRST_WAIT, _LONGEST_WAIT = 2.0, 60.0  # for a file that could not be read or moved; it doubles
-_GONE_SECONDS = 3600.0  # a recorded film's file is missed so long before it is given up
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,17 +48,6 @@ class Policy:
     lease_seconds: float
     incomplete_seconds: float
     keep_in_inbox: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class _PutOff:
-    """A recorded scan whose file could not be filed."""
-
-    scan: Recorded
-    since: float  # monotonic seconds
-    due: float
-    tries: int
-    gone: bool  # it is not in the inbox; else it is, and cannot be moved
 
 
 class Pipeline:
@@ -86,13 +75,11 @@ class Pipeline:
         self._ready: deque[Settled] = deque()
         self._claimed: deque[Claim] = deque()  # waiting for a screener
         self._settled: dict[int, Settled] = {}  # by scan id, while claimed
-        self._busy: set[str] = set()  # names that are ready, claimed or recorded
+        self._busy: set[str] = set()  # names that are ready or claimed
         self._kept: set[int] = set()  # hashes of sightings that are done and stay in the inbox
         self._pending = Changes()
         self._pending_since = 0.0
-        self._recorded: deque[Recorded] = deque()  # to be filed away
-        self._moved: list[tuple[int, str | None]] = []  # filed away, not yet for good
-        self._put_off: dict[int, _PutOff] = {}  # recorded scans to be filed later, by id
+        self._filing = Filing(inbox)
         self._seen = SeenBytes(store)
         self.unreadable: Counter[str] = Counter()  # names, by how often they could not be read
 
@@ -111,12 +98,12 @@ class Pipeline:
     @property
     def idle(self) -> bool:
         """Whether there is nothing to do until something arrives."""
-        return not (self._busy or self._pending or self._recorded or self._moved)
+        return not (self._busy or self._pending or self._filing.busy)
 
     @property
     def stuck(self) -> int:
         """How many films have their verdict and cannot be moved out of the inbox."""
-        return sum(not one.gone for one in self._put_off.values())
+        return self._filing.stuck
 
     @property
     def wants_names(self) -> bool:
@@ -125,9 +112,9 @@ class Pipeline:
 
     def next_due(self, now: float) -> float | None:
         """Return when something must be done though nothing happens, in monotonic seconds."""
-        if (self._ready and self._pool.room) or self._recorded or self._moved:
+        if (self._ready and self._pool.room) or self._filing.busy:
             return now
-        times = [self._tracker.next_due(), *(one.due for one in self._put_off.values())]
+        times = [self._tracker.next_due(), self._filing.next_due]
         if self._pending:
             times.append(self._pending_since + _BATCH_SECONDS)
         return min((time for time in times if time is not None), default=None)
@@ -136,7 +123,7 @@ class Pipeline:
 
     def notice(self, name: str, now: float) -> None:
         """Take note of a name that an event or the listing brought."""
-        if name in self._busy:
+        if name in self._busy or name in self._filing:
             return
         try:
             sighting = self._inbox.look(name)
@@ -229,63 +216,25 @@ class Pipeline:
         accepted = {one.scan_id for one in recorded}
         for outcome in outcomes:
             name = self._settled.pop(outcome.claim.scan_id).sighting.name
-            if outcome.claim.scan_id in accepted:
+            self._busy.discard(name)
+            if outcome.claim.scan_id in accepted:  # else another worker has it
                 self.unreadable.pop(name, None)
                 self._tell(outcome)
-            if keep or outcome.claim.scan_id not in accepted:  # then another worker has it
-                self._busy.discard(name)
         if keep:
             self._kept.update(hash(one.sighting) for one in recorded)
         else:
-            self._recorded.extend(recorded)
+            self._filing.add(recorded)
 
     def file_away(self, now: float) -> None:
         """Move the files of recorded scans to their places, for good."""
-        self._recorded.extend(one.scan for one in self._put_off.values() if one.due <= now)
-        while self._recorded:
-            scan = self._recorded[0]
-            try:
-                place = self._inbox.file_away(scan)
-            except FilmStuck:
-                self._file_later(scan, now, gone=False)
-            else:
-                self._busy.discard(scan.sighting.name)
-                if place is None and not self._is_given_up(scan, now):
-                    self._file_later(scan, now, gone=True)
-                else:
-                    self._put_off.pop(scan.scan_id, None)
-                    self._moved.append((scan.scan_id, place))
-            self._recorded.popleft()
-        if self._moved:
-            self._inbox.make_durable({place.split("/")[0] for _, place in self._moved if place})
-            self._change(now).filed.extend(self._moved)
-            self._moved = []
-
-    def _file_later(self, scan: Recorded, now: float, *, gone: bool) -> None:
-        # Gone, it may come back as it was, with a share that is mounted again. The row stays open
-        # so long, and an open row is never screened again.
-        before = self._put_off.get(scan.scan_id)
-        tries = 1 if before is None else before.tries + 1
-        self._put_off[scan.scan_id] = _PutOff(
-            scan=scan,
-            since=now if before is None else before.since,
-            due=now + _wait(tries),
-            tries=tries,
-            gone=gone,
-        )
-
-    def _is_given_up(self, scan: Recorded, now: float) -> bool:
-        before = self._put_off.get(scan.scan_id)
-        return before is not None and now - before.since >= _GONE_SECONDS
+        if filed := self._filing.work(now):
+            self._change(now).filed.extend(filed)
 
     def recover(self, *, older_than_seconds: float = 0.0) -> None:
         """Finish what was left: recorded scans not filed, and claims on files that are gone."""
-        known = {scan_id for scan_id, _ in [*self._moved, *self._pending.filed]}
-        known |= {one.scan_id for one in self._recorded} | self._put_off.keys()
-        for scan in self._store.unfiled(older_than_seconds=older_than_seconds, limit=_LEFT_OVER):
-            if scan.scan_id not in known:
-                self._busy.add(scan.sighting.name)
-                self._recorded.append(scan)
+        filed = {scan_id for scan_id, _ in self._pending.filed}
+        unfiled = self._store.unfiled(older_than_seconds=older_than_seconds, limit=_LEFT_OVER)
+        self._filing.add(scan for scan in unfiled if scan.scan_id not in filed)
         lapsed = self._store.lapsed(limit=_LEFT_OVER)
         self._store.withdraw_lapsed(
             [scan_id for scan_id, sighting in lapsed if not self._is_there(sighting)]
@@ -390,7 +339,7 @@ class Pipeline:
 
     def _next_try(self, name: str, now: float) -> float:
         self.unreadable[name] += 1
-        return now + _wait(self.unreadable[name])
+        return now + doubling(self.unreadable[name])
 
     def _withdraw(self, claim: Claim, now: float) -> None:
         self._change(now).withdrawn.append(claim)
@@ -411,11 +360,6 @@ class Pipeline:
         if not self._pending:
             self._pending_since = now
         return self._pending
-
-
-def _wait(tries: int) -> float:
-    """Return how long to wait after so many vain tries, in seconds."""
-    return min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** (tries - 1))
 
 
 def _facts(result: Result) -> Facts:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from worker.errors import OwnTrouble
 
-_FIRST_SECONDS = 0.25
+_FIRST_SECONDS = 0.5
 _LONGEST_SECONDS = 15.0
 
 
@@ -23,6 +23,11 @@ class Trouble:
     def __str__(self) -> str:
         """Say it in a line."""
         return f"{self.kind}: {self.message}"
+
+
+def doubling(tries: int, *, first: float = 2.0, longest: float = 60.0) -> float:
+    """Return how long to wait after so many vain tries, in seconds: longer each time."""
+    return min(longest, first * 2.0 ** min(tries - 1, 30))
 
 
 class Troubles:
@@ -50,7 +55,7 @@ class Troubles:
             known.count += 1
             known.message = str(error)
         self.last = known
-        wait = min(_LONGEST_SECONDS, _FIRST_SECONDS * 2.0 ** min(known.count, 10))
+        wait = doubling(known.count, first=_FIRST_SECONDS, longest=_LONGEST_SECONDS)
         self.retry_at = now + wait * self._jitter.uniform(0.5, 1.0)
         return news
 
