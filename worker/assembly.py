@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from importlib.metadata import version
 
 from worker.database import Database
-from worker.errors import OwnTrouble, SettingsError
+from worker.errors import ModelPackageError, OwnTrouble, RegistryError, SettingsError
 from worker.inbox import Inbox
 from worker.notify import Notifier
 from worker.pipeline import Policy
 from worker.pool import Pool
 from worker.process import this_process
 from worker.registry import Registry
-from worker.reporting import open_reporter
+from worker.reporting import Reporter, open_reporter
 from worker.service import Pace, Service
 from worker.settings import Settings, check_folders
 from worker.store import Store
@@ -29,7 +29,8 @@ def open_service(settings: Settings) -> Iterator[Service]:
     """
     check_folders(settings)
     registry = Registry(settings.models)
-    registry.seed(Registry(settings.shipped_models))
+    shipped = Registry(settings.shipped_models)
+    registry.seed(shipped)
     model = registry.champion()
     if model is None:
         raise SettingsError(
@@ -39,6 +40,7 @@ def open_service(settings: Settings) -> Iterator[Service]:
     registry.manifest(model)
     database = Database(settings.database_url.get_secret_value())
     reporter = open_reporter(settings.log_format, settings.log_level)
+    _adopt(registry, shipped, reporter)
     inbox = Inbox(settings.inbox, archive=settings.archive, refused=settings.refused)
     try:
         database.migrate()
@@ -83,3 +85,15 @@ def open_service(settings: Settings) -> Iterator[Service]:
         yield service
     finally:
         database.close()
+
+
+def _adopt(registry: Registry, shipped: Registry, reporter: Reporter) -> None:
+    """Take in the model that came with an upgrade, to wait beside the one that serves."""
+    try:
+        version = registry.adopt(shipped)
+    except (RegistryError, ModelPackageError, OSError) as error:
+        # The worker has a model that serves: it does without this one.
+        reporter.event("shipped model not taken in", why=str(error))
+        return
+    if version is not None:
+        reporter.event("shipped model waits to be promoted", model=version)

@@ -79,6 +79,7 @@ class NotServing:
 
     package: Path
     why: str
+    proven: bool = True  # the package itself is at fault; else it may do another time
 
 
 Event = Asked | Screened | Died | HandedBack | Serving | NotServing
@@ -361,8 +362,9 @@ class Pool:
 
     def _give_up(self, screener: _Screener) -> None:
         """Stop bringing up a package that one of its screeners could not load."""
-        why = screener.unfit or "its screener ended while loading it"
-        self._events.append(NotServing(package=screener.package, why=why))
+        why = screener.unfit or f"{screener.package.name}: its screener ended while loading it"
+        proven = screener.unfit is not None
+        self._events.append(NotServing(package=screener.package, why=why, proven=proven))
         self._coming = None
         self._retire()
 

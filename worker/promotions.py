@@ -10,7 +10,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from worker.database import Database
 from worker.history import Change, Kind
-from worker.schema import predictions, promotions
+from worker.model import SERVED, Manifest
+from worker.schema import model_versions, predictions, promotions
+
+# What of a manifest a prediction depends on, beside the weights.
+_DECIDING = (
+    *("classes", "height", "width", "preprocessing_version"),
+    *("temperature", "threshold", "review_band"),
+)
 
 
 class Promotions:
@@ -56,6 +63,27 @@ class Promotions:
         )
         with self._database.reading() as connection:
             return [dict(row) for row in connection.execute(statement).mappings()]
+
+    def what_differs(self, manifest: Manifest) -> str | None:
+        """Return what decides a prediction and is not as it is on record for this version.
+
+        A package that was changed, manifest and all, passes its own checks; what its version's
+        rows were predicted by is still on record here.
+        """
+        statement = select(model_versions.c.manifest).where(
+            model_versions.c.version == manifest.version
+        )
+        with self._database.reading() as connection:
+            known = connection.scalar(statement)
+        if known is None:
+            return None
+        facts = manifest.model_dump(mode="json")
+        for name in _DECIDING:
+            if facts[name] != known.get(name):
+                return name
+        if facts["files"][SERVED]["sha256"] != known["files"][SERVED]["sha256"]:
+            return SERVED
+        return None
 
     def rows_by_version(self) -> dict[str, int]:
         """Return how many predictions name each version: as long as any does, it explains them."""

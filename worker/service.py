@@ -218,7 +218,6 @@ class Service:
         for event in events:
             if isinstance(event, Serving | NotServing):
                 self._keeper.take(event)
-                self._next_beat = 0.0  # `status` tells it at once
             else:
                 yield event
 
@@ -232,12 +231,13 @@ class Service:
         return self._pipeline.waiting + self._pipeline.in_hand
 
     def _beat(self, now: float) -> None:
-        if now < self._next_beat:
+        if now < self._next_beat and not self._keeper.has_news:
             return
         self._recent.append((now, self._done))
         self._adopt_orphans()
         self._store.beat(self._report(), lease_seconds=self._pace.lease_seconds)
         self._next_beat = now + _BEAT_SECONDS
+        self._keeper.has_news = False
         model = self._keeper.serving or "none"
         self._notifier.status(f"model {model}, {self._done} screened, {self._backlog()} waiting")
 

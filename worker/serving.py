@@ -8,10 +8,12 @@ from typing import Any
 from worker.errors import ModelPackageError, RegistryError, ScreenerTrouble
 from worker.model import Manifest
 from worker.pool import NotServing, Pool, Serving
+from worker.promotions import Promotions
 from worker.registry import Registry
 from worker.store import Store
 
 _CHAMPION_SECONDS = 1.0  # between looks at which model should serve
+_LONGEST_PAUSE = 60.0  # before a package is tried again that is not proven bad
 
 
 class ModelKeeper:
@@ -24,12 +26,18 @@ class ModelKeeper:
         self._registry = registry
         self._pool = pool
         self._store = store
+        self._promotions = Promotions(store.database)
         self._tell = tell
         self._manifests: dict[str, Manifest] = {}
         self._wanted: str | None = None  # the version last asked of the pool
-        self._refused: str | None = None  # the version that could not serve
+        self._asked: object = None  # the CHAMPION file as it was then
+        self._refused: object = None  # the CHAMPION file that named what could not serve
+        self._failures = 0  # to bring a package up that is not proven bad
+        self._retry_at = 0.0  # when to try again
+        self._looked = 0.0
         self.serving: str | None = None  # the version that serves
         self.problem: str | None = None  # why the champion does not
+        self.has_news = False  # that `status` should tell at once
         self.next_look = 0.0
 
     def mind(self, now: float) -> None:
@@ -39,11 +47,11 @@ class ModelKeeper:
             ScreenerTrouble: no model serves, and none can.
         """
         if now >= self.next_look:
-            self.next_look = now + _CHAMPION_SECONDS
+            self._looked, self.next_look = now, now + _CHAMPION_SECONDS
             try:
                 self._follow_champion(now)
             except (RegistryError, ModelPackageError) as error:
-                self.problem = str(error)
+                self._object(str(error))
         if self.serving is None and self.problem:
             raise ScreenerTrouble(f"no model can serve: {self.problem}")
 
@@ -52,14 +60,18 @@ class ModelKeeper:
         match event:
             case Serving(model_version=version):
                 if self.serving is not None:
-                    self._tell("model swapped", model=version)
+                    self._tell("model swapped", model=version, before=self.serving)
                 self.serving = version
-                self._refused = self.problem = None
-            case NotServing(package=package, why=why):
-                if self._refused != package.name:
-                    self._tell("model refused", model=package.name, why=why)
-                self._refused, self.problem = package.name, why
+                self.has_news = True
+                self._content()
+            case NotServing(why=why, proven=proven):
+                if proven:
+                    self._refused = self._asked
+                else:
+                    self._failures += 1
+                    self._retry_at = self._looked + min(_LONGEST_PAUSE, 2.0**self._failures)
                 self._wanted = self.serving
+                self._object(why)
 
     def manifest_of(self, version: str) -> Manifest:
         """Return the manifest of a version, which never changes.
@@ -72,12 +84,41 @@ class ModelKeeper:
         return self._manifests[version]
 
     def _follow_champion(self, now: float) -> None:
+        stamp = self._registry.champion_stamp()
         champion = self._registry.serving()
-        # One that was refused is tried again only where there is no other to serve meanwhile.
-        refused = champion == self._refused and self.serving is not None
-        if refused or champion == self._wanted:
+        if champion == self.serving:
+            if self._wanted != champion:  # it was to be replaced, and is no longer
+                self._pool.serve(self._registry.folder(champion), now)
+                self._wanted = champion
+            self._content()
             return
-        manifest = self.manifest_of(champion)
+        # One that was refused is tried again only where there is no other to serve meanwhile, or
+        # when a person has promoted it once more.
+        refused = stamp == self._refused and self.serving is not None
+        if refused or now < self._retry_at or champion == self._wanted:
+            return
+        manifest = self._registry.manifest(champion)
         self._store.register_model(manifest)
-        self._wanted = champion
+        self._promotions.record(self._registry.history())
+        differs = self._promotions.what_differs(manifest)
+        if differs is not None:
+            raise ModelPackageError(
+                f"{champion}: its {differs} is not that of the package of this version that is on "
+                "record: a package never changes"
+            )
+        self._manifests[champion] = manifest
+        self._wanted, self._asked = champion, stamp
         self._pool.serve(self._registry.folder(champion), now)
+
+    def _object(self, why: str) -> None:
+        """Note why the champion does not serve, and say it once."""
+        if why != self.problem:
+            self._tell("model refused", why=why)
+            self.has_news = True
+        self.problem = why
+
+    def _content(self) -> None:
+        """Note that the champion serves."""
+        self.has_news = self.has_news or self.problem is not None
+        self._refused = self.problem = None
+        self._failures, self._retry_at = 0, 0.0

@@ -1,0 +1,279 @@
+"""The model is changed while the worker runs: between films, by what passes its checks, or not."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import cache, partial
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from driver import Site, wait_for
+from packages import change_manifest, copy_package, golden_bytes, read_golden, replace_file
+from test_end_to_end import batch
+
+from training import packaging
+from training.evaluation import OperatingPoint
+from worker.history import Kind
+from worker.model import GOLDEN, SERVED, Model, load, seconds_for_a_film
+from worker.preprocessing import read_film
+from worker.registry import CHAMPION, Registry
+
+NOW = datetime(2027, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def site(tmp_path: Path, shipped: Path) -> Iterator[Site]:
+    """A place whose champion is `steady`."""
+    place = Site(tmp_path)
+    copy_package(shipped, place.models, version="steady")
+    Registry(place.models).promote("steady")
+    yield place
+    place.end()
+
+
+@pytest.fixture
+def any_site(site: Site, database_url: str) -> Site:
+    """The same place, on each database."""
+    site.database_url = database_url
+    return site
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a package that is sound, and takes many times as long over a film."""
+    from training.network import Architecture, build_network
+
+    side = 640
+    architecture = Architecture(
+        height=side, width=side, stem=16, stages=(32, 64), strides=(1, 2), dropout=0.0
+    )
+    exported = packaging.export(build_network(architecture), now=NOW)
+    point = OperatingPoint(temperature=1.0, threshold=0.5, review_band=(0.4, 0.6))
+    registry = Registry(tmp_path_factory.mktemp("slow"))
+    staged = packaging.stage(registry, exported, point, training={}, now=NOW)
+    return registry.publish(staged, exported.version)
+
+
+def report(site: Site) -> dict[str, object]:
+    """Return what the worker last said of itself; nothing before it has."""
+    try:
+        rows = site.query("SELECT report FROM workers WHERE stopped_at IS NULL")
+    except Exception:  # noqa: BLE001 - no tables yet
+        return {}
+    told = rows[0]["report"] if rows else {}
+    found: dict[str, object] = json.loads(told) if isinstance(told, str) else told
+    return found
+
+
+def serves(site: Site, version: str) -> bool:
+    """Whether the worker says that this version serves and nothing is the matter with it."""
+    told = report(site)
+    return told.get("model") == version and not told.get("model_refused")
+
+
+def refuses(site: Site, why: str) -> bool:
+    """Whether the worker says that the champion does not serve, for this reason."""
+    return why in str(report(site).get("model_refused"))
+
+
+def wait_until_serving(site: Site, version: str) -> None:
+    """Wait until the worker says so."""
+    wait_for(partial(serves, site, version), what=f"{version} serves")
+
+
+def feed_until_serving(site: Site, version: str, drop: Callable[[int], set[str]]) -> set[str]:
+    """Drop films all the while until the worker says so, and return their names."""
+    dropped: set[str] = set()
+
+    def so() -> bool:
+        dropped.update(drop(1))
+        return serves(site, version)
+
+    wait_for(so, every=0.02, what=f"{version} serves")
+    return dropped
+
+
+def check_rows_are_of_their_models(site: Site, dropped: dict[str, bytes]) -> None:
+    """Each row's probability is what the very version it names gives for the film's bytes."""
+
+    @cache
+    def model(version: str) -> Model:
+        return load(site.models / version)
+
+    for row in site.results():
+        one = model(row["model_version"])
+        film = read_film(
+            dropped[row["file_name"]], height=one.manifest.height, width=one.manifest.width
+        )
+        verdict = one.screen(film.pixels)
+        assert row["probability"] == pytest.approx(verdict.probability, abs=1e-9), row
+        assert row["decision"] == verdict.decision
+        assert row["threshold"] == one.manifest.threshold
+
+
+def test_models_are_swapped_while_films_flow(any_site: Site, shipped: Path) -> None:
+    """Swapped again and again under load: each film once, by one version, wholly by it.
+
+    The versions differ in temperature, so that a film screened by one and judged by another would
+    show. Films that come after a version serves are screened by it.
+    """
+    temperatures = {"warm": 0.7, "hot": 1.1}
+    for version, temperature in temperatures.items():
+        copy_package(shipped, any_site.models, version=version, temperature=temperature)
+    registry = Registry(any_site.models)
+    worker = any_site.start()
+    wait_until_serving(any_site, "steady")
+    films = iter(batch(5000).items())
+    dropped: dict[str, bytes] = {}
+
+    def drop(count: int) -> set[str]:
+        some = dict(islice(films, count))
+        any_site.drop(some)
+        dropped.update(some)
+        return set(some)
+
+    expected: list[tuple[set[str], set[str]]] = []  # films, and the versions that may have them
+    before = "steady"
+    for version in ("warm", "hot", "steady", "warm"):
+        during = drop(10)
+        registry.promote(version)
+        during |= feed_until_serving(any_site, version, drop)
+        after = drop(10)
+        expected += [(during, {before, version}), (after, {version})]
+        # What has come by now is screened before the next swap.
+        any_site.wait_until_finished(len(dropped))
+        before = version
+    assert any_site.stop(worker) == 0
+    any_site.check_invariants(dropped)
+    check_rows_are_of_their_models(any_site, dropped)
+    rows = {row["file_name"]: row["model_version"] for row in any_site.results()}
+    for names, versions in expected:
+        assert {rows[name] for name in names} <= versions
+    both = [names for names, _ in expected[::2] if len({rows[name] for name in names}) == 2]
+    assert both, "films were screened by the old version and by the new one of one swap"
+    recorded = any_site.query("SELECT version FROM promotions ORDER BY at, id")
+    told = [one.version for one in registry.history() if one.kind is not Kind.SHIPPED]
+    assert [row["version"] for row in recorded] == told
+
+
+def spoil(folder: Path, harm: str) -> None:
+    """Make a package unfit to serve, in one way."""
+    if harm == "damaged":
+        os.truncate(folder / SERVED, 1000)
+    elif harm == "tampered with":
+        weights = bytearray((folder / SERVED).read_bytes())
+        weights[len(weights) // 2] ^= 1
+        (folder / SERVED).write_bytes(weights)
+    elif harm == "not what it was":
+        golden = read_golden(folder)
+        logits = golden | {"logits": golden["logits"] + 1}
+        replace_file(folder, GOLDEN, golden_bytes(logits))
+    elif harm == "of a newer format":
+        change_manifest(folder, format=2)
+
+
+def test_a_package_that_must_not_serve_is_refused(site: Site, shipped: Path, slow: Path) -> None:
+    """One after the other, each is refused; the old one serves on, and `status` says why.
+
+    Damaged, tampered with, another than its golden outputs tell, of a newer format, changed since
+    it predicted rows, slower than its limit, or not there at all.
+    """
+    told_of = {
+        "damaged": f"{SERVED} is not the file",
+        "tampered with": f"{SERVED} is not the file",
+        "not what it was": "golden output differs",
+        "of a newer format": "format",
+        "slow": "ms a film",
+        "changed since": "its threshold is not that",
+        "not there": "no model not-there",
+    }
+    # As far from the one as from the other, whatever this machine.
+    fast, slower = (seconds_for_a_film(load(one)) for one in (shipped, slow))
+    assert slower > 4 * fast
+    site.settings["PREDICT_MILLISECONDS"] = f"{(fast * slower) ** 0.5 * 1000:.3f}"
+    copy_package(shipped, site.models, version="changed-since")
+    Registry(site.models).promote("changed-since")
+    site.drop(batch(1, seed=99))
+    site.call("run", "--once")
+    change_manifest(site.models / "changed-since", threshold=0.25)
+    Registry(site.models).promote("steady")
+    dropped = batch(1, seed=99)
+    site.start()
+    for number, (harm, told) in enumerate(told_of.items()):
+        wait_until_serving(site, "steady")
+        version = harm.replace(" ", "-")
+        if harm not in ("not there", "changed since"):
+            source = slow if harm == "slow" else shipped
+            spoil(copy_package(source, site.models, version=version), harm)
+        # As if by a hand that checks nothing: the registry itself would refuse some.
+        (site.models / CHAMPION).write_text(f"{version}\n", encoding="ascii")
+        wait_for(partial(refuses, site, told), what=harm)
+        status = site.call("status", status=1).stdout
+        assert "model refused" in status
+        assert told.split()[0] in status
+        more = batch(3, seed=number)
+        site.drop(more)
+        dropped |= more
+        site.wait_until_finished(len(dropped))
+        Registry(site.models).promote("steady")
+    wait_until_serving(site, "steady")
+    site.call("status", status=0)
+    site.check_invariants(dropped)
+    rows = [row for row in site.results() if "-99-" not in row["file_name"]]
+    assert {row["model_version"] for row in rows} == {"steady"}
+    # Each is said once in the log, however often it was looked at.
+    said = [json.loads(line) for line in site.log().splitlines() if '"model refused"' in line]
+    assert [told in one["why"] for told, one in zip(told_of.values(), said, strict=True)] == (
+        [True] * len(told_of)
+    )
+
+
+def test_a_mended_package_serves_once_it_is_promoted_again(site: Site, shipped: Path) -> None:
+    """What was refused is not tried for ever; promoted once more, it is, and serves."""
+    folder = copy_package(shipped, site.models, version="mended")
+    whole = (folder / SERVED).read_bytes()
+    spoil(folder, "damaged")
+    site.start()
+    wait_until_serving(site, "steady")
+    (site.models / CHAMPION).write_text("mended\n", encoding="ascii")
+    wait_for(partial(refuses, site, SERVED))
+    (folder / SERVED).write_bytes(whole)
+    site.call("models", "promote", "mended")
+    wait_until_serving(site, "mended")
+
+
+def test_an_upgrades_model_waits_and_the_log_says_so(site: Site, shipped: Path) -> None:
+    """A shipped version that is not there yet is copied in, does not serve, and is said once."""
+    for _ in range(2):
+        site.start("--once").wait(60)
+    assert Registry(site.models).versions() == sorted([shipped.name, "steady"])
+    assert Registry(site.models).champion() == "steady"
+    (line,) = [line for line in site.log().splitlines() if "shipped model" in line]
+    assert json.loads(line)["model"] == shipped.name
+
+
+def test_a_screener_killed_while_it_loads_does_not_condemn_the_model(
+    site: Site, shipped: Path
+) -> None:
+    """Ended by something else while it loads, a package is tried again, and serves."""
+    copy_package(shipped, site.models, version="unlucky")
+    worker = site.start()
+    wait_until_serving(site, "steady")
+    before = children(worker.pid)
+    Registry(site.models).promote("unlucky")
+    newcomers = wait_for(lambda: children(worker.pid) - before, every=0.001)
+    for newcomer in newcomers:
+        os.kill(newcomer, 9)
+    wait_until_serving(site, "unlucky")
+    (line,) = [line for line in site.log().splitlines() if '"model refused"' in line]
+    assert "ended while loading" in json.loads(line)["why"]
+
+
+def children(pid: int) -> set[int]:
+    """Return the processes that a process has started and that still run."""
+    told = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+    return {int(child) for child in told.split()}
