@@ -19,6 +19,7 @@ from training.plan import Plan
 from training.promotion import Floors, Rules
 from training.report import write_card
 from training.retrain import Outcome, main, retrain
+from training.splits import SALT
 from worker.errors import ModelPackageError
 from worker.ledger import Ruling
 from worker.model import POSITIVE, load
@@ -63,7 +64,8 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
     spoilt = data / "train/NORMAL/IM-0500-0001.jpeg"
     spoilt.write_bytes(truncated(jpeg(draw(1)), 50))
     plan = Plan(
-        data=data,
+        data=(data,),
+        salt="lungwatch",
         models=root / "models",
         cache=root / "cache",
         epochs=1,
@@ -74,6 +76,11 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
     )
     said: list[str] = []
     return Night(plan=plan, outcome=retrain(plan, now=NOW, say=said.append), said=said)
+
+
+def salt_of(night: Night) -> str:
+    """Return the salt that the night keeps with its models."""
+    return (night.plan.models / SALT).read_text(encoding="ascii").strip()
 
 
 def test_the_worker_loads_what_the_night_made(night: Night) -> None:
@@ -91,7 +98,7 @@ def test_a_first_model_above_the_floors_serves(night: Night) -> None:
     assert night.outcome.ruling is Ruling.PROMOTED
     assert registry.champion() == night.outcome.version
     there = {path.name for path in night.plan.models.iterdir()}
-    assert there == {"CHAMPION", "HISTORY", LOCK, LAST, night.outcome.version}
+    assert there == {"CHAMPION", "HISTORY", LOCK, LAST, SALT, night.outcome.version}
 
 
 def test_what_is_recorded_is_what_the_package_does(night: Night) -> None:
@@ -100,7 +107,7 @@ def test_what_is_recorded_is_what_the_package_does(night: Night) -> None:
 
     model = load(night.outcome.package)
     recorded = json.loads((night.outcome.package / "evaluation.json").read_bytes())
-    scans = read_dataset(night.plan.data, salt=night.plan.salt).side(Side.TEST)
+    scans = read_dataset(night.plan.data, salt=salt_of(night)).side(Side.TEST)
     assert len(scans) == 16
     side = night.plan.side_pixels
     verdicts = [
@@ -120,10 +127,10 @@ def test_what_is_recorded_is_what_the_package_does(night: Night) -> None:
 
 def test_the_manifest_says_what_was_trained_on_what(night: Night) -> None:
     """Data digest, counts, seed and split are in the package, for the night that comes after."""
-    dataset = read_dataset(night.plan.data, salt=night.plan.salt)
+    dataset = read_dataset(night.plan.data, salt=salt_of(night))
     training = load(night.outcome.package).manifest.training
     assert training["recipe"]["seed"] == night.plan.seed
-    assert training["salt"] == night.plan.salt
+    assert training["salt"] == salt_of(night)
     assert training["counts"]["test"] == dataset.counts()["test"]
     damaged = 1  # which was found, and is on one of these sides
     sides = ("train", "calibration")
@@ -138,7 +145,7 @@ def test_the_operating_point_owes_nothing_to_the_test_films(night: Night, tmp_pa
     (data / "test/NORMAL").rename(data / "test/aside")
     (data / "test/PNEUMONIA").rename(data / "test/NORMAL")
     (data / "test/aside").rename(data / "test/PNEUMONIA")
-    plan = replace(night.plan, data=data, models=tmp_path / "models", cache=tmp_path / "cache")
+    plan = replace(night.plan, data=(data,), models=tmp_path / "models", cache=tmp_path / "cache")
     outcome = retrain(plan, now=NOW, say=lambda _: None)
     one, other = (load(package).manifest for package in (night.outcome.package, outcome.package))
     assert outcome.version == night.outcome.version
@@ -210,7 +217,7 @@ def test_a_failure_while_measuring_leaves_nothing_behind(
     monkeypatch.setattr("training.judging.score", fail)
     with pytest.raises(ModelPackageError, match="does not load"):
         retrain(replace(night.plan, models=tmp_path / "models"), now=NOW, say=lambda _: None)
-    assert {path.name for path in (tmp_path / "models").iterdir()} == {LOCK}
+    assert {path.name for path in (tmp_path / "models").iterdir()} == {LOCK, SALT}
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +227,7 @@ def held(night: Night, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, P
     run = subprocess.run(
         [
             *(sys.executable, "-m", "training.retrain"),
-            *("--data", str(night.plan.data), "--models", str(models)),
+            *("--data", str(night.plan.data[0]), "--models", str(models)),
             *("--cache", str(night.plan.cache), "--epochs", "1", "--side-pixels", "32"),
             "--no-database",
         ],
@@ -252,6 +259,27 @@ def test_a_card_without_a_population_says_so(held: tuple[str, Path]) -> None:
     _, models = held
     (version,) = Registry(models).versions()
     assert "## Population\n\nNot stated" in (models / version / "card.md").read_text("utf-8")
+
+
+def test_a_near_copy_stops_the_command_before_anything_is_fitted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A test film saved again into train: both names, and no model."""
+    data = draw_folder(tmp_path / "drawn", train=40, test=3)
+    film = draw(2000, width=160, height=128)
+    (data / "train/NORMAL/again.jpeg").write_bytes(jpeg(film, quality=50))
+    code = main(
+        [
+            *("--data", str(data), "--models", str(tmp_path / "m"), "--cache", str(tmp_path / "c")),
+            *("--no-database", "--side-pixels", "32"),
+        ]
+    )
+    said = capsys.readouterr().out
+    assert code == 1
+    assert "in test and in " in said
+    assert "test/NORMAL/IM-1000-0001.jpeg, train/NORMAL/again.jpeg" in said
+    assert "fitting" not in said
+    assert Registry(tmp_path / "m").versions() == []
 
 
 def test_a_leak_stops_the_command_with_a_list(

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from training.patients import Patients, read_patients, read_pattern
 from training.promotion import Floors, Margins, Rules
+from training.sources import Archive
 from worker.settings import Settings
 
 
@@ -16,16 +18,19 @@ from worker.settings import Settings
 class Plan:
     """What a night was asked to do."""
 
-    data: Path
+    data: tuple[Path, ...]  # class-per-folder trees
     models: Path
     cache: Path
+    archive: Archive | None = None  # of the worker, whose labelled films count too
+    patients: Patients = field(default_factory=Patients)  # how a film's patient is told
+    drop_conflicts: bool = False  # set aside films that contradict one another, and go on
     report: Path | None = None  # where pictures that show films go; None for beside the cache
     database_url: str | None = None  # where the night goes on record; None for nowhere
     seed_models: Path | None = None  # whose champion is copied in where `models` has none
     epochs: int = 40
     seed: int = 20
     side_pixels: int = 128  # height and width of the network's input
-    salt: str = "lungwatch"  # decides the split of patients; the same for good
+    salt: str = ""  # decides the split of patients; empty for the one kept with the models
     population: str = ""  # whose films these are, for the model card
     test_note: str = ""  # how the test side came about, in place of what can be seen of it
     rules: Rules = field(default_factory=Rules)
@@ -43,6 +48,7 @@ class Plan:
             "seed": self.seed,
             "side_pixels": self.side_pixels,
             "salt": self.salt,
+            "drop_conflicts": self.drop_conflicts,
         }
 
 
@@ -54,7 +60,7 @@ def read_plan(arguments: Sequence[str] | None, settings: Settings, *, descriptio
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--data", type=Path, required=True, help="class-per-folder films")
+    add("--data", type=Path, action="append", help="class-per-folder films; may be repeated")
     add("--models", type=Path, help="the registry; else LUNGWATCH_MODELS")
     add("--no-database", action="store_true", help="keep no record in LUNGWATCH_DATABASE_URL")
     add("--cache", type=Path, default=Path("var/cache"), help="decoded films, harmless to delete")
@@ -62,17 +68,29 @@ def read_plan(arguments: Sequence[str] | None, settings: Settings, *, descriptio
     add("--epochs", type=int, default=Plan.epochs)
     add("--seed", type=int, default=Plan.seed)
     add("--side-pixels", type=int, default=Plan.side_pixels, help="of the network's square input")
-    add("--salt", default=Plan.salt, help="of the split; keep it for good")
+    add("--salt", default="", help="of the split, for a registry that keeps none yet")
+    add("--patients", type=Path, help="CSV of two columns: file name or SHA-256, and patient")
+    add("--patient-pattern", help="finds the patient in a file name; has a group for it")
+    add("--drop-conflicts", action="store_true", help="set contradicting films aside, and go on")
     add("--population", default="", help="whose films these are, in a sentence for the model card")
     add("--test-note", default="", help="how the test films were chosen, in a sentence likewise")
     chosen = vars(parser.parse_args(arguments))
-    database_url = settings.database_url.get_secret_value()
+    database_url = None if chosen.pop("no_database") else settings.database_url.get_secret_value()
+    pattern, listed = chosen.pop("patient_pattern"), chosen.pop("patients")
     return Plan(
         **{
-            **{name: value for name, value in chosen.items() if name != "no_database"},
+            **chosen,
+            "data": tuple(chosen["data"] or ()),
             "models": chosen["models"] or settings.models,
         },
-        database_url=None if chosen["no_database"] else database_url,
+        archive=None
+        if database_url is None
+        else Archive(folder=settings.archive, database_url=database_url),
+        patients=Patients(
+            pattern=read_pattern(settings.patient_pattern if pattern is None else pattern),
+            listed={} if listed is None else read_patients(listed),
+        ),
+        database_url=database_url,
         seed_models=None if chosen["models"] else settings.shipped_models,
         rules=_rules(settings),
         propose=settings.promotion == "propose",

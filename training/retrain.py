@@ -1,8 +1,9 @@
 """A night: labelled films in, a model package out, promoted if it is better than what serves.
 
-    python -m training.retrain --data DIR [--models DIR] [--cache DIR] [--epochs N] [--seed N]
+    python -m training.retrain [--data DIR ...] [--models DIR] [--cache DIR] [--epochs N] ...
 
-DIR holds `NORMAL` and `PNEUMONIA` folders of JPEGs, or `train`, `val` and `test` folders of those.
+DIR holds `NORMAL` and `PNEUMONIA` folders of JPEGs, or `train`, `val` and `test` folders of those;
+archived scans that readers labelled count too.
 Says a line for each step and each epoch, and ends with the verdict. Exit code 0 when a model was
 promoted, proposed or held, when there was nothing new, and when another night is under way; 1 when
 the run failed. A killed run, started again, goes on from its last epoch.
@@ -26,6 +27,7 @@ from training.plan import Plan, read_plan
 from training.promotion import Promotion, judge_promotion
 from training.record import Record, code_digest, recording
 from training.report import write_card
+from training.splits import keep_salt
 from worker.errors import LungwatchError
 from worker.ledger import Ruling
 from worker.registry import Registry
@@ -86,9 +88,17 @@ def retrain(plan: Plan, *, now: datetime, say: Say) -> Outcome:
             registry.seed(Registry(plan.seed_models))
 
         # The films, and the side each lies on. Where nothing is new there is nothing to do.
-        dataset = read_dataset(plan.data, salt=plan.salt)
+        plan = replace(plan, salt=keep_salt(registry, plan.salt or None))
+        dataset = read_dataset(
+            plan.data,
+            salt=plan.salt,
+            archive=plan.archive,
+            patients=plan.patients,
+            drop_conflicts=plan.drop_conflicts,
+        )
         dataset = replace(dataset, test_note=plan.test_note or dataset.test_note)
-        say(_describe(dataset))
+        for line in (_describe(dataset), *dataset.remarks):
+            say(line)
         work = {**plan.work(), "data_digest": dataset.digest, "code": code_digest()}
         record.note(**work, data=dataset.name, counts=dataset.counts())
         outcome = _nothing_new(registry, work)
@@ -132,6 +142,12 @@ def _make(
     side = plan.side_pixels
     films = decode_films(dataset.scans, plan.cache, height=side, width=side)
     dataset = _without_refused(dataset, films, say)
+    told = len(dataset.remarks)
+    dataset = dataset.without_near_copies(
+        films.pixels, films.rows, drop_conflicts=plan.drop_conflicts
+    )
+    for line in dataset.remarks[told:]:
+        say(line)
 
     # The network, fitted, calibrated, and made into the file that serves.
     from training import packaging

@@ -101,6 +101,11 @@ class Settings(BaseSettings):
         le=128,
         description="Least standard deviation of the pixels, in grey levels; less is blank.",
     )
+    patient_pattern: str = Field(
+        "",
+        description="A regular expression that finds the patient in a film's name, with a group "
+        "for it, so that a night keeps a patient's films together; for example `^(\\d+)_`.",
+    )
     promotion: Literal["auto", "propose"] = Field(
         "auto",
         description="Whether a night promotes what passes its gate, or leaves it to "
