@@ -134,7 +134,7 @@ def _histogram(truth: Truth, reading: Reading, point: OperatingPoint) -> bytes:
         ylabel="films (logarithmic from 10 on)",
         xlim=(0, 1),
     )
-    axes.legend(frameon=False, loc="upper center")
+    axes.legend(facecolor="white", framealpha=1, loc="upper center")
     return _png(figure)
 
 

@@ -112,6 +112,7 @@ def _against_champion(comparison: Mapping[str, Any] | None) -> str:
             f"{difference['low']:+.4f} to {difference['high']:+.4f} |"
         )
     decisions, lost = comparison["decisions"], comparison["lost_films"]
+    chance = comparison["mcnemar_p"]
     listed = [
         f"- `{film['sha256'][:12]}`, {film['label']}: {film['champion']:.4f} by the champion, "
         f"{film['challenger']:.4f} by this model"
@@ -125,7 +126,8 @@ def _against_champion(comparison: Mapping[str, Any] | None) -> str:
         "patients.\n\n" + "\n".join(rows) + "\n\n"
         f"Of the films, both have {decisions['both_right']} right and {decisions['both_wrong']} "
         f"wrong; this model alone has {decisions['gained']} right, the champion alone "
-        f"{decisions['lost']} (McNemar's exact p {comparison['mcnemar_p']:.3f})."
+        f"{decisions['lost']} (McNemar's exact p {max(chance, 0.001):.3f}"
+        f"{' or less' if chance < 0.001 else ''})."
         + ("\n\nRight by the champion and wrong by this model:\n\n" if listed else "")
         + "\n".join(listed + more)
     )
