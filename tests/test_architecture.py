@@ -21,14 +21,14 @@ LAYERS = [
     | {"worker.labels", "worker.ledger"},
     {"worker.label_lists"},
     {"worker.screener", "worker.watcher", "worker.seen", "worker.reporting", "worker.notify"},
-    {"worker.promotions"},
+    {"worker.promotions", "worker.archive"},
     {"worker.pool", "worker.filing", "worker.tables", "worker.checks"},
     {"worker.model_tables", "worker.pruning"},
-    {"worker.pipeline", "worker.lookout", "worker.serving"},
+    {"worker.pipeline", "worker.lookout", "worker.serving", "worker.rescore"},
     {"worker.service"},
     {"worker.assembly"},
     {"worker.entry"},
-    {"worker.model_commands"},
+    {"worker.model_commands", "worker.rescore_command"},
     {"worker.__main__"},
 ]
 # All that training and migrations may import of the worker.
@@ -37,6 +37,7 @@ SHARED_KERNEL = {
     for name in (
         *("settings", "errors", "preprocessing", "model", "registry", "schema", "store"),
         *("database", "records", "files", "jpeg", "labels", "history", "ledger", "promotions"),
+        *("archive", "rescore"),
     )
 }
 # One library, one door: where each may be imported.
@@ -45,7 +46,7 @@ DOORS = {
     "ai_edge_litert": {"worker.model"},
     "watchdog": {"worker.watcher"},
     "sqlalchemy": {"worker.schema", "worker.database", "worker.store", "worker.results"}
-    | {"worker.labels", "worker.ledger", "worker.promotions"},
+    | {"worker.labels", "worker.ledger", "worker.promotions", "worker.archive"},
     "alembic": {"worker.database"},
     "sklearn": {"training.evaluation"},
     "matplotlib": {"training.figures", "training.sheets"},

@@ -1,4 +1,4 @@
-"""The command line: `lungwatch run`, `results`, `label`, `status`, `models`, `retry`, `check`.
+"""The command line: `lungwatch run`, `results`, `status`, `retry` and the rest.
 
 Imports here are kept to what `--help` needs; each command loads its own.
 """
@@ -14,6 +14,7 @@ import typer
 
 from worker import entry
 from worker.model_commands import models
+from worker.rescore_command import rescore
 
 app = typer.Typer(
     help="Screens chest X-rays the moment they arrive: NORMAL, PNEUMONIA or REVIEW.\n\n"
@@ -183,6 +184,9 @@ def check() -> None:
         failed += problem is not None
         typer.echo(f"{'FAILED' if problem else 'ok':<7} {name:<12} {problem or detail}")
     raise typer.Exit(1 if failed else 0)
+
+
+app.command()(rescore)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,121 @@
+"""Archived films and what other versions say of them: the queries behind `lungwatch rescore`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Select, and_, exists, func, or_, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from worker.database import Database
+from worker.model import Manifest, Verdict
+from worker.schema import Origin, State, database_time, predictions, scans
+
+_PAGE = 400  # films read from the database in one go
+
+
+@dataclass(frozen=True, kw_only=True)
+class Archived:
+    """A film that was screened and is kept."""
+
+    scan_id: int
+    sha256: str
+    place: str  # below its folder, as `inbox.spell` writes it
+    in_inbox: bool  # its folder is the inbox, where films stay; else the archive
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Which archived films are wanted."""
+
+    without: str | None = None  # those that this version has said nothing of yet
+    since: datetime | None = None  # screened then or later
+    limit: int | None = None  # so many of the newest
+
+
+class Archive:
+    """Archived films. Every method raises `DatabaseTrouble` when the database will not."""
+
+    def __init__(self, database: Database) -> None:
+        """Use `database`."""
+        self._database = database
+
+    def count(self, selection: Selection) -> int:
+        """Return how many films are wanted."""
+        statement = select(func.count()).select_from(_wanted(selection).subquery())
+        with self._database.reading() as connection:
+            found = connection.scalar(statement) or 0
+        return found if selection.limit is None else min(found, selection.limit)
+
+    def films(self, selection: Selection) -> Iterator[Archived]:
+        """Yield them, newest first, reading page after page."""
+        left, below = selection.limit, None
+        while left is None or left > 0:
+            statement = _wanted(selection).order_by(scans.c.id.desc())
+            if below is not None:
+                statement = statement.where(scans.c.id < below)
+            size = _PAGE if left is None else min(_PAGE, left)
+            with self._database.reading() as connection:
+                rows = connection.execute(statement.limit(size)).all()
+            for row in rows:
+                in_inbox = row.state == State.KEPT
+                yield Archived(
+                    scan_id=row.id,
+                    sha256=row.sha256,
+                    place=row.file_name if in_inbox else row.filed_as,
+                    in_inbox=in_inbox,
+                )
+            if len(rows) < size:
+                return
+            left, below = None if left is None else left - size, rows[-1].id
+
+    def record(self, verdicts: Sequence[tuple[int, Verdict]], manifest: Manifest) -> None:
+        """Keep what a version said of scans, by scan id, unless it has said so before."""
+        if not verdicts:
+            return
+        insert = sqlite.insert if self._database.is_sqlite else postgresql.insert
+        statement = insert(predictions).values(predicted_at=database_time())
+        statement = statement.on_conflict_do_nothing(index_elements=["scan_id", "model_version"])
+        with self._database.writing() as connection:
+            connection.execute(
+                statement, [_row(scan_id, verdict, manifest) for scan_id, verdict in verdicts]
+            )
+
+
+def _wanted(selection: Selection) -> Select[Any]:
+    filed = and_(scans.c.state == State.FILED, scans.c.filed_as.is_not(None))
+    statement = select(
+        scans.c.id, scans.c.sha256, scans.c.file_name, scans.c.filed_as, scans.c.state
+    ).where(
+        or_(filed, scans.c.state == State.KEPT),
+        scans.c.refusal_code.is_(None),
+        scans.c.sha256.is_not(None),
+    )
+    if selection.since is not None:
+        statement = statement.where(scans.c.screened_at >= selection.since)
+    if selection.without is not None:
+        said = exists().where(
+            predictions.c.scan_id == scans.c.id,
+            predictions.c.model_version == selection.without,
+        )
+        statement = statement.where(~said)
+    return statement
+
+
+def _row(scan_id: int, verdict: Verdict, manifest: Manifest) -> dict[str, Any]:
+    return {
+        "scan_id": scan_id,
+        "model_version": manifest.version,
+        "preprocessing_version": manifest.preprocessing_version,
+        "origin": Origin.RESCORE.value,
+        "logit": verdict.logit,
+        "probability": verdict.probability,
+        "label": verdict.label,
+        "confidence": verdict.confidence,
+        "decision": verdict.decision,
+        "review_reason": None if verdict.review_reason is None else verdict.review_reason.value,
+        "threshold": verdict.threshold,
+    }

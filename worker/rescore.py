@@ -1,0 +1,295 @@
+"""Screens archived films again with another version, through the screeners that serve.
+
+`rescore` keeps what it finds as further rows in `predictions`; `results` goes on showing the
+screening. `compare_decisions` keeps nothing: it is for the night, before a promotion.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from worker.archive import Archive, Archived, Selection
+from worker.database import Database
+from worker.errors import ModelPackageError
+from worker.inbox import bytes_of, sighting_of, spell
+from worker.model import Manifest, Verdict, judge, read_manifest
+from worker.pool import Died, Event, HandedBack, NotServing, Pool, Screened, Serving
+from worker.preprocessing import Limits
+from worker.promotions import Promotions
+from worker.records import Claim
+from worker.screener import Result
+from worker.store import register_model
+
+_BATCH = 64  # verdicts in one commit
+_WAIT_SECONDS = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Means:
+    """Where archived films lie, and the screeners to read them with."""
+
+    archive: Path
+    inbox: Path  # films may have stayed there
+    limits: Limits
+    count: int  # of screeners
+    screen_seconds: float
+    memory_mb: int
+    predict_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skipped:
+    """An archived film that could not be screened again."""
+
+    scan_id: int
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rescored:
+    """What a rescore came to."""
+
+    screened: int
+    skipped: tuple[Skipped, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turned:
+    """A film whose decision would be another."""
+
+    scan_id: int
+    sha256: str
+    champion: Verdict
+    challenger: Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What a challenger would decide otherwise."""
+
+    screened: int  # films that both could screen
+    turned: tuple[Turned, ...]  # newest first
+    skipped: tuple[Skipped, ...]
+
+
+def rescore(
+    database: Database,
+    package: Path,
+    means: Means,
+    selection: Selection,
+    *,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Rescored:
+    """Screen archived films again with a version, and keep what it says.
+
+    Ended at any moment, it can be started again and goes on: what is there is not done twice.
+
+    Args:
+        database: where films and predictions are.
+        package: folder of the model package.
+        means: where the films lie, and what to screen them with.
+        selection: which films; those that the version has spoken of are left out.
+        progress: is called with how many films are done.
+
+    Raises:
+        ModelPackageError: the package must not serve.
+        OwnTrouble: database or screeners are in trouble.
+    """
+    manifest = read_manifest(package)
+    register_model(database, manifest)
+    differs = Promotions(database).what_differs(manifest)
+    if differs is not None:
+        raise ModelPackageError(f"{manifest.version}: its {differs} is not that on record")
+    archive = Archive(database)
+    pending: list[tuple[int, Verdict]] = []
+    skipped: list[Skipped] = []
+    screened = 0
+    try:
+        for film, found in screen_again(archive.films(selection), package, means):
+            if isinstance(found, Skipped):
+                skipped.append(found)
+            else:
+                pending.append((film.scan_id, found))
+                screened += 1
+            if len(pending) >= _BATCH:
+                archive.record(pending, manifest)
+                pending = []
+            progress(screened + len(skipped))
+    finally:
+        archive.record(pending, manifest)
+    return Rescored(screened=screened, skipped=tuple(skipped))
+
+
+def compare_decisions(
+    database: Database, means: Means, *, champion: Path, challenger: Path, last: int
+) -> Comparison:
+    """Screen the last archived films with both versions, and say which decisions would change.
+
+    For the night, before a promotion: nothing is written, and both packages go through the
+    screeners that would serve them.
+
+    Args:
+        database: where the films are on record.
+        means: where they lie, and what to screen them with.
+        champion: folder of the package that serves.
+        challenger: folder of the one that may replace it, staged or in its place.
+        last: so many of the newest films.
+
+    Raises:
+        ModelPackageError: one of the packages must not serve.
+        OwnTrouble: database or screeners are in trouble.
+    """
+    films = list(Archive(database).films(Selection(limit=last)))
+    before = {film.scan_id: found for film, found in screen_again(films, champion, means)}
+    after = {film.scan_id: found for film, found in screen_again(films, challenger, means)}
+    turned: list[Turned] = []
+    skipped: list[Skipped] = []
+    for film in films:
+        old, new = before[film.scan_id], after[film.scan_id]
+        if isinstance(old, Skipped):
+            skipped.append(old)
+        elif isinstance(new, Skipped):
+            skipped.append(new)
+        elif old.decision != new.decision:
+            turned.append(
+                Turned(scan_id=film.scan_id, sha256=film.sha256, champion=old, challenger=new)
+            )
+    return Comparison(
+        screened=len(films) - len(skipped), turned=tuple(turned), skipped=tuple(skipped)
+    )
+
+
+def screen_again(
+    films: Iterable[Archived], package: Path, means: Means
+) -> Iterator[tuple[Archived, Verdict | Skipped]]:
+    """Yield each film with what a package says of it, or why it could not be asked.
+
+    Raises:
+        ModelPackageError: the package must not serve.
+        ScreenerTrouble: screeners cannot be started or kept.
+    """
+    bench = _Bench(package, means)
+    try:
+        bench.bring_up()
+        waiting = iter(films)
+        while True:
+            yield from bench.hand_out(waiting)
+            if bench.idle:
+                return
+            yield from bench.collect()
+    finally:
+        bench.pool.close()
+
+
+class _Bench:
+    """A pool of screeners on one package, and the films that are with it."""
+
+    def __init__(self, package: Path, means: Means) -> None:
+        self._package = package
+        self._means = means
+        self._manifest: Manifest = read_manifest(package)
+        self._with: dict[int, Archived] = {}  # by scan id
+        self._again: deque[Claim] = deque()  # handed back, or to be tried alone
+        self.pool = Pool(
+            inbox=Path(
+                "/"
+            ),  # films lie in the archive or in the inbox: their names are whole paths
+            limits=means.limits,
+            count=means.count,
+            screen_seconds=means.screen_seconds,
+            memory_mb=means.memory_mb,
+            predict_seconds=means.predict_seconds,
+        )
+
+    @property
+    def idle(self) -> bool:
+        return not self._with
+
+    def bring_up(self) -> None:
+        self.pool.serve(self._package, time.monotonic())
+        while not self.pool.alive:
+            for event in self._events():
+                if isinstance(event, NotServing):
+                    raise ModelPackageError(event.why)
+                if isinstance(event, Serving):
+                    return
+
+    def hand_out(self, films: Iterator[Archived]) -> Iterator[tuple[Archived, Skipped]]:
+        """Give screeners what they have room for; yield films that are not where they were."""
+        while self._again:
+            claim = self._again[0]
+            if not self.pool.submit(claim, time.monotonic(), alone=claim.crashes > 0):
+                return
+            self._again.popleft()
+        while self.pool.room:
+            film = next(films, None)
+            if film is None:
+                return
+            claim_or_why = self._look(film)
+            if isinstance(claim_or_why, Skipped):
+                yield film, claim_or_why
+                continue
+            self._with[film.scan_id] = film
+            self.pool.submit(claim_or_why, time.monotonic())
+
+    def collect(self) -> Iterator[tuple[Archived, Verdict | Skipped]]:
+        """Wait for screeners to say something, and yield what they are done with."""
+        for event in self._events():
+            match event:
+                case Screened(claim=claim, result=result):
+                    film = self._with.pop(claim.scan_id)
+                    yield film, self._found(film, result)
+                case Died(claim=claim, how=how) if claim.crashes:
+                    film = self._with.pop(claim.scan_id)
+                    why = f"reading it ended the screener twice ({how})"
+                    yield film, Skipped(scan_id=film.scan_id, why=why)
+                case Died(claim=claim):
+                    self._again.append(_once_more(claim))
+                case HandedBack(claim=claim):
+                    self._again.append(claim)
+                case _:
+                    pass  # no film asks whether its bytes were seen
+
+    def _events(self) -> Iterator[Event]:
+        now = time.monotonic()
+        yield from self.pool.poll(_WAIT_SECONDS, now)
+        self.pool.tend(now)
+
+    def _look(self, film: Archived) -> Claim | Skipped:
+        """Return a claim on the film as it lies there now."""
+        folder = self._means.inbox if film.in_inbox else self._means.archive
+        path = os.fsencode(folder.absolute()) + b"/" + bytes_of(film.place)
+        try:
+            found = os.lstat(path)
+        except OSError as error:
+            return Skipped(scan_id=film.scan_id, why=f"moved: {error.strerror}")
+        sighting = sighting_of(spell(path.lstrip(b"/")), found)
+        if sighting is None:
+            return Skipped(scan_id=film.scan_id, why="moved: no regular file is in its place")
+        return Claim(scan_id=film.scan_id, sighting=sighting, attempt=1, crashes=0, size_seen=False)
+
+    def _found(self, film: Archived, result: Result) -> Verdict | Skipped:
+        if result.sha256 is not None and result.sha256 != film.sha256:
+            why = "changed: its bytes are not those that were screened"
+        elif result.kind == "refused":
+            why = f"refused now: {result.sentence}"
+        elif result.kind != "predicted" or result.logit is None:
+            why = {"lost": "changed while it was read"}.get(result.kind, result.kind)
+        else:
+            return judge(result.logit, self._manifest)
+        return Skipped(scan_id=film.scan_id, why=why)
+
+
+def _once_more(claim: Claim) -> Claim:
+    return Claim(
+        scan_id=claim.scan_id,
+        sighting=claim.sighting,
+        attempt=claim.attempt + 1,
+        crashes=claim.crashes + 1,
+        size_seen=False,
+    )

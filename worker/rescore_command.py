@@ -1,0 +1,90 @@
+"""`lungwatch rescore`: archived films screened again with another version, as further rows.
+
+Imports here are kept to what `--help` needs.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from worker import entry
+
+if TYPE_CHECKING:
+    from worker.rescore import Means
+    from worker.settings import Settings
+
+
+def rescore(
+    *,
+    model: Annotated[str, typer.Option(help="Version to screen them with.")],
+    since: Annotated[
+        str | None,
+        typer.Option(help="Screened since then: 2026-11-23, 2026-11-23T08:00 (UTC), or 12h, 7d."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="At most so many, newest first; else all.")
+    ] = None,
+) -> None:
+    """Screen archived films again with another version, as further rows in `predictions`.
+
+    `results` goes on showing the screening. Stopped and started again, it goes on where it was.
+    Exit status: 0 if all could be screened, 1 if some were moved or changed, each with its reason.
+    """
+    from worker.archive import Archive, Selection  # noqa: PLC0415
+    from worker.registry import Registry  # noqa: PLC0415
+    from worker.rescore import rescore as screen_all  # noqa: PLC0415
+
+    settings = entry.settings()
+    database = entry.database(settings)
+    registry = Registry(settings.models)
+    registry.manifest(model)
+    moment = None if since is None else entry.moment(since)
+    selection = Selection(without=model, since=moment, limit=limit)
+    with _progress(Archive(database).count(selection)) as progress:
+        done = screen_all(
+            database, registry.folder(model), _means(settings), selection, progress=progress
+        )
+    for film in done.skipped:
+        typer.echo(f"scan {film.scan_id}: {film.why}", err=True)
+    skipped = f", {len(done.skipped)} skipped" if done.skipped else ""
+    typer.echo(f"{done.screened} films screened again with {model}{skipped}")
+    raise typer.Exit(1 if done.skipped else 0)
+
+
+def _means(settings: Settings) -> Means:
+    from worker.rescore import Means  # noqa: PLC0415
+
+    return Means(
+        archive=settings.archive,
+        inbox=settings.inbox,
+        limits=settings.limits,
+        count=settings.screener_count,
+        screen_seconds=settings.screen_seconds,
+        memory_mb=settings.screener_memory_mb,
+        predict_seconds=settings.predict_milliseconds / 1000,
+    )
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar where a person is watching."""
+    if not sys.stdout.isatty():
+        yield lambda _: None
+        return
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn("rescoring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as bar:
+        task = bar.add_task("rescoring", total=total)
+        yield lambda done: bar.update(task, completed=done)
