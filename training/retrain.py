@@ -109,7 +109,7 @@ def retrain(plan: Plan, *, now: datetime, say: Say) -> Outcome:
 
         # What serves changes, the verdict is written down, and the next night knows of this one.
         if outcome.ruling is Ruling.PROMOTED:
-            registry.promote(outcome.version, who="the night", why=outcome.reasons[-1], now=now)
+            outcome = _promote(registry, outcome, now)
         challenger = None if outcome.ruling is Ruling.UNCHANGED else outcome.version
         record.close(
             outcome.ruling, outcome.reasons, champion=outcome.champion, challenger=challenger
@@ -233,6 +233,17 @@ def _judge(plan: Plan, made: _Made, registry: Registry, record: Record, *, say: 
         champion=champion,
         evaluation=evaluation,
     )
+
+
+def _promote(registry: Registry, outcome: Outcome, now: datetime) -> Outcome:
+    """Let the challenger serve, if what it was compared with serves still."""
+    if (champion := registry.champion()) != outcome.champion:
+        changed = f"HELD: {champion} was promoted by hand while it was being judged"
+        return replace(outcome, ruling=Ruling.HELD, reasons=(*outcome.reasons, changed))
+    better = [reason.removeprefix("ok: ") for reason in outcome.reasons if "AUC" in reason]
+    why = better[0] if better else "above the floors, and there was no champion"
+    registry.promote(outcome.version, who="the night", why=why, now=now)
+    return outcome
 
 
 def _publish(

@@ -1,0 +1,382 @@
+"""How nights end: promoted, proposed, held, unchanged, failed; each on record with its reasons.
+
+The night is a real one on drawn films. Where a test needs a challenger that is better or worse than
+the champion, it puts logits in place of what the scoring process says; that process has its own
+tests below.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from films import draw, jpeg, truncated
+from packages import copy_package, replace_file
+from test_retrain import ANY, NOW, draw_folder
+
+from training.dataset import LabelledScan, Side
+from training.judging import digest_of, judge
+from training.nights import alone
+from training.plan import Plan
+from training.retrain import Outcome, main, retrain
+from training.scoring import Scored, score
+from worker.database import Database
+from worker.errors import ModelPackageError
+from worker.ledger import Ledger, Ruling
+from worker.model import SERVED, load
+from worker.preprocessing import read_film
+from worker.registry import Registry
+
+CHAMPION = "drawn-0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class First:
+    """A night from nothing, whose cache lets the next ones skip the fitting."""
+
+    plan: Plan
+    outcome: Outcome
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> First:
+    """Run a first night."""
+    root = tmp_path_factory.mktemp("first")
+    data = draw_folder(root / "drawn", train=24, test=12)
+    plan = Plan(
+        data=(data,),
+        models=root / "models",
+        cache=root / "cache",
+        epochs=1,
+        side_pixels=32,
+        salt="lungwatch",
+        rules=ANY,
+    )
+    return First(plan=plan, outcome=retrain(plan, now=NOW, say=lambda _: None))
+
+
+@pytest.fixture
+def plan(first: First, tmp_path: Path) -> Plan:
+    """Return the same night's plan, for a folder where a copy of its model is the champion."""
+    models = tmp_path / "models"
+    models.mkdir()
+    copy_package(first.outcome.package, models, version=CHAMPION)
+    Registry(models).promote(CHAMPION, who="a test", why="to be beaten")
+    return replace(first.plan, models=models, database_url=f"sqlite:///{tmp_path / 'l.db'}")
+
+
+@pytest.fixture
+def ledger(plan: Plan, open_database: Callable[[str], Database]) -> Ledger:
+    """Return the ledger of that plan's database."""
+    return Ledger(open_database(plan.database_url or ""))
+
+
+def say_nothing(_: str) -> None:
+    """Take a line and drop it."""
+
+
+def pretend(
+    monkeypatch: pytest.MonkeyPatch, *, challenger: int = 0, champion: int = 0, broken: str = ""
+) -> None:
+    """Let each model be sure and right, but for so many films of each class."""
+
+    def told(packages: Sequence[Path], films: Sequence[Path]) -> list[Scored]:
+        truth = np.array([film.parent.name == "PNEUMONIA" for film in films])
+        found = []
+        for package, wrong in zip(packages, (challenger, champion), strict=False):
+            logits = np.where(truth, 3.0, -3.0) + np.linspace(0, 0.1, len(truth))
+            for side in (truth, ~truth):
+                logits[np.flatnonzero(side)[:wrong]] *= -1
+            ill = broken and package.name == CHAMPION
+            found.append(Scored(error=broken) if ill else Scored(scores=logits.tolist()))
+        return found
+
+    monkeypatch.setattr("training.judging.score", told)
+
+
+def test_a_better_challenger_is_promoted_and_on_record(
+    plan: Plan, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What serves changes; the row says what was trained on what, what was measured, and why."""
+    pretend(monkeypatch, champion=3)
+    outcome = retrain(plan, now=NOW, say=say_nothing)
+    registry = Registry(plan.models)
+    assert outcome.ruling is Ruling.PROMOTED
+    assert registry.champion() == outcome.version
+    change = registry.history()[-1]
+    assert (change.from_version, change.who) == (CHAMPION, "the night")
+    assert change.why.startswith("AUC +")
+
+    (night,) = ledger.nights()
+    assert night["verdict"] == "promoted"
+    assert (night["champion"], night["challenger"]) == (CHAMPION, outcome.version)
+    assert night["reasons"] == list(outcome.reasons)
+    details = night["details"]
+    manifest = registry.manifest(outcome.version)
+    for name in ("data_digest", "counts", "salt", "seed", "code", "libraries", "training"):
+        assert details[name], name
+    assert details["data_digest"] == manifest.training["data_digest"]
+    assert details["training"]["recipe"] == manifest.training["recipe"]
+    theirs = details["evaluation"]["comparison"]["champion_numbers"]
+    assert details["evaluation"]["auc"] == 1.0 > theirs["auc"]
+    assert theirs["intervals"]["auc"][0] < theirs["auc"]
+    assert details["looks"] == {"this_set": 1, "any_set": 1}
+
+
+def test_a_version_can_be_explained_after_its_night(
+    plan: Plan, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Held or not, the version is known: manifest, night, numbers; and whom it was held against."""
+    pretend(monkeypatch, challenger=1)
+    outcome = retrain(plan, now=NOW, say=say_nothing)
+    told = ledger.explain(outcome.version)
+    assert told["model"]["manifest"]["training"]["data_digest"]
+    assert told["made_by"][0]["verdict"] == "held"
+    assert ledger.explain(CHAMPION)["defended_in"] == told["made_by"]
+
+
+def test_an_equal_challenger_is_held(plan: Plan) -> None:
+    """The champion's very twin, measured for real, is no improvement: nothing changes."""
+    outcome = retrain(plan, now=NOW, say=say_nothing)
+    assert outcome.ruling is Ruling.HELD
+    assert outcome.evaluation["comparison"]["differences"]["auc"]["value"] == 0
+    assert Registry(plan.models).champion() == CHAMPION
+    load(outcome.package)  # it is kept, and could be promoted by a person
+
+
+def test_under_propose_a_better_challenger_waits_for_a_person(
+    plan: Plan, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing changes but the record; the next night finds nothing new until it is promoted."""
+    pretend(monkeypatch, champion=3)
+    plan = replace(plan, propose=True)
+    registry = Registry(plan.models)
+    outcome = retrain(plan, now=NOW, say=say_nothing)
+    assert outcome.ruling is Ruling.PROPOSED
+    assert registry.champion() == CHAMPION
+    assert retrain(plan, now=NOW, say=say_nothing).ruling is Ruling.UNCHANGED
+    registry.promote(outcome.version, who="a person", why="looks good")
+    assert [night["verdict"] for night in ledger.nights()] == ["unchanged", "proposed"]
+
+
+def test_a_version_left_behind_is_not_promoted_again(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rolled back from, made again and better by its numbers: held, and the reason is told."""
+    pretend(monkeypatch, champion=3)
+    outcome = retrain(plan, now=NOW, say=say_nothing)
+    registry = Registry(plan.models)
+    later = NOW + timedelta(hours=8)
+    registry.rollback(who="a person", why="missed an effusion", now=later)
+    assert registry.champion() == CHAMPION
+    again = retrain(plan, now=NOW, say=say_nothing)
+    assert again.version == outcome.version
+    assert again.ruling is Ruling.HELD
+    assert "HELD: it was left behind by a rollback: missed an effusion" in again.reasons
+    assert registry.champion() == CHAMPION
+
+
+def test_a_champion_that_cannot_be_measured_is_not_replaced(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Damaged, or of another preprocessing: a person is told, and decides."""
+    pretend(monkeypatch, broken="its weights are damaged")
+    outcome = retrain(plan, now=NOW, say=say_nothing)
+    assert outcome.ruling is Ruling.HELD
+    assert outcome.reasons[-1].endswith("its weights are damaged")
+    assert outcome.evaluation["comparison"] is None
+
+
+def test_a_champion_changed_meanwhile_is_not_replaced(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Better than what served at midnight says nothing of what a person promoted since."""
+    registry = Registry(plan.models)
+    pretend(monkeypatch, champion=3)
+
+    def meddle(line: str) -> None:
+        if line.startswith("pictures of films"):
+            copy_package(registry.folder(CHAMPION), plan.models, version="by-hand")
+            registry.promote("by-hand", who="a person", why="")
+
+    outcome = retrain(plan, now=NOW, say=meddle)
+    assert outcome.ruling is Ruling.HELD
+    assert "by-hand" in outcome.reasons[-1]
+    assert registry.champion() == "by-hand"
+
+
+def test_a_night_killed_before_its_verdict_is_made_good(
+    plan: Plan, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The package lies there, nobody promoted it: the next night judges it as it lies."""
+    pretend(monkeypatch, champion=3)
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Registry, "promote", killed)
+        with pytest.raises(KeyboardInterrupt):
+            retrain(plan, now=NOW, say=say_nothing)
+    registry = Registry(plan.models)
+    assert len(registry.versions()) == 2
+    outcome = retrain(plan, now=NOW, say=say_nothing)
+    assert outcome.ruling is Ruling.PROMOTED
+    assert registry.champion() == outcome.version
+    assert [night["verdict"] for night in ledger.nights()] == ["promoted", "interrupted"]
+    assert ledger.nights()[0]["details"]["looks"]["this_set"] == 2
+
+
+def test_nothing_new_is_on_record_too(plan: Plan, ledger: Ledger) -> None:
+    """With its reason, no challenger, and no look at the test films."""
+    retrain(plan, now=NOW, say=say_nothing)
+    outcome = retrain(plan, now=NOW, say=say_nothing)
+    night = ledger.nights()[0]
+    assert outcome.ruling is Ruling.UNCHANGED
+    assert night["verdict"] == "unchanged"
+    assert night["challenger"] is None
+    assert "nothing new" in night["reasons"][0]
+    assert "looks" not in night["details"]
+
+
+def test_a_night_that_fails_is_on_record_with_the_whole_reason(
+    plan: Plan, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The champion stays, nothing half-made is left, and the row says what went wrong."""
+
+    def fail(*_: object) -> None:
+        raise ModelPackageError("it does not load")
+
+    monkeypatch.setattr("training.judging.score", fail)
+    with pytest.raises(ModelPackageError):
+        retrain(plan, now=NOW, say=say_nothing)
+    night = ledger.nights()[0]
+    assert night["verdict"] == "failed"
+    assert night["reasons"] == ["ModelPackageError: it does not load"]
+    assert Registry(plan.models).versions() == [CHAMPION]
+    assert not list(plan.models.glob(".staging-*"))
+
+
+def test_a_second_night_says_so_and_leaves(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit 0, as it is no failure; and it does nothing, not even read the films."""
+    with alone(tmp_path / "models"):
+        arguments = ("--data", str(tmp_path / "none"), "--models", str(tmp_path / "models"))
+        code = main([*arguments, "--no-database", "--cache", str(tmp_path / "cache")])
+    assert code == 0
+    assert "left: another night is under way" in capsys.readouterr().out
+
+
+def test_pictures_of_films_are_not_in_the_package(first: First) -> None:
+    """Figures of numbers are; what shows films lies beside the cache, under the version's name."""
+    names = {path.name for path in first.outcome.package.iterdir()}
+    figures = {"training.png", "roc.png", "calibration.png", "scores.png", "confusion.png"}
+    assert {name for name in names if name.endswith(".png")} == figures
+    shown = first.plan.cache.parent / "report" / first.outcome.version
+    assert {path.suffix for path in shown.iterdir()} == {".png", ".txt"}
+    card = (first.outcome.package / "card.md").read_text("utf-8")
+    assert all(f"({name})" in card for name in figures)
+    assert "They are not in this package" in card
+    record = (first.outcome.package / "evaluation.json").read_text("utf-8")
+    assert ".jpeg" not in record + card, "a film's name could tell whose it is"
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> list[LabelledScan]:
+    """Return drawn test films of both classes, two of each patient."""
+    found = []
+    for number in range(12):
+        data = jpeg(draw(number, opacity=number % 2))
+        path = tmp_path / f"{number}.jpeg"
+        path.write_bytes(data)
+        found.append(
+            LabelledScan(
+                path=path,
+                name=path.name,
+                label=("NORMAL", "PNEUMONIA")[number % 2],
+                sha256=f"{number:064x}",
+                patient=f"p{number // 2}",
+                side=Side.TEST,
+            )
+        )
+    return found
+
+
+def test_both_packages_are_scored_as_the_worker_scores(
+    shipped: Path, first: First, scans: list[LabelledScan]
+) -> None:
+    """From another process, film by film, whatever input size each model has."""
+    packages = [shipped, first.outcome.package]
+    for package, scored in zip(packages, score(packages, [s.path for s in scans]), strict=True):
+        model = load(package)
+        height, width = model.manifest.height, model.manifest.width
+        for scan, got in zip(scans, scored.scores, strict=True):
+            film = read_film(scan.path.read_bytes(), height=height, width=width)
+            assert got == model.predict(film.pixels).logit
+
+
+def test_each_model_is_read_at_its_own_operating_point(
+    shipped: Path, tmp_path: Path, scans: list[LabelledScan]
+) -> None:
+    """One network under two thresholds: the same AUC, other decisions, and the films lost named."""
+    for version, threshold in (("lax", 0.0), ("strict", 1.0)):
+        copy_package(
+            shipped, tmp_path, version=version, threshold=threshold, review_band=[0.0, 1.0]
+        )
+    found = judge(tmp_path / "strict", tmp_path / "lax", scans)
+    comparison: Any = found.comparison
+    assert comparison["champion"] == "lax"
+    assert comparison["differences"]["auc"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert comparison["differences"]["sensitivity"]["value"] == -1.0
+    assert comparison["differences"]["specificity"]["value"] == 1.0
+    assert comparison["patients"] == 6
+    ill = [scan.sha256 for scan in scans if scan.label == "PNEUMONIA"]
+    assert [film["sha256"] for film in comparison["lost_films"]] == ill
+    assert [scans[row].sha256 for row in found.lost] == ill
+    assert found.numbers["sensitivity"] == 0.0
+    json.dumps(comparison, allow_nan=False)
+
+
+def test_a_damaged_champion_leaves_the_challengers_numbers(
+    shipped: Path, tmp_path: Path, scans: list[LabelledScan]
+) -> None:
+    """They are measured all the same; that there is no comparison is told with its reason."""
+    champion = copy_package(shipped, tmp_path, version="damaged")
+    replace_file(champion, SERVED, b"no network")
+    found = judge(shipped, champion, scans)
+    assert found.comparison is None
+    assert "cannot be loaded" in found.trouble
+    assert found.numbers["films"] == {"NORMAL": 6, "PNEUMONIA": 6}
+
+
+def test_a_damaged_challenger_stops(
+    shipped: Path, tmp_path: Path, scans: list[LabelledScan]
+) -> None:
+    """What could not serve is not measured."""
+    challenger = copy_package(shipped, tmp_path, version="damaged")
+    (challenger / SERVED).write_bytes(b"changed")
+    with pytest.raises(ModelPackageError, match="not the file the manifest names"):
+        judge(challenger, shipped, scans)
+
+
+def test_a_refused_test_film_stops_and_is_named_by_its_hash(
+    shipped: Path, scans: list[LabelledScan]
+) -> None:
+    """It was readable for the cache: something is amiss. Its name could tell whose it is."""
+    scans[3].path.write_bytes(truncated(jpeg(draw(3)), 50))
+    with pytest.raises(ModelPackageError, match=f"1 test films were refused, {'0' * 12} first"):
+        judge(shipped, None, scans)
+
+
+def test_test_films_have_one_name_in_any_order(scans: list[LabelledScan]) -> None:
+    """A look at the same films is counted as such; another label is another set."""
+    assert digest_of(scans) == digest_of(scans[::-1])
+    assert digest_of(scans) != digest_of(scans[1:])
+    assert digest_of([replace(scans[0], label="PNEUMONIA"), *scans[1:]]) != digest_of(scans)
