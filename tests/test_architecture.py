@@ -17,6 +17,7 @@ LAYERS = [
     {"worker.preprocessing"},
     {"worker.model", "worker.settings"},
     {"worker.registry", "worker.records", "worker.database", "worker.trouble"},
+    {"worker.rows"},
     {"worker.inbox", "worker.store", "worker.results", "worker.stability", "worker.process"}
     | {"worker.labels", "worker.ledger"},
     {"worker.label_lists"},
@@ -36,7 +37,17 @@ SHARED_KERNEL = {
     f"worker.{name}"
     for name in (
         *("settings", "errors", "preprocessing", "model", "registry", "schema", "store"),
-        *("database", "records", "files", "jpeg", "labels", "history", "ledger", "promotions"),
+        *(
+            "database",
+            "records",
+            "rows",
+            "files",
+            "jpeg",
+            "labels",
+            "history",
+            "ledger",
+            "promotions",
+        ),
         *("archive", "rescore"),
     )
 }

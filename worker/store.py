@@ -33,7 +33,6 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from worker.database import Database
-from worker.errors import FilmRefused, RefusalCode
 from worker.model import Manifest
 from worker.records import (
     Changes,
@@ -44,9 +43,15 @@ from worker.records import (
     Recorded,
     Sighting,
 )
+from worker.rows import (
+    prediction_row,
+    refusal_of,
+    sighting_in,
+    sighting_row,
+    verdict_row,
+)
 from worker.schema import (
     OPEN_PREDICATE,
-    Origin,
     State,
     database_time,
     model_versions,
@@ -120,12 +125,12 @@ class Store:
                 ),
             ),
         ).returning(*_SIGHTING, scans.c.attempt, scans.c.crashes)
-        taken = connection.execute(statement, [_key(one) for one in sightings]).all()
+        taken = connection.execute(statement, [sighting_row(one) for one in sightings]).all()
         seen = _with_size_seen(connection, [row.id for row in taken])
         return [
             Claim(
                 scan_id=row.id,
-                sighting=_sighting(row),
+                sighting=sighting_in(row),
                 attempt=row.attempt,
                 crashes=row.crashes,
                 size_seen=row.id in seen,
@@ -198,9 +203,9 @@ class Store:
             update(scans)
             .where(scans.c.id == bindparam("claim_id"))
             .values(state=state.value, screened_at=database_time()),
-            [_scan_row(outcome) for outcome in accepted],
+            [verdict_row(outcome) for outcome in accepted],
         )
-        rows = [_prediction_row(outcome) for outcome in accepted if outcome.verdict]
+        rows = [prediction_row(outcome) for outcome in accepted if outcome.verdict]
         if rows:
             connection.execute(insert(predictions).values(predicted_at=database_time()), rows)
         days = connection.execute(
@@ -269,7 +274,7 @@ class Store:
         return [
             Recorded(
                 scan_id=row.id,
-                sighting=_sighting(row),
+                sighting=sighting_in(row),
                 day=str(row.day),
                 sha256=row.sha256,
                 refusal=refusal_of(row),
@@ -288,7 +293,7 @@ class Store:
                 .order_by(scans.c.id)
                 .limit(limit)
             )
-            return [(row.id, _sighting(row)) for row in rows]
+            return [(row.id, sighting_in(row)) for row in rows]
 
     def withdraw_lapsed(self, scan_ids: Sequence[int]) -> None:
         """End lapsed claims whose file is no longer as it was sighted, unless someone took them."""
@@ -372,36 +377,9 @@ def register_model(database: Database, manifest: Manifest) -> None:
         connection.execute(row.on_conflict_do_nothing(index_elements=["version"]))
 
 
-def refusal_of(row: Any) -> FilmRefused | None:
-    """Return the refusal that a row of `scans` or `results` holds, if it does."""
-    if row.refusal_code is None:
-        return None
-    return FilmRefused(
-        RefusalCode.of(row.refusal_code),
-        row.refusal_sentence,
-        measured=row.refusal_measured,
-        limit=row.refusal_limit,
-    )
-
-
 def _day(moment: Any) -> Any:
     """Return the UTC date of a moment as YYYY-MM-DD, in either database."""
     return func.substr(cast(moment, Text), 1, 10)
-
-
-def _key(sighting: Sighting) -> dict[str, Any]:
-    return {
-        "file_name": sighting.name,
-        "size_bytes": sighting.size_bytes,
-        "mtime_ns": sighting.mtime_ns,
-        "inode": sighting.inode,
-    }
-
-
-def _sighting(row: Any) -> Sighting:
-    return Sighting(
-        name=row.file_name, size_bytes=row.size_bytes, mtime_ns=row.mtime_ns, inode=row.inode
-    )
 
 
 def _with_size_seen(connection: Connection, scan_ids: list[int]) -> set[int]:
@@ -422,7 +400,7 @@ def _kept(connection: Connection, sightings: set[Sighting]) -> list[Sighting]:
             scans.c.state == State.KEPT, scans.c.file_name.in_({one.name for one in sightings})
         )
     )
-    return [one for one in map(_sighting, rows) if one in sightings]
+    return [one for one in map(sighting_in, rows) if one in sightings]
 
 
 def _mark_filed(connection: Connection, places: Sequence[tuple[int, str | None]]) -> None:
@@ -434,38 +412,3 @@ def _mark_filed(connection: Connection, places: Sequence[tuple[int, str | None]]
         .values(state=State.FILED.value, filed_at=database_time(), filed_as=bindparam("place")),
         [{"recorded_id": scan_id, "place": place} for scan_id, place in places],
     )
-
-
-def _scan_row(outcome: Outcome) -> dict[str, Any]:
-    refusal = outcome.refusal
-    return {
-        "claim_id": outcome.claim.scan_id,
-        "sha256": outcome.facts.sha256,
-        "width": outcome.facts.width,
-        "height": outcome.facts.height,
-        "contrast": outcome.facts.contrast,
-        "refusal_code": None if refusal is None else refusal.code.value,
-        "refusal_sentence": None if refusal is None else refusal.sentence,
-        "refusal_measured": None if refusal is None else refusal.measured,
-        "refusal_limit": None if refusal is None else refusal.limit,
-    }
-
-
-def _prediction_row(outcome: Outcome) -> dict[str, Any]:
-    verdict, model = outcome.verdict, outcome.model
-    if verdict is None or model is None:
-        raise ValueError("only a verdict makes a prediction")
-    return {
-        "scan_id": outcome.claim.scan_id,
-        "model_version": model.version,
-        "preprocessing_version": model.preprocessing_version,
-        "origin": Origin.SCREENING.value,
-        "reused": outcome.reused,
-        "logit": verdict.logit,
-        "probability": verdict.probability,
-        "label": verdict.label,
-        "confidence": verdict.confidence,
-        "decision": verdict.decision,
-        "review_reason": None if verdict.review_reason is None else verdict.review_reason.value,
-        "threshold": verdict.threshold,
-    }
