@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
-from training.comparison import Reading, auc_difference, compare, mcnemar
+from training.comparison import Reading, _weighted_auc, auc_difference, compare, mcnemar
 from training.evaluation import OperatingPoint, Scores, Truth, auc, calibration_error
 
 POINT = OperatingPoint(temperature=1.2, threshold=0.4, review_band=(0.3, 0.6))
@@ -143,6 +143,15 @@ def test_the_bootstrap_agrees_with_drawing_patients_one_by_one() -> None:
         low, high = np.quantile(values, [0.025, 0.975])
         assert interval["low"] == pytest.approx(low, abs=0.1 * width), name
         assert interval["high"] == pytest.approx(high, abs=0.1 * width), name
+
+
+def test_weighed_areas_are_those_of_scikit_learn() -> None:
+    """Draw by draw, a film drawn twice counts twice; ties count half."""
+    truth, scores, _ = made_up(negative=30, positive=40)
+    scores = np.round(scores)
+    weights = np.random.default_rng(4).integers(0, 4, (20, 70)).astype(float)
+    expected = [roc_auc_score(truth, scores, sample_weight=row) for row in weights]
+    assert _weighted_auc(truth, scores, weights) == pytest.approx(expected, abs=1e-12)
 
 
 def test_films_of_one_patient_are_no_more_evidence_than_the_patient() -> None:
