@@ -350,7 +350,11 @@ def test_two_who_change_at_once_take_turns(registry: Registry) -> None:
         for _ in range(4)
     ]
     for starter in starters:
-        starter.communicate("go\n", timeout=60)
+        assert starter.stdin is not None
+        starter.stdin.write("go\n")
+        starter.stdin.flush()
+    for starter in starters:
+        starter.communicate(timeout=60)
     assert [starter.returncode for starter in starters] == [0] * 4
     history = registry.history()
     assert [one.from_version for one in history[1:]] == [one.version for one in history[:-1]]

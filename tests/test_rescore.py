@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from driver import Site, wait_for
 from packages import change_manifest, copy_package
+from swaps import children
 from test_end_to_end import batch
-from test_swap import children
 
 from worker.archive import Archive, Selection
 from worker.database import Database

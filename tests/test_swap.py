@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import pytest
 from driver import Site, wait_for
 from packages import change_manifest, copy_package, golden_bytes, read_golden, replace_file
+from swaps import (
+    check_rows_are_of_their_models,
+    children,
+    feed_until_serving,
+    refuses,
+    wait_until_serving,
+)
 from test_end_to_end import batch
 
-from training import packaging
-from training.evaluation import OperatingPoint
 from worker.history import Kind
-from worker.model import GOLDEN, SERVED, Model, load, seconds_for_a_film
-from worker.preprocessing import read_film
+from worker.model import GOLDEN, SERVED, load, seconds_for_a_film
 from worker.registry import CHAMPION, Registry
 
 NOW = datetime(2027, 1, 1, tzinfo=UTC)
@@ -45,6 +49,8 @@ def any_site(site: Site, database_url: str) -> Site:
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a package that is sound, and takes many times as long over a film."""
+    from training import packaging
+    from training.evaluation import OperatingPoint
     from training.network import Architecture, build_network
 
     side = 640
@@ -58,63 +64,6 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return registry.publish(staged, exported.version)
 
 
-def report(site: Site) -> dict[str, object]:
-    """Return what the worker last said of itself; nothing before it has."""
-    try:
-        rows = site.query("SELECT report FROM workers WHERE stopped_at IS NULL")
-    except Exception:  # noqa: BLE001 - no tables yet
-        return {}
-    told = rows[0]["report"] if rows else {}
-    found: dict[str, object] = json.loads(told) if isinstance(told, str) else told
-    return found
-
-
-def serves(site: Site, version: str) -> bool:
-    """Whether the worker says that this version serves and nothing is the matter with it."""
-    told = report(site)
-    return told.get("model") == version and not told.get("model_refused")
-
-
-def refuses(site: Site, why: str) -> bool:
-    """Whether the worker says that the champion does not serve, for this reason."""
-    return why in str(report(site).get("model_refused"))
-
-
-def wait_until_serving(site: Site, version: str) -> None:
-    """Wait until the worker says so."""
-    wait_for(partial(serves, site, version), what=f"{version} serves")
-
-
-def feed_until_serving(site: Site, version: str, drop: Callable[[int], set[str]]) -> set[str]:
-    """Drop films all the while until the worker says so, and return their names."""
-    dropped: set[str] = set()
-
-    def so() -> bool:
-        dropped.update(drop(1))
-        return serves(site, version)
-
-    wait_for(so, every=0.02, what=f"{version} serves")
-    return dropped
-
-
-def check_rows_are_of_their_models(site: Site, dropped: dict[str, bytes]) -> None:
-    """Each row's probability is what the very version it names gives for the film's bytes."""
-
-    @cache
-    def model(version: str) -> Model:
-        return load(site.models / version)
-
-    for row in site.results():
-        one = model(row["model_version"])
-        film = read_film(
-            dropped[row["file_name"]], height=one.manifest.height, width=one.manifest.width
-        )
-        verdict = one.screen(film.pixels)
-        assert row["probability"] == pytest.approx(verdict.probability, abs=1e-9), row
-        assert row["decision"] == verdict.decision
-        assert row["threshold"] == one.manifest.threshold
-
-
 def test_models_are_swapped_while_films_flow(any_site: Site, shipped: Path) -> None:
     """Swapped again and again under load: each film once, by one version, wholly by it.
 
@@ -124,6 +73,7 @@ def test_models_are_swapped_while_films_flow(any_site: Site, shipped: Path) -> N
     temperatures = {"warm": 0.7, "hot": 1.1}
     for version, temperature in temperatures.items():
         copy_package(shipped, any_site.models, version=version, temperature=temperature)
+    any_site.settings["SCREENERS"] = "2"
     registry = Registry(any_site.models)
     worker = any_site.start()
     wait_until_serving(any_site, "steady")
@@ -147,6 +97,7 @@ def test_models_are_swapped_while_films_flow(any_site: Site, shipped: Path) -> N
         # What has come by now is screened before the next swap.
         any_site.wait_until_finished(len(dropped))
         before = version
+    wait_for(lambda: len(children(worker.pid)) == 2, what="only the last version's screeners")
     assert any_site.stop(worker) == 0
     any_site.check_invariants(dropped)
     check_rows_are_of_their_models(any_site, dropped)
@@ -271,9 +222,3 @@ def test_a_screener_killed_while_it_loads_does_not_condemn_the_model(
     wait_until_serving(site, "unlucky")
     (line,) = [line for line in site.log().splitlines() if '"model refused"' in line]
     assert "ended while loading" in json.loads(line)["why"]
-
-
-def children(pid: int) -> set[int]:
-    """Return the processes that a process has started and that still run."""
-    told = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
-    return {int(child) for child in told.split()}
