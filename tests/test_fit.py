@@ -10,7 +10,8 @@ import pytest
 from films import draw
 
 from training.augmentation import cut_and_mix
-from training.fit import Examples, NonFiniteLossError, Recipe, fit
+from training.fit import Examples, Limits, NonFiniteLossError, Recipe, fit
+from training.watching import ALL_EPOCHS, NO_BETTER, OUT_OF_TIME
 from worker.errors import DataError
 from worker.preprocessing import resize
 
@@ -29,7 +30,7 @@ def examples(count: int = 24, first: int = 0) -> Examples:
         )
         for number, label in enumerate(labels)
     ]
-    return Examples(pixels=np.stack(pixels), labels=labels)
+    return Examples(pixels=np.stack(pixels), rows=np.arange(count), labels=labels)
 
 
 def build(seed: int = 0) -> Any:
@@ -65,7 +66,7 @@ def test_each_epoch_is_said_and_recorded(tmp_path: Path) -> None:
     """A person who watches sees a line an epoch; the curve holds finite numbers of each."""
     said: list[str] = []
     films = examples()
-    curve = fit(build(), films, films, QUICK, scratch=tmp_path, say=said.append)
+    curve = fit(build(), films, films, QUICK, scratch=tmp_path, say=said.append).curve
     assert [line.split(":")[0] for line in said] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
     assert [epoch["epoch"] for epoch in curve] == [1, 2, 3]
     assert all(np.isfinite(list(epoch.values())).all() for epoch in curve)
@@ -80,7 +81,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_step(tmp_path: Path) -> None:
 
 
 def test_a_killed_run_goes_on_from_its_last_epoch(tmp_path: Path) -> None:
-    """What was done is not done again, and the curve is whole in the end."""
+    """What was done is not done again, and the end is the same to the last bit."""
     said: list[str] = []
 
     def stop_after_two(line: str) -> None:
@@ -90,18 +91,125 @@ def test_a_killed_run_goes_on_from_its_last_epoch(tmp_path: Path) -> None:
 
     films = examples()
     with pytest.raises(KeyboardInterrupt):
-        fit(build(), films, films, QUICK, scratch=tmp_path, say=stop_after_two)
+        fit(build(), films, films, QUICK, scratch=tmp_path / "killed", say=stop_after_two)
     said.clear()
-    curve = fit(build(seed=9), films, films, QUICK, scratch=tmp_path, say=said.append)
+    resumed, whole = build(), build()
+    fitted = fit(resumed, films, films, QUICK, scratch=tmp_path / "killed", say=said.append)
     assert [line.split(":")[0] for line in said] == ["epoch 3/3"]
-    assert [epoch["epoch"] for epoch in curve] == [1, 2, 3]
+    assert [epoch["epoch"] for epoch in fitted.curve] == [1, 2, 3]
+    fit(whole, films, films, QUICK, scratch=tmp_path / "whole", say=lambda _: None)
+    for one, other in zip(weights(resumed), weights(whole), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_run_that_had_ended_is_not_gone_on_with(tmp_path: Path) -> None:
+    """Killed after fitting, before its package: the weights are there, and no epoch is added."""
+    films, said = examples(), list[str]()
+    first, again = build(), build(seed=9)
+    fit(first, films, films, QUICK, scratch=tmp_path, say=lambda _: None)
+    fitted = fit(again, films, films, QUICK, scratch=tmp_path, say=said.append)
+    assert said == []
+    assert (fitted.ended, len(fitted.curve)) == (ALL_EPOCHS, 3)
+    for one, other in zip(weights(first), weights(again), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("name", ["epoch.json", "epoch.weights.h5", "best.npz", "curve.json"])
+def test_a_damaged_scratch_costs_time_and_no_more(tmp_path: Path, name: str) -> None:
+    """Whatever a power cut left there, the run starts over or goes on, and ends."""
+    films = examples()
+    fit(build(), films, films, QUICK, scratch=tmp_path, say=lambda _: None)
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:20])
+    fitted = fit(build(), films, films, QUICK, scratch=tmp_path, say=lambda _: None)
+    assert fitted.ended == ALL_EPOCHS
+    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".npz", ".h5"}
+
+
+def test_the_best_epoch_on_the_calibration_side_is_taken(tmp_path: Path) -> None:
+    """Nothing to learn but noise: it ends early, with the weights of the epoch that was best."""
+    rng = np.random.default_rng(0)
+
+    def noise(count: int) -> Examples:
+        return Examples(
+            pixels=rng.integers(0, 255, (count, SIDE, SIDE)).astype(np.uint8),
+            rows=np.arange(count),
+            labels=(np.arange(count) % 2).astype(np.float32),
+        )
+
+    recipe = Recipe(epochs=40, patience=3, batch=8, learning_rate=0.02)
+    network, calibration = build(), noise(64)
+    fitted = fit(network, noise(32), calibration, recipe, scratch=tmp_path, say=lambda _: None)
+    losses = [epoch["val_loss"] for epoch in fitted.curve]
+    assert fitted.ended == NO_BETTER
+    assert fitted.epoch == 1 + losses.index(min(losses)) == len(losses) - 3
+    logits = network.predict(calibration.pixels[..., np.newaxis], verbose=0)["logit"][:, 0]
+    truth = calibration.labels * 0.95 + 0.025  # smoothed, as in training
+    loss = np.mean(np.logaddexp(0, logits) - truth * logits)
+    assert float(loss) == pytest.approx(min(losses), rel=1e-4)
+
+
+@pytest.mark.parametrize(("seconds", "epochs"), [(0.0, 1), (4.5, 2)])
+def test_a_run_out_of_time_ends_in_a_usable_model(
+    tmp_path: Path, seconds: float, epochs: int
+) -> None:
+    """Within a step of its end, even in the first epoch, and the calibration side was looked at."""
+    ticks = iter(range(10**6))
+    films, network = examples(), build()
+    before = weights(network)
+    limits = Limits(stop_at=seconds, clock=lambda: float(next(ticks)))
+    fitted = fit(network, films, films, QUICK, scratch=tmp_path, say=lambda _: None, limits=limits)
+    assert fitted.ended == OUT_OF_TIME
+    assert [epoch["epoch"] for epoch in fitted.curve] == list(range(1, epochs + 1))
+    assert np.isfinite(fitted.curve[-1]["val_loss"])
+    assert any(
+        not np.array_equal(one, other) for one, other in zip(before, weights(network), strict=True)
+    )
+
+
+def test_event_files_hold_each_epochs_numbers(tmp_path: Path) -> None:
+    """TensorFlow's own reader finds in them what the curve holds."""
+    import tensorflow as tf
+
+    films = examples()
+    limits = Limits(tensorboard=tmp_path / "events")
+    fitted = fit(
+        build(), films, films, QUICK, scratch=tmp_path / "s", say=lambda _: None, limits=limits
+    )
+    (file,) = (tmp_path / "events").glob("events.out.tfevents.*")
+    records = tf.data.TFRecordDataset(str(file))
+    events = [tf.compat.v1.Event.FromString(record.numpy()) for record in records]
+    assert events[0].file_version == "brain.Event:2"
+    told = [
+        {value.tag: value.simple_value for value in event.summary.value} for event in events[1:]
+    ]
+    assert [event.step for event in events[1:]] == [1, 2, 3]
+    for numbers, expected in zip(told, fitted.curve, strict=True):
+        assert numbers == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_terminal_sees_a_bar_and_nothing_else_does() -> None:
+    """Where a person watches it moves and goes away; into a log it writes nothing."""
+    import io
+
+    from rich.console import Console
+
+    from training.progress import bar
+
+    for watched in (True, False):
+        shown = io.StringIO()
+        console = Console(file=shown, force_terminal=watched, width=100)
+        with bar("fitting", 10, done=3, console=console) as advance:
+            advance(7)
+        assert ("10/10" in shown.getvalue()) == watched
+        assert bool(shown.getvalue()) == watched
 
 
 def test_both_classes_weigh_the_same(tmp_path: Path) -> None:
     """Nine NORMAL films to one PNEUMONIA: a network without an idea stays undecided."""
     rng = np.random.default_rng(0)
     labels = (np.arange(80) % 10 == 0).astype(np.float32)
-    noise = Examples(pixels=rng.integers(0, 255, (80, SIDE, SIDE)).astype(np.uint8), labels=labels)
+    pixels = rng.integers(0, 255, (80, SIDE, SIDE)).astype(np.uint8)
+    noise = Examples(pixels=pixels, rows=np.arange(80), labels=labels)
     network = build()
     fit(network, noise, noise, QUICK, scratch=tmp_path, say=lambda _: None)
     logits = network.predict(noise.pixels[..., np.newaxis], verbose=0)["logit"]
@@ -111,7 +219,7 @@ def test_both_classes_weigh_the_same(tmp_path: Path) -> None:
 def test_one_class_alone_stops(tmp_path: Path) -> None:
     """There is nothing to learn from films of one class."""
     films = examples()
-    alone = Examples(pixels=films.pixels, labels=np.zeros_like(films.labels))
+    alone = Examples(pixels=films.pixels, rows=films.rows, labels=np.zeros_like(films.labels))
     with pytest.raises(DataError, match="both classes"):
         fit(build(), alone, films, QUICK, scratch=tmp_path, say=lambda _: None)
 

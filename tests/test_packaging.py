@@ -13,6 +13,7 @@ from films import draw
 
 from training import packaging
 from training.evaluation import OperatingPoint
+from training.start import CONTINUED
 from worker.errors import ModelPackageError, RegistryError
 from worker.model import SERVED, Model, load
 from worker.preprocessing import Pixels, resize
@@ -147,7 +148,7 @@ def test_training_can_continue_from_the_package(
     """`model.keras` opens, without code of its own to run, as the network it was."""
     import keras
 
-    opened = keras.saving.load_model(published / packaging.CONTINUED)
+    opened = keras.saving.load_model(published / CONTINUED)
     films = pixels[..., np.newaxis]
     np.testing.assert_allclose(
         opened.predict(films, verbose=0)["logit"],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -20,6 +22,7 @@ from training.promotion import Floors, Rules
 from training.report import write_card
 from training.retrain import Outcome, main, retrain
 from training.splits import SALT
+from training.start import choose_start
 from worker.errors import ModelPackageError
 from worker.ledger import Ruling
 from worker.model import POSITIVE, load
@@ -280,6 +283,72 @@ def test_a_near_copy_stops_the_command_before_anything_is_fitted(
     assert "test/NORMAL/IM-1000-0001.jpeg, train/NORMAL/again.jpeg" in said
     assert "fitting" not in said
     assert Registry(tmp_path / "m").versions() == []
+
+
+def test_the_next_night_starts_from_the_champion(night: Night, tmp_path: Path) -> None:
+    """Its weights, where architecture and split are the same; else, or if told to, from nothing."""
+    models = tmp_path / "models"
+    shutil.copytree(night.plan.models, models)
+    again = replace(night.plan, models=models, seed=7)
+    for plan, start, words in (
+        (again, night.outcome.version, f"weights from the weights of {night.outcome.version}"),
+        (replace(again, start="scratch"), None, "weights from nothing: as asked"),
+        (replace(again, side_pixels=48), None, "has another architecture"),
+    ):
+        said: list[str] = []
+        outcome = retrain(plan, now=NOW, say=said.append)
+        training = load(outcome.package).manifest.training
+        assert training["from"] == start
+        assert [line for line in said if words in line]
+        if outcome.champion != night.outcome.version:
+            Registry(models).promote(night.outcome.version, who="test", why="test", now=NOW)
+
+
+def test_a_champion_of_another_split_is_not_started_from(night: Night, tmp_path: Path) -> None:
+    """It may have learnt from the films that are to calibrate and to test tonight."""
+    package = tmp_path / night.outcome.version
+    shutil.copytree(night.outcome.package, package)
+    (tmp_path / "CHAMPION").write_text(f"{package.name}\n", encoding="ascii")
+    manifest = Registry(tmp_path).manifest(package.name)
+    architecture = manifest.training["architecture"]
+    registry = Registry(tmp_path)
+    same = choose_start(registry, architecture=architecture, salt=salt_of(night))
+    assert same.weights == package / "model.keras"
+    other = choose_start(registry, architecture=architecture, salt="another")
+    assert (other.weights, other.why) == (
+        None,
+        f"from nothing: {package.name} was trained on another split",
+    )
+    (package / "model.keras").write_bytes(b"damaged")
+    damaged = choose_start(registry, architecture=architecture, salt=salt_of(night))
+    assert damaged.weights is None
+    assert "model.keras" in damaged.why
+
+
+def test_told_to_stop_a_night_leaves_nothing_and_goes_on_the_next(
+    night: Night, tmp_path: Path
+) -> None:
+    """SIGTERM while fitting: not 0, no package, nothing staged; then no epoch is done twice."""
+    command = [
+        *(sys.executable, "-m", "training.retrain", "--data", str(night.plan.data[0])),
+        *("--models", str(tmp_path / "models"), "--cache", str(tmp_path / "cache")),
+        *("--no-database", "--side-pixels", "32", "--salt", "lungwatch", "--seed", "3"),
+    ]
+    with subprocess.Popen(
+        [*command, "--epochs", "4"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("epoch 1/"):
+                process.send_signal(signal.SIGTERM)
+        assert process.wait() == 128 + signal.SIGTERM
+    assert {path.name for path in (tmp_path / "models").iterdir()} == {LOCK, SALT}
+    assert len(list((tmp_path / "cache").glob("fit-*/epoch.json"))) == 1
+    done = subprocess.run([*command, "--epochs", "4"], capture_output=True, text=True, check=True)
+    epochs = [line for line in done.stdout.splitlines() if line.startswith("epoch ")]
+    assert epochs
+    assert not [line for line in epochs if line.startswith("epoch 1/")]
+    assert len(Registry(tmp_path / "models").versions()) == 1
 
 
 def test_a_leak_stops_the_command_with_a_list(

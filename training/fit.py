@@ -6,31 +6,35 @@ same weights. A killed run goes on from its last whole epoch if it is given the 
 
 from __future__ import annotations
 
-import json
 import math
-import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import keras
-import numpy as np
 
-from training.augmentation import Labels, cut_and_mix
-from worker.errors import DataError
-from worker.files import write_atomically
-from worker.preprocessing import Pixels
+from training.batches import Examples, InOrder, Shuffled
+from training.events import EventFile
+from training.progress import bar
+from training.watching import (
+    Clock,
+    Keeper,
+    NonFiniteLossError,
+    Say,
+    Scratch,
+    StopNonFinite,
+    TakeBest,
+)
 
-Say = Callable[[str], None]
+__all__ = ["Examples", "Fitted", "Limits", "NonFiniteLossError", "Recipe", "fit"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How to train. Travels in the manifest."""
 
-    epochs: int = 40
+    epochs: int = 40  # at most
+    patience: int = 10  # epochs without a better calibration loss before it is enough
     seed: int = 20
     batch: int = 64  # films in a step
     learning_rate: float = 2e-3  # at its peak; a short rise, then a cosine to zero
@@ -38,17 +42,30 @@ class Recipe:
     label_smoothing: float = 0.05
     mixed_share: float = 0.5  # of batches that are cut and mixed
 
+    @classmethod
+    def starting(cls, *, from_weights: bool, epochs: int | None, seed: int) -> Recipe:
+        """Return the recipe for a start from nothing, or, gentler and shorter, from weights."""
+        if from_weights:
+            return cls(epochs=epochs or 12, patience=4, learning_rate=5e-4, seed=seed)
+        return cls(epochs=epochs or cls.epochs, seed=seed)
+
 
 @dataclass(frozen=True, kw_only=True)
-class Examples:
-    """Films and their labels, for a network."""
+class Limits:
+    """What a run may take, and where it may be watched. Decides nothing but when it ends."""
 
-    pixels: Pixels  # (n, height, width) uint8
-    labels: Labels  # (n,) float32, 1 for PNEUMONIA
+    stop_at: float = math.inf  # seconds of `clock`
+    clock: Clock = field(default=time.monotonic)
+    tensorboard: Path | None = None  # a folder for event files
 
 
-class NonFiniteLossError(DataError):
-    """The loss of a step is not a number. The message names the step."""
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """What a run came to."""
+
+    curve: list[dict[str, float]]  # each epoch's loss, val_loss, val_auc, epoch, seconds
+    epoch: int  # whose weights the network has: the best on the calibration side
+    ended: str  # why it ended
 
 
 def fit(
@@ -59,65 +76,76 @@ def fit(
     *,
     scratch: Path,
     say: Say,
-) -> list[dict[str, float]]:
-    """Fit the network in place, and leave it with its averaged weights.
+    limits: Limits | None = None,
+) -> Fitted:
+    """Fit the network in place, and leave it with the averaged weights of its best epoch.
 
     Args:
-        network: from `network.build_network`.
+        network: from `network.build_network`, with the weights to start from.
         train: what it learns from, both classes weighing the same.
-        calibration: watched once an epoch; nothing is chosen by it here.
+        calibration: watched once an epoch: chooses the best epoch and ends the run.
         recipe: how.
         scratch: a folder for the state after each epoch, so that a killed run can go on.
         say: is given one line an epoch.
-
-    Returns:
-        The curve: for each epoch the `loss`, `val_loss`, `val_auc`, `epoch` and `seconds`.
+        limits: of time; none where not given.
 
     Raises:
         NonFiniteLossError: naming the epoch and step.
+        DataError: a side lacks a class.
     """
-    scratch.mkdir(parents=True, exist_ok=True)
-    batches = _Batches(train, recipe)
+    limits = limits or Limits()
+    batches = Shuffled(train, batch=recipe.batch, seed=recipe.seed, mixed_share=recipe.mixed_share)
+    trainee = _compiled(network, recipe, steps_per_epoch=len(batches))
+    state, best = Scratch(scratch), TakeBest()
+    done, ended = state.take_up(trainee)
+    keeper = Keeper(
+        state,
+        best,
+        batches,
+        done=done,
+        epochs=recipe.epochs,
+        patience=recipe.patience,
+        seed=recipe.seed,
+        stop_at=limits.stop_at,
+        clock=limits.clock,
+        say=say,
+        events=_events(limits.tensorboard),
+    )
+    steps = recipe.epochs * len(batches)
+    if ended is None:
+        with bar("fitting", steps, done=done * len(batches)) as advance:
+            # The averaged weights are swapped in and out by the callback behind `best`.
+            averaged = keras.callbacks.SwapEMAWeights()
+            trainee.fit(
+                batches,
+                epochs=recipe.epochs,
+                initial_epoch=done,
+                shuffle=False,  # `batches` shuffles, by its seed
+                validation_data=InOrder(calibration),
+                callbacks=[StopNonFinite(advance), best, averaged, keeper],
+                verbose=0,
+            )
+        ended = keeper.ended
+    found = state.best()
+    if found is None:
+        raise NonFiniteLossError("no epoch had a calibration loss that is a number")
+    trainee.set_weights(found[0])
+    return Fitted(curve=keeper.curve, epoch=found[2], ended=ended)
+
+
+def _compiled(network: keras.Model, recipe: Recipe, *, steps_per_epoch: int) -> keras.Model:
+    """Return what is fitted: the network from film to logit, its weights shared."""
     trainee = keras.Model(network.input, network.output["logit"], name="trainee")
     trainee.compile(
-        optimizer=_optimizer(recipe, steps_per_epoch=len(batches)),
+        optimizer=_optimizer(recipe, steps_per_epoch=steps_per_epoch),
         loss=keras.losses.BinaryCrossentropy(
             from_logits=True, label_smoothing=recipe.label_smoothing
         ),
         weighted_metrics=[keras.metrics.AUC(name="auc", from_logits=True)],
-        # TensorFlow's XLA cannot compile the image warp; other backends compile anyway.
-        jit_compile=False,
+        # TensorFlow's XLA cannot compile the image warp; the others need to be told to compile.
+        jit_compile=keras.backend.backend() != "tensorflow",
     )
-    record = _Record(scratch / "curve.json", recipe.epochs, say)
-    trainee.fit(
-        batches,
-        epochs=recipe.epochs,
-        shuffle=False,  # `batches` shuffles, by its seed
-        validation_data=(
-            calibration.pixels[..., np.newaxis],
-            calibration.labels[:, np.newaxis],
-            _balance(calibration.labels),
-        ),
-        validation_batch_size=256,
-        callbacks=[
-            keras.callbacks.BackupAndRestore(scratch / "epoch", delete_checkpoint=False),
-            batches.follow(),
-            _StopNonFinite(),
-            keras.callbacks.SwapEMAWeights(),  # calibration sees the averaged weights
-            record,
-        ],
-        verbose=1 if sys.stderr.isatty() else 0,
-    )
-    return record.curve
-
-
-def _balance(labels: Labels) -> Labels:
-    """Return a weight for each film, (n,) float32, that makes both classes weigh the same."""
-    positive = float(labels.mean())
-    if not 0 < positive < 1:
-        raise DataError("films of both classes are needed to train and to calibrate")
-    weights = np.where(labels > 0.5, 0.5 / positive, 0.5 / (1 - positive))
-    return weights.astype(np.float32)
+    return trainee
 
 
 def _optimizer(recipe: Recipe, *, steps_per_epoch: int) -> keras.optimizers.Optimizer:
@@ -142,95 +170,5 @@ def _optimizer(recipe: Recipe, *, steps_per_epoch: int) -> keras.optimizers.Opti
     return optimizer
 
 
-class _Batches(keras.utils.PyDataset):  # type: ignore[misc] # keras has no types
-    """Shuffled batches, each a function of seed, epoch and position alone."""
-
-    def __init__(self, examples: Examples, recipe: Recipe) -> None:
-        super().__init__()
-        self._examples = examples
-        self._recipe = recipe
-        self._weights = _balance(examples.labels)
-        self._epoch = 0
-        self._order = self._shuffled()
-
-    def __len__(self) -> int:
-        return math.ceil(len(self._examples.labels) / self._recipe.batch)
-
-    def __getitem__(self, position: int) -> tuple[Pixels, Labels, Labels]:
-        size = self._recipe.batch
-        rows = self._order[position * size : (position + 1) * size]
-        generator = np.random.default_rng((self._recipe.seed, self._epoch, position))
-        pixels, labels = self._examples.pixels[rows], self._examples.labels[rows]
-        weights = self._weights[rows]
-        if generator.uniform() < self._recipe.mixed_share:
-            pixels, labels = cut_and_mix(pixels, labels, generator)
-        return pixels[..., np.newaxis], labels[:, np.newaxis], weights
-
-    def follow(self) -> keras.callbacks.Callback:
-        """Return what tells this at each epoch which one it is, after a restart too."""
-        return keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, _: self._turn_to(epoch))
-
-    def _turn_to(self, epoch: int) -> None:
-        self._epoch = epoch
-        self._order = self._shuffled()
-
-    def _shuffled(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        generator = np.random.default_rng((self._recipe.seed, self._epoch))
-        return generator.permutation(len(self._examples.labels))
-
-
-class _StopNonFinite(keras.callbacks.Callback):  # type: ignore[misc] # keras has no types
-    """Raise at the first step whose loss is not finite."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._epoch = 0
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Note the epoch."""
-        del logs
-        self._epoch = epoch
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Check the running mean of the loss, which one bad step makes bad for good."""
-        loss = (logs or {}).get("loss", math.nan)
-        if not math.isfinite(loss):
-            raise NonFiniteLossError(
-                f"the loss is {loss} at step {batch + 1} of epoch {self._epoch + 1}"
-            )
-
-
-class _Record(keras.callbacks.Callback):  # type: ignore[misc] # keras has no types
-    """Keep the curve, beside the run's state too, and say a line an epoch."""
-
-    def __init__(self, path: Path, epochs: int, say: Say) -> None:
-        super().__init__()
-        self.curve: list[dict[str, float]] = []
-        self._path = path
-        self._epochs = epochs
-        self._say = say
-        self._started = 0.0
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        """Take up what a killed run of the same plan had written."""
-        del logs
-        if self._path.is_file():
-            self.curve = json.loads(self._path.read_bytes())
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Start the epoch's clock, and drop what is about to be done again."""
-        del logs
-        self.curve = [numbers for numbers in self.curve if numbers["epoch"] <= epoch]
-        self._started = time.monotonic()
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Note the epoch's numbers."""
-        numbers = {name: float(value) for name, value in (logs or {}).items()}
-        numbers["epoch"] = epoch + 1
-        numbers["seconds"] = time.monotonic() - self._started
-        self.curve.append(numbers)
-        write_atomically(self._path, json.dumps(self.curve).encode("ascii"))
-        self._say(
-            f"epoch {epoch + 1}/{self._epochs}: loss {numbers['loss']:.4f}, calibration loss "
-            f"{numbers['val_loss']:.4f}, AUC {numbers['val_auc']:.4f}, {numbers['seconds']:.0f} s"
-        )
+def _events(folder: Path | None) -> EventFile | None:
+    return None if folder is None else EventFile(folder, now=time.time())

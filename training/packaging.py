@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from training.evaluation import OperatingPoint
+from training.exporting import to_files
+from training.start import CONTINUED
 from worker.errors import RegistryError
 from worker.model import (
     FORMAT,
@@ -36,7 +37,6 @@ from worker.model import (
 from worker.preprocessing import PREPROCESSING_VERSION, Pixels
 from worker.registry import Registry
 
-CONTINUED = "model.keras"
 _LIBRARIES = ("ai-edge-litert", "keras", "numpy", "pillow", "simplejpeg", "tensorflow")
 _GOLDEN_FILMS = 6
 
@@ -61,16 +61,8 @@ def export(network: keras.Model, *, now: datetime) -> Exported:
         network: from `network.build_network`, fitted.
         now: UTC; its date begins the version's name, the served file's hash ends it.
     """
-    import tensorflow as tf  # noqa: PLC0415 - slow, and no other function needs it
-
     _, height, width, _ = network.input_shape
-    with tempfile.TemporaryDirectory() as folder:
-        saved, kept = Path(folder) / "saved", Path(folder) / CONTINUED
-        film = keras.InputSpec(shape=(1, height, width, 1), dtype="uint8")
-        network.export(saved, format="tf_saved_model", verbose=False, input_signature=[film])
-        served = tf.lite.TFLiteConverter.from_saved_model(str(saved)).convert()
-        network.save(kept)
-        continued = kept.read_bytes()
+    served, continued = to_files(network)
     return Exported(
         served=served,
         continued=continued,
@@ -126,8 +118,8 @@ def stage(
     return folder
 
 
-def litert_logits(served: bytes, films: Pixels) -> Logits:
-    """Run a served file on (n, height, width) uint8, as serving will; return (n,) float32."""
+def litert_logits(served: bytes, films: Iterable[Pixels]) -> Logits:
+    """Run a served file on films of (height, width) uint8, as serving will; return (n,) float32."""
     network = Network(served)
     return np.array([network.predict(film).logit for film in films], dtype=np.float32)
 

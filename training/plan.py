@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from training.patients import Patients, read_patients, read_pattern
 from training.promotion import Floors, Margins, Rules
@@ -27,7 +27,10 @@ class Plan:
     report: Path | None = None  # where pictures that show films go; None for beside the cache
     database_url: str | None = None  # where the night goes on record; None for nowhere
     seed_models: Path | None = None  # whose champion is copied in where `models` has none
-    epochs: int = 40
+    start: Literal["champion", "scratch"] = "champion"  # whose weights, where they fit
+    epochs: int | None = None  # at most; None for 40 from nothing, 12 from the champion
+    max_minutes: float = 120.0  # that fitting may take
+    tensorboard: Path | None = None  # a folder for event files
     seed: int = 20
     side_pixels: int = 128  # height and width of the network's input
     salt: str = ""  # decides the split of patients; empty for the one kept with the models
@@ -44,6 +47,7 @@ class Plan:
     def work(self) -> dict[str, Any]:
         """Return what decides, with films and code, which model comes out."""
         return {
+            "start": self.start,
             "epochs": self.epochs,
             "seed": self.seed,
             "side_pixels": self.side_pixels,
@@ -65,7 +69,10 @@ def read_plan(arguments: Sequence[str] | None, settings: Settings, *, descriptio
     add("--no-database", action="store_true", help="keep no record in LUNGWATCH_DATABASE_URL")
     add("--cache", type=Path, default=Path("var/cache"), help="decoded films, harmless to delete")
     add("--report", type=Path, help="pictures that show films; else `report` beside the cache")
-    add("--epochs", type=int, default=Plan.epochs)
+    add("--from", dest="start", choices=["champion", "scratch"], default=Plan.start)
+    add("--epochs", type=int, help="at most; else 40 from nothing, 12 from the champion's weights")
+    add("--max-minutes", type=float, default=Plan.max_minutes, help="that fitting may take")
+    add("--tensorboard", type=Path, help="a folder for TensorBoard's event files")
     add("--seed", type=int, default=Plan.seed)
     add("--side-pixels", type=int, default=Plan.side_pixels, help="of the network's square input")
     add("--salt", default="", help="of the split, for a registry that keeps none yet")

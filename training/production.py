@@ -18,11 +18,13 @@ import keras
 import numpy as np
 
 from training import evaluation, packaging
+from training.batches import Examples, InOrder
 from training.cache import Films
 from training.dataset import Dataset, Side
-from training.fit import Examples, Recipe, fit
+from training.fit import Limits, Recipe, fit
 from training.judging import is_positive
 from training.network import Architecture, build_network, describe, shift_logit
+from training.start import Start
 
 Say = Callable[[str], None]
 
@@ -41,34 +43,38 @@ def produce(
     dataset: Dataset,
     films: Films,
     *,
+    architecture: Architecture,
+    start: Start,
     recipe: Recipe,
-    side_pixels: int,
     salt: str,
     scratch_root: Path,
     now: datetime,
     say: Say,
+    limits: Limits | None = None,
 ) -> Product:
     """Fit a network on the train side, calibrate it on the calibration side, and export it.
 
     Args:
         dataset: says which film lies on which side.
-        films: their pixels, (side_pixels, side_pixels) each.
+        films: their pixels, of the architecture's height and width.
+        architecture: of the network.
+        start: the weights it begins with.
         recipe: how to fit; its seed decides everything that is random.
-        side_pixels: height and width of the network's input.
         salt: that the split was made with; goes on record.
         scratch_root: where a killed run leaves what it needs to go on.
         now: UTC.
         say: is given a line an epoch.
+        limits: of time; none where not given.
 
     Raises:
         DataError: the loss is not finite, or a side lacks a class.
     """
-    architecture = Architecture(height=side_pixels, width=side_pixels)
     training = {
         "data": dataset.name,
         "data_digest": dataset.digest,
         "counts": dataset.counts(),
         "salt": salt,
+        "from": start.version,  # whose weights; None for fresh ones
         "recipe": asdict(recipe),
         "architecture": describe(architecture),
         "prevalence": 0.5,  # that the probabilities are calibrated for
@@ -77,41 +83,57 @@ def produce(
     keras.utils.clear_session()  # layers' names go into the served file: let them start at one
     keras.utils.set_random_seed(recipe.seed)
     network = build_network(architecture)
+    if start.weights is not None:
+        network.load_weights(start.weights)
     train = _examples(dataset, films, Side.TRAIN)
     calibration = _examples(dataset, films, Side.CALIBRATION)
-    say(f"fitting {network.count_params():,} weights, {recipe.epochs} epochs")
+    say(f"fitting {network.count_params():,} weights {start.why}, {recipe.epochs} epochs at most")
     scratch = _scratch(scratch_root, training)
-    curve = fit(network, train, calibration, recipe, scratch=scratch, say=say)
+    fitted = fit(network, train, calibration, recipe, scratch=scratch, say=say, limits=limits)
+    say(f"fitted: {fitted.ended}; the weights are those of epoch {fitted.epoch}")
 
     # The calibration's shift goes into the network's bias, its temperature into the manifest.
     truth = calibration.labels > 0.5
-    raw = network.predict(calibration.pixels[..., np.newaxis], verbose=0)["logit"][:, 0]
+    raw = network.predict(InOrder(calibration), verbose=0)["logit"][:, 0]
     scale = evaluation.fit_calibration(truth, raw.astype(np.float64))
     shift_logit(network, scale.shift)
 
     # The threshold is chosen on what the served file gives, not on what Keras gives.
     exported = packaging.export(network, now=now)
-    logits = packaging.litert_logits(exported.served, calibration.pixels).astype(np.float64)
+    logits = packaging.litert_logits(exported.served, calibration.films()).astype(np.float64)
     aims = evaluation.Aims()
     point = evaluation.choose_operating_point(
         truth, logits, temperature=scale.temperature, aims=aims
     )
-    minutes = sum(epoch["seconds"] for epoch in curve) / 60
+    minutes = sum(epoch["seconds"] for epoch in fitted.curve) / 60
     return Product(
         exported=exported,
         point=point,
         calibration_side=evaluation.evaluate(truth, logits, point),
-        training={**training, "aims": asdict(aims), "minutes": minutes, "curve": curve},
+        training={
+            **training,
+            "aims": asdict(aims),
+            "backend": keras.backend.backend(),
+            "minutes": minutes,
+            "ended": fitted.ended,
+            "epoch": fitted.epoch,  # whose weights these are
+            "curve": fitted.curve,
+        },
     )
 
 
 def _examples(dataset: Dataset, films: Films, side: Side) -> Examples:
     scans = dataset.side(side)
-    return Examples(pixels=films.select(scans), labels=is_positive(scans).astype(np.float32))
+    return Examples(
+        pixels=films.pixels,
+        rows=np.array([films.rows[scan.sha256] for scan in scans], dtype=np.intp),
+        labels=is_positive(scans).astype(np.float32),
+    )
 
 
 def _scratch(root: Path, training: dict[str, Any]) -> Path:
     """Name the folder in which this very run can go on, and sweep those of others."""
+    training = {**training, "backend": keras.backend.backend()}
     digest = hashlib.sha256(json.dumps(training, sort_keys=True).encode()).hexdigest()
     folder = root / f"fit-{digest[:16]}"
     for other in root.glob("fit-*"):

@@ -179,12 +179,14 @@ def _training(training: Mapping[str, Any]) -> str:
         f"| {side} | {counts['NORMAL']} | {counts['PNEUMONIA']} | {counts['patients']} |"
         for side, counts in training["counts"].items()
     ]
-    recipe = training["recipe"]
+    champion = training.get("from")
+    start = f"from the weights of {champion}" if champion else "from nothing"
+    epochs, best = len(training["curve"]), training.get("epoch", len(training["curve"]))
     return (
-        f"## Training\n\n{recipe['epochs']} epochs from nothing with seed {recipe['seed']}, "
-        f"{training['minutes']:.1f} minutes. Patients are split by a salted hash; a `test` folder "
-        f"of the owner's is left as it is. Data digest `{training['data_digest']}`.\n\n"
-        + "\n".join(rows)
+        f"## Training\n\n{epochs} epochs {start} with seed {training['recipe']['seed']}, "
+        f"{training['minutes']:.1f} minutes; the weights are the average about epoch {best}, the "
+        "best on the calibration side. Patients are split by a salted hash; a `test` folder of the "
+        f"owner's is left as it is. Data digest `{training['data_digest']}`.\n\n" + "\n".join(rows)
     )
 
 

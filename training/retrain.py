@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -28,6 +30,7 @@ from training.promotion import Promotion, judge_promotion
 from training.record import Record, code_digest, recording
 from training.report import write_card
 from training.splits import keep_salt
+from training.start import choose_start, from_scratch
 from worker.errors import LungwatchError
 from worker.ledger import Ruling
 from worker.registry import Registry
@@ -151,18 +154,29 @@ def _make(
 
     # The network, fitted, calibrated, and made into the file that serves.
     from training import packaging
-    from training.fit import Recipe
+    from training.fit import Limits, Recipe
+    from training.network import Architecture, describe
     from training.production import produce
 
+    architecture = Architecture(height=side, width=side)
+    start = from_scratch()
+    if plan.start == "champion":
+        start = choose_start(registry, architecture=describe(architecture), salt=plan.salt)
     product = produce(
         dataset,
         films,
-        recipe=Recipe(epochs=plan.epochs, seed=plan.seed),
-        side_pixels=side,
+        architecture=architecture,
+        start=start,
+        recipe=Recipe.starting(
+            from_weights=start.weights is not None, epochs=plan.epochs, seed=plan.seed
+        ),
         salt=plan.salt,
         scratch_root=plan.cache,
         now=now,
         say=say,
+        limits=Limits(
+            stop_at=time.monotonic() + 60 * plan.max_minutes, tensorboard=plan.tensorboard
+        ),
     )
     training = {**product.training, "population": plan.population}
     record.note(training=training, challenger=product.exported.version)
@@ -311,6 +325,7 @@ def _without_refused(dataset: Dataset, films: Films, say: Say) -> Dataset:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Read the command line and the settings, and run one night."""
+    before = signal.signal(signal.SIGTERM, _stop)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's notes on its own build
     try:
         plan = read_plan(arguments, read_settings(), description=__doc__ or "")
@@ -321,6 +336,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LungwatchError as error:
         _say(f"error: {error}")
         return 1
+    except KeyboardInterrupt:
+        _say("error: told to stop; what serves is untouched, and the next night goes on from here")
+        return 128 + signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGTERM, before)
     if numbers := outcome.evaluation:
         _say(
             f"{outcome.version}: AUC {numbers['auc']:.4f}, sensitivity "
@@ -331,6 +351,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(f"  {reason}")
     _say(f"{outcome.ruling}: {outcome.package}")
     return 0
+
+
+def _stop(number: int, _frame: object) -> None:
+    """End the night as Ctrl-C does: what is half-made is cleared away. Once is enough.
+
+    It raises, where a handler elsewhere sets a flag: most of a night is spent in a library's loop.
+    """
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _looks(looks: dict[str, int] | None) -> str:

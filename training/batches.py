@@ -1,0 +1,106 @@
+"""Films for a network, read in batches from the mapped cache: memory does not grow with them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from training.augmentation import Labels, cut_and_mix
+from worker.errors import DataError
+from worker.preprocessing import Pixels
+
+Rows = npt.NDArray[np.intp]
+Batch = tuple[Pixels, Labels, Labels]  # (n, height, width, 1), (n, 1), weights (n,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examples:
+    """Films and their labels, for a network."""
+
+    pixels: Pixels  # (m, height, width) uint8, memory-mapped; m may be more than n
+    rows: Rows  # (n,) of `pixels`
+    labels: Labels  # (n,) float32, 1 for PNEUMONIA
+
+    def __len__(self) -> int:
+        """Return how many films there are."""
+        return len(self.rows)
+
+    def films(self) -> Iterator[Pixels]:
+        """Yield the films one by one, (height, width) uint8, in their order."""
+        return (self.pixels[row] for row in self.rows)
+
+
+def balance(labels: Labels) -> Labels:
+    """Return a weight for each film, (n,) float32, that makes both classes weigh the same.
+
+    Raises:
+        DataError: a class is missing.
+    """
+    positive = float(labels.mean()) if len(labels) else 0.0
+    if not 0 < positive < 1:
+        raise DataError("films of both classes are needed to train and to calibrate")
+    weights = np.where(labels > 0.5, 0.5 / positive, 0.5 / (1 - positive))
+    return weights.astype(np.float32)
+
+
+class InOrder(keras.utils.PyDataset):  # type: ignore[misc] # keras has no types
+    """All films in their order, as they are."""
+
+    def __init__(self, examples: Examples, *, batch: int = 256) -> None:
+        """Cut into batches of so many films."""
+        super().__init__()
+        self._examples = examples
+        self._batch = batch
+        self._weights = balance(examples.labels)
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return math.ceil(len(self._examples) / self._batch)
+
+    def __getitem__(self, position: int) -> Batch:
+        """Return a batch."""
+        here = slice(position * self._batch, (position + 1) * self._batch)
+        pixels = self._examples.pixels[self._examples.rows[here]]
+        labels, weights = self._examples.labels[here], self._weights[here]
+        return pixels[..., np.newaxis], labels[:, np.newaxis], weights
+
+
+class Shuffled(keras.utils.PyDataset):  # type: ignore[misc] # keras has no types
+    """Shuffled batches, each a function of seed, epoch and position alone."""
+
+    def __init__(
+        self, examples: Examples, *, batch: int, seed: int, mixed_share: float, epoch: int = 0
+    ) -> None:
+        """Cut into batches of so many films, of which a share are cut and mixed."""
+        super().__init__()
+        self._examples = examples
+        self._batch = batch
+        self._seed = seed
+        self._mixed_share = mixed_share
+        self._weights = balance(examples.labels)
+        self.turn_to(epoch)
+
+    def __len__(self) -> int:
+        """Return the number of batches in an epoch."""
+        return math.ceil(len(self._examples) / self._batch)
+
+    def __getitem__(self, position: int) -> Batch:
+        """Return a batch of the epoch turned to."""
+        chosen = self._order[position * self._batch : (position + 1) * self._batch]
+        generator = np.random.default_rng((self._seed, self._epoch, position))
+        pixels = self._examples.pixels[self._examples.rows[chosen]]
+        labels, weights = self._examples.labels[chosen], self._weights[chosen]
+        if generator.uniform() < self._mixed_share:
+            pixels, labels = cut_and_mix(pixels, labels, generator)
+        return pixels[..., np.newaxis], labels[:, np.newaxis], weights
+
+    def turn_to(self, epoch: int) -> None:
+        """Shuffle for an epoch."""
+        self._epoch = epoch
+        generator = np.random.default_rng((self._seed, epoch))
+        self._order = generator.permutation(len(self._examples))

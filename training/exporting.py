@@ -1,0 +1,73 @@
+"""A Keras network to the file that serves, by TensorFlow's converter.
+
+    KERAS_BACKEND=tensorflow python -m training.exporting model.keras model.tflite
+
+Where another backend trained, the weights are loaded under TensorFlow by a process of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import keras
+
+from training import network as _network  # noqa: F401 - registers the layers that files name
+from worker.errors import ModelPackageError
+
+
+def to_files(network: keras.Model) -> tuple[bytes, bytes]:
+    """Return a network as the file that serves and the file that training continues from.
+
+    Args:
+        network: from `network.build_network`, on any backend.
+
+    Raises:
+        ModelPackageError: the process that converts failed; the message is its last line.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        kept, served = Path(folder) / "model.keras", Path(folder) / "model.tflite"
+        network.save(kept)
+        if keras.backend.backend() == "tensorflow":
+            served.write_bytes(_convert(network, Path(folder) / "saved"))
+        else:
+            _convert_elsewhere(kept, served)
+        return served.read_bytes(), kept.read_bytes()
+
+
+def _convert(network: keras.Model, saved: Path) -> bytes:
+    import tensorflow as tf  # noqa: PLC0415 - slow, and no other function needs it
+
+    _, height, width, _ = network.input_shape
+    film = keras.InputSpec(shape=(1, height, width, 1), dtype="uint8")
+    network.export(saved, format="tf_saved_model", verbose=False, input_signature=[film])
+    served: bytes = tf.lite.TFLiteConverter.from_saved_model(str(saved)).convert()
+    return served
+
+
+def _convert_elsewhere(kept: Path, served: Path) -> None:
+    run = subprocess.run(  # noqa: S603 - our own module, on our own interpreter
+        [sys.executable, "-m", "training.exporting", str(kept), str(served)],
+        env={**os.environ, "KERAS_BACKEND": "tensorflow"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if run.returncode != 0:
+        lines = run.stderr.strip().splitlines() or [f"exit code {run.returncode}"]
+        raise ModelPackageError(f"the network cannot be exported: {lines[-1]}")
+
+
+def main() -> int:
+    """Convert one file."""
+    kept, served = (Path(name) for name in sys.argv[1:3])
+    with tempfile.TemporaryDirectory() as folder:
+        served.write_bytes(_convert(keras.saving.load_model(kept), Path(folder) / "saved"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""Where a fit starts: from the champion's weights, or from nothing, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from worker.errors import ModelPackageError, RegistryError
+from worker.model import verify_files
+from worker.registry import Registry
+
+CONTINUED = "model.keras"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What a network begins as."""
+
+    version: str | None  # whose weights; None for fresh ones
+    weights: Path | None  # a Keras file
+    why: str  # in words
+
+
+def choose_start(registry: Registry, *, architecture: dict[str, Any], salt: str) -> Start:
+    """Return the champion's weights if tonight's network can and may start from them.
+
+    Args:
+        registry: whose champion it is.
+        architecture: of tonight's network, as a manifest describes it.
+        salt: of tonight's split. A champion of another may have learnt from films that are to
+            test or calibrate tonight.
+    """
+    try:
+        champion = registry.champion()
+        if champion is None:
+            return _nothing("there is no champion")
+        manifest = registry.manifest(champion)
+        verify_files(registry.folder(champion), manifest)
+    except (ModelPackageError, RegistryError) as error:
+        return _nothing(f"the champion cannot be read: {error}")
+    weights = registry.folder(champion) / CONTINUED
+    if manifest.training.get("architecture") != architecture:
+        return _nothing(f"{champion} has another architecture")
+    if manifest.training.get("salt") != salt:
+        return _nothing(f"{champion} was trained on another split")
+    if CONTINUED not in manifest.files:
+        return _nothing(f"{champion} has no {CONTINUED}")
+    return Start(version=champion, weights=weights, why=f"from the weights of {champion}")
+
+
+def from_scratch() -> Start:
+    """Return a start from nothing, as asked for."""
+    return _nothing("as asked")
+
+
+def _nothing(why: str) -> Start:
+    return Start(version=None, weights=None, why=f"from nothing: {why}")

@@ -1,0 +1,228 @@
+"""What watches a fit as it goes: its numbers, its best weights, its end, and its scratch folder.
+
+    scratch/curve.json        the numbers of each epoch
+    scratch/best.npz          the averaged weights of the epoch best on the calibration side
+    scratch/epoch.weights.h5  the state after the last whole epoch, the optimizer's too
+    scratch/epoch.json        which epoch that was, and why the run ended, if it did
+
+Each is replaced by one rename, in this order, so that a kill leaves a state to go on from.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import keras
+import numpy as np
+
+from training.batches import Shuffled
+from training.events import EventFile
+from training.progress import Advance
+from worker.errors import DataError
+from worker.files import write_atomically
+
+Say = Callable[[str], None]
+Clock = Callable[[], float]
+
+ALL_EPOCHS = "all epochs done"
+NO_BETTER = "no better on the calibration side"
+OUT_OF_TIME = "out of time"
+
+
+class NonFiniteLossError(DataError):
+    """The loss of a step is not a number. The message names the step."""
+
+
+class Scratch:
+    """A folder in which a killed run finds what it needs to go on."""
+
+    def __init__(self, folder: Path) -> None:
+        """Name the folder and make it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._curve = folder / "curve.json"
+        self._best = folder / "best.npz"
+        self._weights = folder / "epoch.weights.h5"
+        self._state = folder / "epoch.json"
+        self._aside = folder / "aside.weights.h5"
+
+    def keep_curve(self, curve: list[dict[str, float]]) -> None:
+        """Keep the numbers so far."""
+        write_atomically(self._curve, json.dumps(curve).encode("ascii"))
+
+    def keep_best(self, weights: list[Any], loss: float, epoch: int) -> None:
+        """Keep the best weights so far."""
+        buffer = io.BytesIO()
+        np.savez(buffer, *weights, loss=loss, epoch=epoch)
+        write_atomically(self._best, buffer.getvalue())
+
+    def keep_epoch(self, trainee: keras.Model, epoch: int, ended: str | None) -> None:
+        """Keep the state after so many epochs."""
+        trainee.save_weights(self._aside)
+        self._aside.replace(self._weights)
+        state = json.dumps({"epoch": epoch, "ended": ended})
+        write_atomically(self._state, state.encode("ascii"))
+
+    def take_up(self, trainee: keras.Model) -> tuple[int, str | None]:
+        """Put a killed run's state into a model.
+
+        Returns:
+            How many epochs are done, and why the run ended, if it did. What cannot be read has
+            not been done.
+        """
+        try:
+            state = json.loads(self._state.read_bytes())
+            epoch, ended = int(state["epoch"]), state["ended"]
+            if self.best() is None:
+                return 0, None
+            before = trainee.get_weights()
+            try:
+                trainee.optimizer.build(trainee.trainable_variables)
+                trainee.load_weights(self._weights)
+            except (OSError, ValueError, KeyError):
+                trainee.set_weights(before)
+                return 0, None
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0, None
+        return epoch, ended
+
+    def best(self) -> tuple[list[Any], float, int] | None:
+        """Return the best weights, their calibration loss and their epoch, if there are any."""
+        try:
+            with np.load(io.BytesIO(self._best.read_bytes()), allow_pickle=False) as kept:
+                weights = [kept[f"arr_{number}"] for number in range(len(kept.files) - 2)]
+                return weights, float(kept["loss"]), int(kept["epoch"])
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+            return None
+
+    def curve(self, epochs: int) -> list[dict[str, float]]:
+        """Return the numbers of the first so many epochs, as far as they were kept."""
+        try:
+            kept = json.loads(self._curve.read_bytes())
+            return [numbers for numbers in kept if numbers["epoch"] <= epochs]
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
+
+
+class StopNonFinite(keras.callbacks.Callback):  # type: ignore[misc] # keras has no types
+    """Raise at the first step whose loss is not finite."""
+
+    def __init__(self, advance: Advance) -> None:
+        """Count the steps with `advance` too."""
+        super().__init__()
+        self._epoch = 0
+        self._advance = advance
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Note the epoch."""
+        del logs
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Check the running mean of the loss, which one bad step makes bad for good."""
+        loss = float((logs or {}).get("loss", math.nan))
+        if not math.isfinite(loss):
+            raise NonFiniteLossError(
+                f"the loss is {loss} at step {batch + 1} of epoch {self._epoch + 1}"
+            )
+        self._advance(1)
+
+
+class TakeBest(keras.callbacks.Callback):  # type: ignore[misc] # keras has no types
+    """Take the weights as the calibration side sees them. Stands before SwapEMAWeights."""
+
+    def __init__(self) -> None:
+        """Nothing is taken yet."""
+        super().__init__()
+        self.taken: list[Any] = []
+
+    def on_test_end(self, logs: Any = None) -> None:
+        """Take the averaged weights, before they are swapped back."""
+        del logs
+        self.taken = self.model.get_weights()
+
+
+class Keeper(keras.callbacks.Callback):  # type: ignore[misc] # keras has no types
+    """Note each epoch, keep the best one, and end the run when its time is up. Stands last."""
+
+    def __init__(
+        self,
+        scratch: Scratch,
+        best: TakeBest,
+        batches: Shuffled,
+        *,
+        done: int,
+        epochs: int,
+        patience: int,
+        seed: int,
+        stop_at: float,
+        clock: Clock,
+        say: Say,
+        events: EventFile | None,
+    ) -> None:
+        """Go on after `done` epochs; end at `stop_at` of `clock`, in seconds."""
+        super().__init__()
+        self.curve = scratch.curve(done)
+        self.ended = ALL_EPOCHS
+        kept = scratch.best()
+        self.best_loss, self.best_epoch = kept[1:] if kept and done else (math.inf, 0)
+        self._scratch, self._best, self._batches = scratch, best, batches
+        self._epochs, self._patience, self._seed = epochs, patience, seed
+        self._stop_at, self._clock, self._say, self._events = stop_at, clock, say, events
+        self._started = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Shuffle, draw anew what is random in the network, and start the epoch's clock."""
+        del logs
+        self._batches.turn_to(epoch)
+        _reseed(self.model, self._seed, epoch)
+        self._started = self._clock()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """End within an epoch when the time is up; the calibration side is still looked at."""
+        del batch, logs
+        if self._clock() >= self._stop_at:
+            self._end(OUT_OF_TIME)
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Note the epoch's numbers, keep what is best, and decide whether to go on."""
+        numbers = {name: float(value) for name, value in (logs or {}).items()}
+        numbers |= {"epoch": epoch + 1, "seconds": self._clock() - self._started}
+        self.curve.append(numbers)
+        self._scratch.keep_curve(self.curve)
+        if numbers["val_loss"] < self.best_loss:
+            self.best_loss, self.best_epoch = numbers["val_loss"], epoch + 1
+            self._scratch.keep_best(self._best.taken, self.best_loss, self.best_epoch)
+        elif epoch + 1 - self.best_epoch >= self._patience and self.ended != OUT_OF_TIME:
+            self._end(NO_BETTER)
+        last = self.model.stop_training or epoch + 1 == self._epochs
+        self._scratch.keep_epoch(self.model, epoch + 1, self.ended if last else None)
+        if self._events is not None:
+            now = time.time()
+            self._events.add(epoch + 1, numbers, now=now)
+        self._say(
+            f"epoch {epoch + 1}/{self._epochs}: loss {numbers['loss']:.4f}, calibration loss "
+            f"{numbers['val_loss']:.4f}, AUC {numbers['val_auc']:.4f}, {numbers['seconds']:.0f} s"
+        )
+
+    def _end(self, why: str) -> None:
+        self.ended = why
+        self.model.stop_training = True
+
+
+def _reseed(model: keras.Model, seed: int, epoch: int) -> None:
+    """Make an epoch's augmentation and dropout a function of seed and epoch alone.
+
+    Keras does not save the state of its random layers, so that a run gone on with would differ.
+    """
+    generator = np.random.default_rng((seed, epoch, 1))
+    for variable in model.variables:
+        if variable.path.endswith("seed_generator_state"):
+            state = generator.integers(0, 2**31, size=variable.shape)
+            variable.assign(state.astype(variable.dtype))
