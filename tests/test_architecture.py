@@ -21,6 +21,7 @@ LAYERS = [
     {"worker.inbox", "worker.store", "worker.results", "worker.stability", "worker.process"}
     | {"worker.labels", "worker.ledger"},
     {"worker.label_lists"},
+    {"worker.messages"},
     {"worker.screener", "worker.watcher", "worker.seen", "worker.reporting", "worker.notify"},
     {"worker.promotions", "worker.archive"},
     {"worker.pool", "worker.filing", "worker.tables", "worker.checks"},

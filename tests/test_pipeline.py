@@ -21,10 +21,10 @@ from worker.database import Database
 from worker.errors import DatabaseTrouble, OwnTrouble, RefusalCode, StorageTrouble
 from worker.files import move
 from worker.inbox import Inbox
+from worker.messages import Result
 from worker.pipeline import Pipeline, Policy
 from worker.pool import Asked, Died, Event, HandedBack, Screened
 from worker.records import Claim, Outcome
-from worker.screener import Result
 from worker.stability import Tracker
 
 VERSION = "drawn-1"

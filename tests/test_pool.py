@@ -205,38 +205,33 @@ def test_back_to_what_serves(ward: Ward, shipped: Path, tmp_path: Path) -> None:
 # Screeners that misbehave
 
 _IMPOSTOR = """
-import sys
-from multiprocessing.connection import Connection
-connection = Connection(int(sys.argv[1]))
-connection.recv_bytes()
-connection.send_bytes(b'["Ready", {"model_version": "impostor"}]')
-connection.recv_bytes()
+import socket, sys
+channel = socket.socket(fileno=int(sys.argv[1]))
+channel.recv(65536)
+channel.send(b'["Ready", {"model_version": "impostor"}]')
+channel.recv(65536)
 nonsense = bytes.fromhex(sys.argv[2])
-if sys.argv[3] == "whole":
-    connection.send_bytes(nonsense)
-else:
-    import os
-    os.write(connection.fileno(), nonsense)
-connection.recv_bytes()
-connection.recv_bytes()
-connection.recv_bytes()
+channel.send(nonsense)
+while sys.argv[3] == "flood":
+    channel.send(nonsense)
+while channel.recv(65536):
+    pass
 """
 
 
-def impostor(monkeypatch: pytest.MonkeyPatch, nonsense: bytes, *, raw: bool = False) -> None:
+def impostor(monkeypatch: pytest.MonkeyPatch, nonsense: bytes, *, flood: bool = False) -> None:
     """Have the pool start, in place of screeners, processes that answer a film with nonsense."""
     start = subprocess.Popen
 
     def start_impostor(command: list[str], **kwargs: Any) -> Any:
-        how = "raw" if raw else "whole"
-        arguments = [command[-1], nonsense.hex(), how]
+        arguments = [command[-1], nonsense.hex(), "flood" if flood else "once"]
         return start([sys.executable, "-I", "-c", _IMPOSTOR, *arguments], **kwargs)
 
     monkeypatch.setattr(worker.pool.subprocess, "Popen", start_impostor)  # type: ignore[attr-defined]
 
 
 OUT_OF_TURN = {
-    "another film": b'["Hashed", {"scan_id": 99, "sha256": "x"}]',
+    "another film": b'["Hashed", {"scan_id": 99, "sha256": "%s"}]' % (b"0" * 64),
     "a job": b'["Answer", {"scan_id": 1, "predict": true}]',
     "another film's result": next(one for name, one in NONSENSE.items() if "sentence" in name)
     .replace(b'["x"]', b"null")
@@ -246,7 +241,7 @@ OUT_OF_TURN = {
 
 @pytest.mark.parametrize(
     "nonsense",
-    [*(NONSENSE[name] for name in list(NONSENSE)[:10:3]), NONSENSE["deep"][:50_000]]
+    [*(NONSENSE[name] for name in list(NONSENSE)[:10:3]), NONSENSE["deep"][:20_000]]
     + [one for name, one in NONSENSE.items() if "dance" in name or "no_such" in name]
     + list(OUT_OF_TURN.values()),
     ids=lambda one: ascii(one[:40]),
@@ -264,15 +259,35 @@ def test_nonsense_is_as_good_as_a_crash(
     assert not ward.all_said(Screened)
 
 
-@pytest.mark.parametrize("raw", [b"\0\0\1\0half of it", b"\x7f\xff\xff\xff", b"\0"])
-def test_half_a_message_keeps_nobody(
-    ward: Ward, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, raw: bytes
+READY = b'["Ready", {"model_version": "impostor"}]'
+
+
+@pytest.mark.parametrize(
+    "flood", [READY, b"[]", b'["Hashed", {"scan_id": 1, "sha256": "%s"}]' % (b"0" * 64)]
+)
+def test_a_flood_of_messages_keeps_nobody(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flood: bytes
 ) -> None:
-    """A screener that stops in the middle of a message, or announces a huge one, is ended."""
-    impostor(monkeypatch, raw, raw=True)
+    """A screener that talks without end, or says again that it is ready, is ended."""
+    impostor(monkeypatch, flood, flood=True)
     ward.serve(tmp_path)
     claim = ward.submit(ward.claim("film-0.jpg"))
     assert ward.wait_for(Died).claim == claim
+
+
+def test_a_loop_that_was_held_up_blames_no_screener(ward: Ward, shipped: Path) -> None:
+    """Where we ourselves stood still for a minute, no film is said to have taken too long."""
+    ward.serve(shipped)
+    (screener,) = ward.processes
+    os.kill(screener, signal.SIGSTOP)
+    now = time.monotonic()
+    ward.pool.tend(now)
+    ward.pool.submit(ward.claim("film-0.jpg"), now)
+    ward.pool.tend(now + 3600)
+    ward.pool.tend(now + 3601)
+    os.kill(screener, signal.SIGCONT)
+    ward.wait_for(Screened)
+    assert not ward.all_said(Died)
 
 
 def test_screeners_that_cannot_live_are_trouble(

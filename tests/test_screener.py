@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
-from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,10 @@ from hypothesis import strategies as st
 from pools import Ward
 
 from worker.errors import RefusalCode
+from worker.messages import Channel, Result, Unfit, decode, refusal_from
 from worker.model import load
 from worker.pool import Asked, Screened, Serving
 from worker.preprocessing import Limits, read_film
-from worker.screener import Hashed, Result, receive, refusal_from
 
 
 @pytest.fixture(scope="module")
@@ -119,21 +118,24 @@ def test_a_film_that_changed_is_lost(
 
 def test_a_film_that_cannot_be_opened(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that may not be read is no refusal: it says which error, and is tried again."""
-    from worker.screener import Job, Screener, Setup
+    from worker.messages import Job, Setup
+    from worker.screener import Screener
 
     ward.drop("film.jpg", films.jpeg(films.draw(1)))
     claim = ward.claim("film.jpg")
     setup = Setup(inbox=str(ward.inbox), package="", limits=asdict(Limits()), memory_mb=1)
-    ours, theirs = Pipe()
-    with ours, theirs:
-        screener = Screener(theirs, setup, None)  # type: ignore[arg-type]
-        job = Job(scan_id=1, ask=False, **asdict(claim.sighting))
+    ours, theirs = wire()
+    screener = Screener(theirs, setup, None)  # type: ignore[arg-type]
+    job = Job(scan_id=1, ask=False, **asdict(claim.sighting))
 
-        def denied(*_: Any) -> int:  # for root nothing is
-            raise PermissionError(errno.EACCES, "denied")
+    def denied(*_: Any) -> int:  # for root nothing is
+        raise PermissionError(errno.EACCES, "denied")
 
-        monkeypatch.setattr(os, "open", denied)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", denied)
         result = screener._screen(job)
+    ours.close()
+    theirs.close()
     assert (result.kind, result.sentence) == ("unreadable", "EACCES")
 
 
@@ -181,27 +183,28 @@ def test_a_film_that_takes_too_much_memory(shipped: Path, tmp_path: Path) -> Non
 # The wire
 
 
-def wire() -> tuple[Connection, Connection]:
-    """Return the two ends of a connection."""
-    ours, theirs = Pipe()
-    return ours, theirs
+def wire() -> tuple[Channel, Channel]:
+    """Return the two ends of a connection: the parent's, and the child's."""
+    ours, theirs = Channel.pair()
+    return ours, Channel(theirs)
 
 
 @settings(max_examples=30)
-@given(st.integers(), st.text(max_size=200))
-def test_messages_come_as_they_were_sent(scan_id: int, sha256: str) -> None:
+@given(st.text(max_size=200))
+def test_messages_come_as_they_were_sent(why: str) -> None:
     """A message means the same on either side, whatever text is in it."""
     ours, theirs = wire()
-    with ours, theirs:
-        Hashed(scan_id=scan_id, sha256=sha256).send(ours)
-        assert receive(theirs) == Hashed(scan_id=scan_id, sha256=sha256)
+    theirs.send(Unfit(why=why))
+    assert ours.receive() == Unfit(why=why)
+    assert ours.receive() is None, "the parent never waits"
+    for end in (ours, theirs):
+        end.close()
 
 
 RESULT = {"scan_id": 1, "kind": "lost"} | dict.fromkeys(
     ("sha256", "width", "height", "contrast", "logit", "code", "sentence", "measured", "limit")
 )
 NONSENSE: dict[str, bytes] = {
-    "no bytes": b"",
     "not text": b"\xff\xfe\x00",
     "not JSON": b"hello",
     "a number": b"7",
@@ -225,6 +228,11 @@ NONSENSE: dict[str, bytes] = {
             {"kind": "skipped", "sha256": 7},
             {"sentence": ["x"]},
             {"width": "9"},
+            {"width": 10**30},
+            {"logit": 10**400},
+            {"sentence": "\0"},
+            {"sentence": "\ud800"},
+            {"sentence": "x" * 5000},
         )
     },
 }
@@ -233,8 +241,5 @@ NONSENSE: dict[str, bytes] = {
 @pytest.mark.parametrize("nonsense", NONSENSE.values(), ids=NONSENSE.keys())
 def test_nonsense_is_told_from_messages(nonsense: bytes) -> None:
     """Nothing but a whole message of a known kind is taken for one."""
-    ours, theirs = wire()
-    with ours, theirs:
-        ours.send_bytes(nonsense)
-        with pytest.raises(ValueError):  # noqa: PT011 - which words is no matter
-            receive(theirs)
+    with pytest.raises(ValueError):  # noqa: PT011 - which words is no matter
+        decode(nonsense)

@@ -22,10 +22,10 @@ from worker.errors import (
 )
 from worker.filing import Filing
 from worker.inbox import Inbox
+from worker.messages import Result, refusal_from
 from worker.model import Manifest, judge
 from worker.pool import Asked, Died, Event, HandedBack, Pool, Screened
 from worker.records import Changes, Claim, Facts, Outcome, Sighting
-from worker.screener import Result, refusal_from
 from worker.seen import SeenBytes
 from worker.stability import Settled, Tracker
 from worker.store import Store

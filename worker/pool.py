@@ -9,25 +9,25 @@ then the old ones finish what they have and go.
 from __future__ import annotations
 
 import selectors
-import socket
-import struct
 import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from multiprocessing.connection import Connection
+from math import inf
 from pathlib import Path
 
 from worker.errors import ScreenerTrouble
+from worker.messages import Answer, Channel, Hashed, Job, Message, Ready, Result, Setup, Unfit
 from worker.preprocessing import Limits
 from worker.records import Claim
-from worker.screener import Answer, Hashed, Job, Message, Ready, Result, Setup, Unfit, receive
+from worker.trouble import doubling
 
 _QUEUE = 4  # films with one screener: enough to bridge a commit
+_LONGEST_TURN = 2.0  # seconds between two looks at screeners, if the loop is well
 _LOAD_SECONDS = 60.0  # to load and check a package before its screener is given up
-_MESSAGE_TIME = struct.pack("ll", 1, 0)  # seconds, microseconds that a message may take
+_HEARD_A_TURN = 64  # messages of one screener, before the others have theirs
 # Nothing of our surroundings reaches a screener. One thread each: the processes are the threads.
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8"}
 
@@ -89,13 +89,14 @@ Event = Asked | Screened | Died | HandedBack | Serving | NotServing
 class _Screener:
     package: Path
     process: subprocess.Popen[bytes]
-    connection: Connection
+    channel: Channel
     started: float  # monotonic seconds
     version: str | None = None  # once ready
     jobs: deque[Claim] = field(default_factory=deque)
     head_since: float = 0.0
     overran: bool = False
     unfit: str | None = None
+    asked: bool = False  # whether its film's bytes were seen before
     alone: bool = False  # takes no other film until it is done with this one
 
     def room(self) -> int:
@@ -127,6 +128,7 @@ class Pool:
         self._serving: Path | None = None  # what films go to
         self._coming: Path | None = None  # what is coming up to replace it
         self._retry_at = 0.0
+        self._tended = inf  # when screeners were last tended
         self._failures = 0
         self._events: deque[Event] = deque()
 
@@ -207,7 +209,12 @@ class Pool:
         Raises:
             ScreenerTrouble: screeners end as soon as they are started.
         """
+        # The loop comes round every second. If it did not, it was held up, and not the screeners.
+        stalled = max(0.0, now - self._tended - _LONGEST_TURN)
+        self._tended = now
         for screener in list(self._screeners):
+            screener.head_since += stalled
+            screener.started += stalled
             if screener.jobs and now - screener.head_since > self._screen_seconds:
                 screener.overran = True
                 screener.process.kill()
@@ -225,7 +232,7 @@ class Pool:
         """Stop every screener. Returns the claims they had."""
         left = [claim for screener in self._screeners for claim in screener.jobs]
         for screener in self._screeners:
-            screener.connection.close()
+            screener.channel.close()
         for screener in self._screeners:
             try:
                 screener.process.wait(0 if screener.jobs else wait_seconds)
@@ -246,9 +253,10 @@ class Pool:
         ]
 
     def _start(self, package: Path, now: float) -> None:
-        ours, theirs = socket.socketpair()
-        # A screener that stops in the middle of a message must not keep its parent.
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _MESSAGE_TIME)
+        try:
+            ours, theirs = Channel.pair()
+        except OSError as error:
+            raise ScreenerTrouble(f"a screener cannot be started: {error}") from error
         with theirs:
             try:
                 process = subprocess.Popen(  # noqa: S603 - our own interpreter, our own module
@@ -262,9 +270,9 @@ class Pool:
             except OSError as error:
                 ours.close()
                 raise ScreenerTrouble(f"a screener cannot be started: {error}") from error
-        screener = _Screener(package, process, Connection(ours.detach()), now)
+        screener = _Screener(package, process, ours, now)
         self._screeners.append(screener)
-        self._selector.register(screener.connection, selectors.EVENT_READ, screener)
+        self._selector.register(screener.channel, selectors.EVENT_READ, screener)
         setup = Setup(
             inbox=str(self._inbox.absolute()),
             package=str(package.absolute()),
@@ -277,49 +285,44 @@ class Pool:
     def _send(self, screener: _Screener, message: Message) -> None:
         # One that has ended is found out, and what it had dealt with, when it is read from.
         with suppress(OSError):
-            message.send(screener.connection)
+            screener.channel.send(message)
 
     def _listen(self, screener: _Screener, now: float) -> None:
         try:
-            while screener.connection.poll():
-                self._hear(screener, receive(screener.connection), now)
-        except ValueError:
-            screener.process.kill()  # it answers nonsense: as good as crashed
-            self._bury(screener, now)
-        except (EOFError, OSError):
-            self._bury(screener, now)
+            for _ in range(_HEARD_A_TURN):
+                message = screener.channel.receive()
+                if message is None:
+                    return
+                self._hear(screener, message, now)
+        except (ValueError, EOFError, OSError):  # it ended, or speaks nonsense: as good as ended
+            if screener in self._screeners:
+                self._bury(screener, now)
 
     def _hear(self, screener: _Screener, message: Message, now: float) -> None:
+        head = screener.jobs[0] if screener.jobs else None
         match message:
-            case Ready():
+            case Ready(model_version=str()) if screener.version is None:
                 screener.version = message.model_version
                 self._failures = 0
                 self._take_over()
-            case Unfit():
+            case Unfit(why=str()) if screener.version is None:
                 screener.unfit = message.why
-            case Hashed(scan_id=scan_id) if scan_id == self._head(screener).scan_id:
+            case Hashed(scan_id=scan_id) if (
+                head is not None and head.scan_id == scan_id and head.size_seen
+            ) and not screener.asked:
+                screener.asked = True
                 self._events.append(
-                    Asked(
-                        claim=self._head(screener),
-                        sha256=message.sha256,
-                        model_version=screener.version or "",
-                    )
+                    Asked(claim=head, sha256=message.sha256, model_version=screener.version or "")
                 )
-            case Result(scan_id=scan_id) if scan_id == self._head(screener).scan_id:
-                claim = screener.jobs.popleft()
+            case Result(scan_id=scan_id) if head is not None and head.scan_id == scan_id:
+                screener.jobs.popleft()
                 screener.head_since = now
-                screener.alone = False
+                screener.alone = screener.asked = False
                 self._events.append(
-                    Screened(claim=claim, result=message, model_version=screener.version or "")
+                    Screened(claim=head, result=message, model_version=screener.version or "")
                 )
             case _:
                 raise ValueError("out of turn")
-
-    @staticmethod
-    def _head(screener: _Screener) -> Claim:
-        if not screener.jobs:
-            raise ValueError("an answer to nothing")
-        return screener.jobs[0]
 
     def _take_over(self) -> None:
         """Serve the coming package once all of its screeners are ready."""
@@ -356,7 +359,7 @@ class Pool:
         if screener.version is not None:
             return
         self._failures += 1
-        self._retry_at = now + min(30.0, 0.25 * 2**self._failures)
+        self._retry_at = now + doubling(self._failures, first=0.5, longest=30.0)
         if screener.package == self._coming:
             self._give_up(screener)
 
@@ -370,7 +373,7 @@ class Pool:
 
     def _remove(self, screener: _Screener) -> None:
         self._screeners.remove(screener)
-        self._selector.unregister(screener.connection)
-        screener.connection.close()
+        self._selector.unregister(screener.channel)
+        screener.channel.close()
         screener.process.kill()  # it is idle, or has ended: a signal changes nothing then
         screener.process.wait()

@@ -17,12 +17,12 @@ from worker.archive import Archive, Archived, Selection
 from worker.database import Database
 from worker.errors import ModelPackageError
 from worker.inbox import bytes_of, sighting_of, spell
+from worker.messages import Result
 from worker.model import Manifest, Verdict, judge, read_manifest
 from worker.pool import Died, Event, HandedBack, NotServing, Pool, Screened, Serving
 from worker.preprocessing import Limits
 from worker.promotions import Promotions
 from worker.records import Claim
-from worker.screener import Result
 from worker.store import register_model
 
 _BATCH = 64  # verdicts in one commit

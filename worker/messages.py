@@ -1,0 +1,233 @@
+"""What a screener and its parent say to each other, and how it travels.
+
+Messages are JSON, never pickles: bytes from outside are decoded in the screener, and one that they
+took over must have nothing to say that its parent would run, or trip over.
+
+    parent -> child   Setup, then any number of Job; Answer to a Hashed
+    child -> parent   Ready or Unfit, then for each Job: Hashed (if asked for), then one Result
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, Self, get_args
+
+from worker.errors import FilmRefused, RefusalCode
+from worker.records import Sighting
+
+_LARGEST = 1 << 16  # bytes of a message
+_LONGEST_TEXT = 2000  # letters
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+ResultKind = Literal["predicted", "skipped", "refused", "lost", "unreadable", "out_of_memory"]
+
+
+class Message:
+    """A message that is JSON on the wire, tagged with its class's name."""
+
+    def encode(self) -> bytes:
+        """Write it as JSON."""
+        return json.dumps([type(self).__name__, asdict(self)]).encode()  # type: ignore[call-overload]
+
+    @classmethod
+    def build(cls, values: dict[str, Any]) -> Self:
+        """Make one from what JSON gives, with exactly the fields it has."""
+        expected = {field.name for field in fields(cls)}  # type: ignore[arg-type]
+        if values.keys() != expected:
+            raise ValueError(f"{cls.__name__} with fields {sorted(values)}")
+        return cls(**values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup(Message):
+    """What a screener needs to know once."""
+
+    inbox: str
+    package: str  # folder of the model package
+    limits: dict[str, Any]
+    memory_mb: int  # beyond what code and model take
+    predict_seconds: float = 0.25  # of processor time, that the network may take for a film
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(Message):
+    """One film to screen."""
+
+    scan_id: int
+    name: str
+    size_bytes: int
+    mtime_ns: int
+    inode: int
+    ask: bool  # its bytes may have been seen: send Hashed and wait for the Answer
+
+    @property
+    def sighting(self) -> Sighting:
+        """What the file must still be."""
+        return Sighting(
+            name=self.name,
+            size_bytes=self.size_bytes,
+            mtime_ns=self.mtime_ns,
+            inode=self.inode,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer(Message):
+    """Whether to predict: not if this model has seen the same bytes."""
+
+    scan_id: int
+    predict: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ready(Message):
+    """The model is loaded and checked; jobs may come."""
+
+    model_version: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unfit(Message):
+    """The model package must not serve."""
+
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hashed(Message):
+    """The digest of a film's bytes, sent before it is predicted."""
+
+    scan_id: int
+    sha256: str
+
+    def __post_init__(self) -> None:
+        """Believe nothing that could not be."""
+        if not _SHA256.fullmatch(self.sha256):
+            raise ValueError("not a digest")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result(Message):
+    """How a job ended."""
+
+    scan_id: int
+    kind: ResultKind
+    sha256: str | None = None
+    width: int | None = None
+    height: int | None = None
+    contrast: float | None = None
+    logit: float | None = None  # if predicted
+    code: str | None = None  # if refused
+    sentence: str | None = None  # if refused, or why it was unreadable
+    measured: str | None = None
+    limit: str | None = None
+
+    def __post_init__(self) -> None:
+        """Believe nothing that could not be: the child may be in the hands of what it decoded."""
+        if self.kind not in get_args(ResultKind):
+            raise ValueError(f"no way for a job to end: {self.kind!r}")
+        texts = (self.sha256, self.code, self.sentence, self.measured, self.limit)
+        numbers = (self.width, self.height, self.contrast, self.logit)
+        if not all(one is None or _is_plain(one) for one in texts):
+            raise ValueError("a result with other than plain words")
+        # Written so that NaN passes: whoever judges it says what it is.
+        if any(one is not None and (not _is_number(one) or abs(one) >= 2**31) for one in numbers):
+            raise ValueError("a result with impossible numbers")
+        if self.kind == "refused":
+            RefusalCode.of(self.code or "")
+        if self.kind in ("predicted", "skipped") and not _SHA256.fullmatch(self.sha256 or ""):
+            raise ValueError("a result without a digest")
+
+
+_KINDS: dict[str, type[Message]] = {
+    kind.__name__: kind for kind in (Setup, Job, Answer, Ready, Unfit, Hashed, Result)
+}
+
+
+def _is_plain(text: object) -> bool:
+    return isinstance(text, str) and len(text) <= _LONGEST_TEXT and text.isprintable()
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def decode(data: bytes) -> Message:
+    """Read what `encode` wrote.
+
+    Raises:
+        ValueError: it is not a message.
+    """
+    try:
+        kind, values = json.loads(data)
+        return _KINDS[kind].build(values)
+    except (TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ValueError("not a message") from error
+
+
+class Channel:
+    """One end of a pair of sockets. A message comes whole or not at all."""
+
+    def __init__(self, end: socket.socket) -> None:
+        """Speak over a SOCK_SEQPACKET socket."""
+        self._end = end
+
+    @classmethod
+    def pair(cls) -> tuple[Channel, socket.socket]:
+        """Make the parent's end, and the socket for the child's.
+
+        The parent never waits for a child that does not listen: what cannot be sent at once is
+        not sent, and the child is found out by its silence.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.settimeout(0)
+        return cls(ours), theirs
+
+    def fileno(self) -> int:
+        """Return the descriptor, for a selector."""
+        return self._end.fileno()
+
+    def send(self, message: Message) -> None:
+        """Send a message.
+
+        Raises:
+            OSError: the other side is gone, or does not listen.
+        """
+        self._end.send(message.encode())
+
+    def receive(self) -> Message | None:
+        """Return the next message, or None where there is none yet and this end does not wait.
+
+        Raises:
+            EOFError: the other side is gone.
+            ValueError: it is not a message.
+        """
+        try:
+            data = self._end.recv(_LARGEST)
+        except BlockingIOError:
+            return None
+        except ConnectionError as error:
+            raise EOFError from error
+        if not data:
+            raise EOFError
+        return decode(data)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._end.close()
+
+
+def refusal_from(result: Result) -> FilmRefused:
+    """Return the refusal that a result tells of.
+
+    Raises:
+        ValueError: its code is none of ours.
+    """
+    return FilmRefused(
+        RefusalCode.of(result.code or ""),
+        result.sentence or "",
+        measured=result.measured,
+        limit=result.limit,
+    )
