@@ -16,11 +16,11 @@ import pytest
 from films import draw, jpeg, truncated
 
 from training.dataset import Side, read_dataset
-from training.nights import LAST, LOCK
+from training.nights import LAST, LOCK, Outcome
 from training.plan import Plan
 from training.promotion import Floors, Rules
 from training.report import write_card
-from training.retrain import Outcome, main, retrain
+from training.retrain import main, retrain
 from training.splits import SALT
 from training.start import choose_start
 from worker.errors import ModelPackageError

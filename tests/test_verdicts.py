@@ -7,6 +7,7 @@ tests below.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,22 +17,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scans as rows
 from films import draw, jpeg, truncated
-from packages import copy_package, replace_file
+from packages import change_manifest, copy_package, replace_file
 from test_retrain import ANY, NOW, draw_folder
 
 from training.dataset import LabelledScan, Side
 from training.judging import digest_of, judge
-from training.nights import alone
+from training.nights import Outcome, alone
 from training.plan import Plan
-from training.retrain import Outcome, main, retrain
+from training.retrain import main, retrain
 from training.scoring import Scored, score
 from worker.database import Database
 from worker.errors import ModelPackageError
 from worker.ledger import Ledger, Ruling
 from worker.model import SERVED, load
-from worker.preprocessing import read_film
+from worker.preprocessing import Limits, read_film
+from worker.records import Changes
 from worker.registry import Registry
+from worker.rescore import Means
 
 CHAMPION = "drawn-0"
 
@@ -53,6 +57,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> First:
         data=(data,),
         models=root / "models",
         cache=root / "cache",
+        start="scratch",
         epochs=1,
         side_pixels=32,
         salt="lungwatch",
@@ -191,6 +196,72 @@ def test_a_champion_that_cannot_be_measured_is_not_replaced(
     assert outcome.ruling is Ruling.HELD
     assert outcome.reasons[-1].endswith("its weights are damaged")
     assert outcome.evaluation["comparison"] is None
+
+
+@pytest.fixture
+def archived(plan: Plan, tmp_path: Path, open_database: Callable[[str], Database]) -> Plan:
+    """Return the plan for a place where six films were screened and archived."""
+    database = open_database(plan.database_url or "")
+    database.migrate()
+    store = rows.worker(database)
+    store.register_model(rows.manifest())
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    for number in range(6):
+        film = jpeg(draw(number))
+        (folder / f"{number}.jpg").write_bytes(film)
+        sighting = rows.sighting(f"{number}.jpg", inode=number)
+        (claim,) = store.claim([sighting], lease_seconds=60).claims
+        digest = hashlib.sha256(film).hexdigest()
+        store.apply(Changes(outcomes=[rows.verdict(claim, sha256=digest)]))
+        store.apply(Changes(filed=[(claim.scan_id, f"{number}.jpg")]))
+    means = Means(
+        archive=folder,
+        inbox=tmp_path / "inbox",
+        limits=Limits(),
+        count=1,
+        screen_seconds=20,
+        memory_mb=768,
+        predict_seconds=5,
+    )
+    return replace(plan, preview=means, preview_scans=5)
+
+
+def test_before_a_promotion_it_is_told_which_decisions_would_change(
+    archived: Plan, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the last films of the place itself; on record, on the card, and said."""
+    pretend(monkeypatch, champion=3)
+    change_manifest(archived.models / CHAMPION, threshold=0.0, review_band=[0.0, 0.0])
+    said: list[str] = []
+    outcome = retrain(archived, now=NOW, say=said.append)
+    assert outcome.ruling is Ruling.PROMOTED
+    preview = ledger.nights()[0]["details"]["evaluation"]["archive"]
+    assert preview["screened"] == 5
+    model = load(outcome.package)
+    expected = {}
+    for number in range(1, 6):
+        pixels = read_film(jpeg(draw(number)), height=32, width=32).pixels
+        if (decision := model.screen(pixels).decision) != "PNEUMONIA":
+            expected[number + 1] = decision
+    turned = {one["scan_id"]: one["challenger"][0] for one in preview["turned"]}
+    assert turned == expected
+    assert sum(preview["turns"].values()) == len(expected)
+    (line,) = [line for line in said if "archived films" in line]
+    assert line.startswith(f"of the last 5 archived films {len(expected)} would get another")
+    assert "Of the last 5 films archived" in (outcome.package / "card.md").read_text("utf-8")
+
+
+def test_a_challenger_that_screeners_do_not_take_is_held(
+    archived: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Better by its numbers, and too slow to serve: what would be refused is not promoted."""
+    pretend(monkeypatch, champion=3)
+    assert archived.preview is not None
+    slow = replace(archived.preview, predict_seconds=1e-9)
+    outcome = retrain(replace(archived, preview=slow), now=NOW, say=say_nothing)
+    assert outcome.ruling is Ruling.HELD
+    assert outcome.reasons[-1].startswith("HELD: screeners do not take it: ")
 
 
 def test_a_champion_changed_meanwhile_is_not_replaced(

@@ -1,4 +1,4 @@
-"""What stands between nights, in the models folder: one at a time, and what the last one did.
+"""A night among others: one at a time, how it ended, and what the next one knows of it.
 
 models/.retrain.lock      held while a night runs; says whose it is
 models/.last-night.json   the work of the last night that came to its end, and what served then
@@ -12,14 +12,28 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from worker.errors import LungwatchError
 from worker.files import write_atomically
+from worker.ledger import Ruling
 
 LOCK = ".retrain.lock"
 LAST = ".last-night.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of a night."""
+
+    ruling: Ruling
+    reasons: tuple[str, ...]
+    version: str  # the challenger; where nothing was new, the last night's
+    package: Path
+    champion: str | None  # what served when the challenger was judged
+    evaluation: dict[str, Any]  # what evaluation.json holds; empty where nothing was new
 
 
 class NightUnderway(LungwatchError):

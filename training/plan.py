@@ -11,6 +11,7 @@ from typing import Any, Literal
 from training.patients import Patients, read_patients, read_pattern
 from training.promotion import Floors, Margins, Rules
 from training.sources import Archive
+from worker.rescore import Means
 from worker.settings import Settings
 
 
@@ -38,6 +39,8 @@ class Plan:
     test_note: str = ""  # how the test side came about, in place of what can be seen of it
     rules: Rules = field(default_factory=Rules)
     propose: bool = False  # a challenger that may serve waits for a person
+    preview: Means | None = None  # to screen archived films with, before a promotion
+    preview_scans: int = 0  # so many of the last ones
 
     @property
     def pictures(self) -> Path:
@@ -101,6 +104,20 @@ def read_plan(arguments: Sequence[str] | None, settings: Settings, *, descriptio
         seed_models=None if chosen["models"] else settings.shipped_models,
         rules=_rules(settings),
         propose=settings.promotion == "propose",
+        preview=_means(settings),
+        preview_scans=settings.preview_scans,
+    )
+
+
+def _means(settings: Settings) -> Means:
+    return Means(
+        archive=settings.archive,
+        inbox=settings.inbox,
+        limits=settings.limits,
+        count=1,  # beside a worker that must not notice
+        screen_seconds=settings.screen_seconds,
+        memory_mb=settings.screener_memory_mb,
+        predict_seconds=settings.predict_milliseconds / 1000,
     )
 
 

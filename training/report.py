@@ -45,7 +45,7 @@ def write_card(
         _how_good(evaluation) + shown("roc", "ROC with the operating point"),
         _per_class(evaluation["confusion"]),
         _confusion(evaluation["confusion"]) + shown("confusion", "confusion matrix"),
-        _against_champion(evaluation.get("comparison")),
+        _against_champion(evaluation.get("comparison")) + _archive(evaluation.get("archive")),
         _operating_point(evaluation, training)
         + shown("calibration", "calibration")
         + shown("scores", "scores of the test films"),
@@ -130,6 +130,17 @@ def _against_champion(comparison: Mapping[str, Any] | None) -> str:
         f"{' or less' if chance < 0.001 else ''})."
         + ("\n\nRight by the champion and wrong by this model:\n\n" if listed else "")
         + "\n".join(listed + more)
+    )
+
+
+def _archive(preview: Mapping[str, Any] | None) -> str:
+    if preview is None:
+        return ""
+    turns = ", ".join(f"{count} from {turn}" for turn, count in preview["turns"].items())
+    return (
+        f"\n\nOf the last {preview['screened']} films archived where it was made, "
+        f"{len(preview['turned'])} would get another decision than by the champion"
+        f"{f': {turns}' if turns else ''}."
     )
 
 

@@ -12,23 +12,19 @@ the run failed. A killed run, started again, goes on from its last epoch.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.cache import Films, decode_films
-from training.dataset import Dataset, Side, read_dataset
-from training.nights import NightUnderway, alone, last_challenger, remember
+from training.dataset import Dataset, read_dataset
+from training.nights import NightUnderway, Outcome, alone, last_challenger, remember
 from training.plan import Plan, read_plan
-from training.promotion import Promotion, judge_promotion
 from training.record import Record, code_digest, recording
-from training.report import write_card
 from training.splits import keep_salt
 from training.start import choose_start, from_scratch
 from worker.errors import LungwatchError
@@ -37,37 +33,13 @@ from worker.registry import Registry
 from worker.settings import read_settings
 
 if TYPE_CHECKING:
-    from training.judging import Judged
-    from training.production import Product
+    from training.verdict import Made
 
 # Keras, TensorFlow and scikit-learn are imported by the step that needs them: a run that stops at
 # its data has not waited for them, and the processes that decode films never load them.
 # ruff: noqa: PLC0415
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What became of a night."""
-
-    ruling: Ruling
-    reasons: tuple[str, ...]
-    version: str  # the challenger; where nothing was new, the last night's
-    package: Path
-    champion: str | None  # what served when the challenger was judged
-    evaluation: dict[str, Any]  # what evaluation.json holds; empty where nothing was new
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Made:
-    """A model that nobody has judged yet, as files on disk."""
-
-    dataset: Dataset  # less the films that cannot be read
-    films: Films
-    product: Product
-    training: dict[str, Any]  # what the manifest says under `training`
-    package: Path  # staged; or published, by a night that was killed before its verdict
 
 
 def retrain(plan: Plan, *, now: datetime, say: Say) -> Outcome:
@@ -107,8 +79,10 @@ def retrain(plan: Plan, *, now: datetime, say: Say) -> Outcome:
         outcome = _nothing_new(registry, work)
         if outcome is None:
             # A network, fitted and packaged; measured beside the champion, judged, published.
+            from training.verdict import conclude
+
             made = _make(plan, dataset, registry, record, now=now, say=say)
-            outcome = _judge(plan, made, registry, record, say=say)
+            outcome = conclude(plan, made, registry, record, say=say)
 
         # What serves changes, the verdict is written down, and the next night knows of this one.
         if outcome.ruling is Ruling.PROMOTED:
@@ -139,7 +113,7 @@ def _nothing_new(registry: Registry, work: dict[str, Any]) -> Outcome | None:
 
 def _make(
     plan: Plan, dataset: Dataset, registry: Registry, record: Record, *, now: datetime, say: Say
-) -> _Made:
+) -> Made:
     """Decode, fit, calibrate and package."""
     # The pixels, decoded once.
     side = plan.side_pixels
@@ -157,6 +131,7 @@ def _make(
     from training.fit import Limits, Recipe
     from training.network import Architecture, describe
     from training.production import produce
+    from training.verdict import Made
 
     architecture = Architecture(height=side, width=side)
     start = from_scratch()
@@ -189,64 +164,7 @@ def _make(
         package = packaging.stage(
             registry, product.exported, product.point, training=training, now=now
         )
-    return _Made(dataset=dataset, films=films, product=product, training=training, package=package)
-
-
-def _judge(plan: Plan, made: _Made, registry: Registry, record: Record, *, say: Say) -> Outcome:
-    """Measure the package beside the champion's, decide, and publish it with what was found."""
-    from training.judging import digest_of, judge
-
-    version, dataset = made.product.exported.version, made.dataset
-    try:
-        # How good it is: the files on disk, through the worker's code, in a process of its own.
-        champion = registry.champion()
-        scans = dataset.side(Side.TEST)
-        looks = record.look(digest_of(scans))
-        say(f"measuring {version} and {champion or 'no champion'} on {dataset.test_name}")
-        judged = judge(made.package, registry.folder(champion) if champion else None, scans)
-        evaluation = {
-            "version": version,
-            "data": dataset.test_name,
-            "data_note": dataset.test_note,
-            "data_digest": dataset.digest,
-            "test_digest": digest_of(scans),
-            "looks": looks and asdict(looks),
-            **judged.numbers,
-            "calibration_side": made.product.calibration_side,
-            "comparison": judged.comparison,
-        }
-        record.note(evaluation=evaluation)
-
-        # Whether it may serve.
-        rejected = registry.rejected(version)
-        promotion = judge_promotion(
-            judged.numbers,
-            champion=champion,
-            comparison=judged.comparison,
-            trouble=judged.trouble,
-            barred="" if rejected is None else f"it was left behind by a rollback: {rejected.why}",
-            rules=plan.rules,
-        )
-
-        # What was found goes into the package, and the package into its place.
-        package = _publish(made, judged, evaluation, promotion, registry)
-        record.know(registry.manifest(version))
-        _show_films(plan, made, judged, say)
-    except BaseException:
-        if made.package != registry.folder(version):
-            shutil.rmtree(made.package, ignore_errors=True)
-        raise
-    ruling = Ruling.HELD
-    if promotion.promote:
-        ruling = Ruling.PROPOSED if plan.propose else Ruling.PROMOTED
-    return Outcome(
-        ruling=ruling,
-        reasons=promotion.reasons,
-        version=version,
-        package=package,
-        champion=champion,
-        evaluation=evaluation,
-    )
+    return Made(dataset=dataset, films=films, product=product, training=training, package=package)
 
 
 def _promote(registry: Registry, outcome: Outcome, now: datetime) -> Outcome:
@@ -258,51 +176,6 @@ def _promote(registry: Registry, outcome: Outcome, now: datetime) -> Outcome:
     why = better[0] if better else "above the floors, and there was no champion"
     registry.promote(outcome.version, who="the night", why=why, now=now)
     return outcome
-
-
-def _publish(
-    made: _Made,
-    judged: Judged,
-    evaluation: dict[str, Any],
-    promotion: Promotion,
-    registry: Registry,
-) -> Path:
-    from training import packaging
-    from training.figures import draw_figures
-
-    version = made.product.exported.version
-    if made.package == registry.folder(version):
-        return made.package  # published, and never changes
-    figures = draw_figures(
-        judged.truth,
-        judged.challenger,
-        judged.point,
-        curve=made.training["curve"],
-        numbers=judged.numbers,
-    )
-    card = write_card(version, evaluation, made.training, promotion.reasons, figures.keys())
-    record = {"evaluation.json": packaging.to_json(evaluation), "card.md": card.encode()}
-    packaging.add_files(made.package, record | figures)
-    return registry.publish(made.package, version)
-
-
-def _show_films(plan: Plan, made: _Made, judged: Judged, say: Say) -> None:
-    """Leave the pictures that show films where those lie that may be seen by few."""
-    from training.sheets import write_sheets
-
-    train = made.dataset.side(Side.TRAIN)
-    try:
-        folder = write_sheets(
-            plan.pictures,
-            version=made.product.exported.version,
-            train=train,
-            films=made.films,
-            judged=judged,
-            seed=plan.seed,
-        )
-        say(f"pictures of films are in {folder}")
-    except OSError as error:  # a full disk must not undo a night
-        say(f"pictures of films could not be written: {error}")
 
 
 def _describe(dataset: Dataset) -> str:

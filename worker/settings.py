@@ -160,6 +160,13 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="Largest calibration error that is promoted.",
     )
+    preview_scans: int = Field(
+        200,
+        ge=0,
+        le=1_000_000,
+        description="Of so many of the last archived films a night says, before it promotes, whose "
+        "decision would change; 0 for none.",
+    )
     worker_name: str = Field(
         default_factory=socket.gethostname,
         pattern=r"^[\w.-]{1,100}$",
@@ -232,7 +239,7 @@ def check_folders(settings: Settings) -> None:
     Raises:
         SettingsError: one line naming the setting, what it holds and what would do.
     """
-    if not settings.inbox.is_dir():
+    if not os.path.isdir(settings.inbox):  # noqa: PTH112 - False, too, where it may not be seen
         raise SettingsError(
             f"{PREFIX}INBOX is '{settings.inbox}': there is no such folder. "
             "Make it, mount it, or name another."

@@ -1,0 +1,205 @@
+"""From a packaged model to a verdict: measured beside the champion, judged, published, shown.
+
+What is measured is the files that will serve. Whatever goes wrong, nothing half-made stays where a
+reader looks, and the champion stays.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from training import packaging
+from training.cache import Films
+from training.dataset import Dataset, Side
+from training.figures import draw_figures
+from training.judging import Judged, digest_of, judge
+from training.nights import Outcome
+from training.plan import Plan
+from training.production import Product
+from training.promotion import Promotion, judge_promotion
+from training.record import Record
+from training.report import write_card
+from training.sheets import write_sheets
+from worker.database import Database
+from worker.errors import ModelPackageError
+from worker.ledger import Ruling
+from worker.registry import Registry
+from worker.rescore import compare_decisions
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """A model that nobody has judged yet, as files on disk."""
+
+    dataset: Dataset  # less the films that cannot be read
+    films: Films
+    product: Product
+    training: dict[str, Any]  # what the manifest says under `training`
+    package: Path  # staged; or published, by a night that was killed before its verdict
+
+    @property
+    def version(self) -> str:
+        """Of the model."""
+        return self.product.exported.version
+
+
+def conclude(plan: Plan, made: Made, registry: Registry, record: Record, *, say: Say) -> Outcome:
+    """Measure the package beside the champion's, decide, and publish it with what was found.
+
+    Raises:
+        ModelPackageError: the package does not load as the worker would load it.
+        OwnTrouble: the database, or the screeners, cannot do their part.
+    """
+    version = made.version
+    try:
+        # How good it is: the files on disk, through the worker's code, in a process of its own.
+        champion = registry.champion()
+        judged, evaluation = _measure(made, champion, registry, record, say=say)
+        record.note(evaluation=evaluation)
+
+        # Whether it may serve, and which decisions on films of this place would change.
+        rejected = registry.rejected(version)
+        barred = "" if rejected is None else f"it was left behind by a rollback: {rejected.why}"
+        promotion = judge_promotion(
+            judged.numbers,
+            champion=champion,
+            comparison=judged.comparison,
+            trouble=judged.trouble,
+            barred=barred,
+            rules=plan.rules,
+        )
+        if promotion.promote and champion is not None:
+            try:
+                evaluation["archive"] = _preview(plan, made, registry.folder(champion), say=say)
+            except ModelPackageError as error:
+                unfit = f"HELD: screeners do not take it: {error}"
+                promotion = Promotion(promote=False, reasons=(*promotion.reasons, unfit))
+            record.note(evaluation=evaluation)
+
+        # What was found goes into the package, and the package into its place.
+        package = _publish(made, judged, evaluation, promotion, registry)
+        record.know(registry.manifest(version))
+        _show_films(plan, made, judged, say)
+    except BaseException:
+        if made.package != registry.folder(version):
+            shutil.rmtree(made.package, ignore_errors=True)
+        raise
+    ruling = Ruling.HELD
+    if promotion.promote:
+        ruling = Ruling.PROPOSED if plan.propose else Ruling.PROMOTED
+    return Outcome(
+        ruling=ruling,
+        reasons=promotion.reasons,
+        version=version,
+        package=package,
+        champion=champion,
+        evaluation=evaluation,
+    )
+
+
+def _measure(
+    made: Made, champion: str | None, registry: Registry, record: Record, *, say: Say
+) -> tuple[Judged, dict[str, Any]]:
+    dataset = made.dataset
+    scans = dataset.side(Side.TEST)
+    looks = record.look(digest_of(scans))
+    say(f"measuring {made.version} and {champion or 'no champion'} on {dataset.test_name}")
+    judged = judge(made.package, registry.folder(champion) if champion else None, scans)
+    return judged, {
+        "version": made.version,
+        "data": dataset.test_name,
+        "data_note": dataset.test_note,
+        "data_digest": dataset.digest,
+        "test_digest": digest_of(scans),
+        "looks": looks and asdict(looks),
+        **judged.numbers,
+        "calibration_side": made.product.calibration_side,
+        "comparison": judged.comparison,
+    }
+
+
+def _preview(plan: Plan, made: Made, champion: Path, *, say: Say) -> dict[str, Any] | None:
+    """Screen the last archived films with both, and say which decisions would change.
+
+    Raises:
+        ModelPackageError: the challenger cannot serve as it would have to.
+        OwnTrouble: database or screeners are in trouble: the next night tries again.
+    """
+    if plan.database_url is None or plan.preview is None or plan.preview_scans == 0:
+        return None
+    database = Database(plan.database_url)
+    try:
+        found = compare_decisions(
+            database,
+            plan.preview,
+            champion=champion,
+            challenger=made.package,
+            last=plan.preview_scans,
+        )
+    finally:
+        database.close()
+    turns = Counter(f"{one.champion.decision} to {one.challenger.decision}" for one in found.turned)
+    listed = ", ".join(f"{count} from {turn}" for turn, count in sorted(turns.items()))
+    say(
+        f"of the last {found.screened} archived films {len(found.turned)} would get another "
+        f"decision{': ' if listed else ''}{listed}"
+    )
+    return {
+        "screened": found.screened,
+        "skipped": len(found.skipped),
+        "turns": dict(sorted(turns.items())),
+        "turned": [
+            {
+                "scan_id": one.scan_id,
+                "sha256": one.sha256,
+                "champion": [one.champion.decision, one.champion.probability],
+                "challenger": [one.challenger.decision, one.challenger.probability],
+            }
+            for one in found.turned
+        ],
+    }
+
+
+def _publish(
+    made: Made,
+    judged: Judged,
+    evaluation: dict[str, Any],
+    promotion: Promotion,
+    registry: Registry,
+) -> Path:
+    if made.package == registry.folder(made.version):
+        return made.package  # published, and never changes
+    figures = draw_figures(
+        judged.truth,
+        judged.challenger,
+        judged.point,
+        curve=made.training["curve"],
+        numbers=judged.numbers,
+    )
+    card = write_card(made.version, evaluation, made.training, promotion.reasons, figures.keys())
+    record = {"evaluation.json": packaging.to_json(evaluation), "card.md": card.encode()}
+    packaging.add_files(made.package, record | figures)
+    return registry.publish(made.package, made.version)
+
+
+def _show_films(plan: Plan, made: Made, judged: Judged, say: Say) -> None:
+    """Leave the pictures that show films where those lie that may be seen by few."""
+    try:
+        folder = write_sheets(
+            plan.pictures,
+            version=made.version,
+            train=made.dataset.side(Side.TRAIN),
+            films=made.films,
+            judged=judged,
+            seed=plan.seed,
+        )
+        say(f"pictures of films are in {folder}")
+    except OSError as error:  # a full disk must not undo a night
+        say(f"pictures of films could not be written: {error}")
