@@ -270,3 +270,37 @@ def test_real_films_get_the_rows_and_the_auc_that_the_package_promises(
     auc = roc_auc_score(truth, [row["probability"] for row in of_block])
     promised = json.loads((shipped / "evaluation.json").read_text(encoding="utf-8"))["auc"]
     assert round(auc, 4) == round(promised, 4)
+
+
+def test_a_database_that_comes_later_is_waited_for(site: Site) -> None:
+    """Started before its database is there, the worker says so once and begins when it is."""
+    database = site.root / "not-yet.db"
+    database.write_text("no database", encoding="utf-8")
+    site.database_url = f"sqlite:///{database}"
+    three = batch(3)
+    site.drop(three)
+    worker = site.start()
+    wait_for(lambda: '"trouble"' in site.log(), what="the trouble is said")
+    database.unlink()
+    wait_for(lambda: _count(site) == 3, what="all three done")
+    assert site.stop(worker) == 0
+    assert site.log().count('"event": "trouble"') == 1
+
+
+def _count(site: Site) -> int:
+    try:
+        return int(site.query("SELECT count(*) AS n FROM scans WHERE state = 'filed'")[0]["n"])
+    except Exception:  # noqa: BLE001 - no tables yet
+        return 0
+
+
+def test_a_film_with_an_odd_date_is_a_film(any_site: Site) -> None:
+    """A date centuries off, from a broken clock, neither ends the worker nor holds up others."""
+    three = batch(3)
+    any_site.drop(three)
+    odd = any_site.inbox / next(iter(three))
+    os.utime(odd, ns=(0, 2**63 + 10**9))
+    if odd.stat().st_mtime_ns < 2**63:
+        pytest.skip("this file system holds no such date")
+    any_site.call("run", "--once")
+    any_site.check_invariants(three)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 
 from worker.database import Database
-from worker.errors import ModelPackageError, OwnTrouble, RegistryError, SettingsError
+from worker.errors import ModelPackageError, RegistryError, SettingsError
 from worker.inbox import Inbox
 from worker.notify import Notifier
 from worker.pipeline import Policy
@@ -30,7 +30,13 @@ def open_service(settings: Settings) -> Iterator[Service]:
     check_folders(settings)
     registry = Registry(settings.models)
     shipped = Registry(settings.shipped_models)
-    registry.seed(shipped)
+    try:
+        registry.seed(shipped)
+    except OSError as error:
+        raise SettingsError(
+            f"LUNGWATCH_MODELS is '{settings.models}': it cannot be written ({error.strerror}). "
+            "Give this user the right, or name another folder."
+        ) from error
     model = registry.champion()
     if model is None:
         raise SettingsError(
@@ -42,10 +48,6 @@ def open_service(settings: Settings) -> Iterator[Service]:
     reporter = open_reporter(settings.log_format, settings.log_level)
     _adopt(registry, shipped, reporter)
     inbox = Inbox(settings.inbox, archive=settings.archive, refused=settings.refused)
-    try:
-        database.migrate()
-    except OwnTrouble as error:
-        reporter.event("waiting for the database", why=str(error))
     service = Service(
         store=Store(database, this_process(settings.worker_name)),
         inbox=inbox,
@@ -67,6 +69,7 @@ def open_service(settings: Settings) -> Iterator[Service]:
             keep_in_inbox=settings.keep_in_inbox,
         ),
         settle_seconds=settings.settle_seconds,
+        prepare=database.migrate,
     )
     reporter.started(
         {

@@ -122,7 +122,7 @@ def _revision(connection: Connection) -> str | None:
 def _wrapped() -> Iterator[None]:
     try:
         yield
-    except (SQLAlchemyError, sqlite3.Error) as error:
+    except (SQLAlchemyError, sqlite3.Error, OverflowError, UnicodeError) as error:
         cause = getattr(error, "orig", None) or error
         lines = str(cause).strip().splitlines() or [type(cause).__name__]
         raise DatabaseTrouble(lines[0]) from error

@@ -73,7 +73,7 @@ def _link_then_unlink(source: bytes, target: bytes) -> None:
         # A crash between the two calls leaves one file under both names.
         if not os.path.samestat(os.lstat(source), os.lstat(target)):
             raise
-    os.unlink(source)
+    _drop(source, os.lstat(target))
 
 
 def _move_across(source: bytes, target: bytes) -> None:
@@ -98,13 +98,21 @@ def _move_across(source: bytes, target: bytes) -> None:
         elif not (os.path.lexists(target) and os.path.samestat(os.lstat(target), os.stat(aside))):
             raise FileExistsError(errno.EEXIST, "named otherwise", target)
         fsync_folder(Path(os.fsdecode(os.path.dirname(target))))
-        os.unlink(source)
+        _drop(source, sighted)
         os.unlink(aside)
+
+
+def _drop(source: bytes, sighted: os.stat_result) -> None:
+    """Drop a name whose film stands elsewhere now; another film that took it meanwhile stays."""
+    now = os.lstat(source)
+    same = (now.st_size, now.st_mtime_ns) == (sighted.st_size, sighted.st_mtime_ns)
+    if same and os.path.samestat(now, sighted):
+        os.unlink(source)
 
 
 def aside_of(folder: bytes, inode: int, mtime_ns: int) -> bytes:
     """Return where a film is copied to before it gets its name."""
-    return os.path.join(folder, b".moving-%d-%d" % (inode % (1 << 64), mtime_ns))
+    return os.path.join(folder, b".moving-%d-%d" % (inode % (1 << 64), mtime_ns % (1 << 64)))
 
 
 def _copy(source: bytes, sighted: os.stat_result, copy: BinaryIO) -> None:

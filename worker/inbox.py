@@ -222,6 +222,11 @@ class Inbox:
         return os.path.join(os.fsencode(self.folder), bytes_of(name))
 
 
+def _signed(number: int) -> int:
+    """Fold a number into the 64 bits with a sign that a database holds."""
+    return (number + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
 def sighting_of(name: str, found: os.stat_result) -> Sighting | None:
     """Return the sighting of a `stat` result, or None where it is no regular file."""
     if not stat.S_ISREG(found.st_mode):
@@ -229,8 +234,8 @@ def sighting_of(name: str, found: os.stat_result) -> Sighting | None:
     return Sighting(
         name=name,
         size_bytes=found.st_size,
-        mtime_ns=found.st_mtime_ns,
-        inode=found.st_ino - (1 << 64) if found.st_ino >= 1 << 63 else found.st_ino,
+        mtime_ns=_signed(found.st_mtime_ns),
+        inode=_signed(found.st_ino),
     )
 
 

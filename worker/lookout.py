@@ -39,21 +39,19 @@ class Lookout:
         """Whether events are to be had."""
         return self._watcher.by_events
 
-    def begin(self, now: float) -> bool:
-        """Begin a listing if one is due, or events are in doubt.
-
-        Returns:
-            Whether one began.
+    def is_due(self, now: float) -> bool:
+        """Whether a listing is to begin: it is time, or events are in doubt.
 
         Raises:
             StorageTrouble: the inbox cannot be reached.
         """
         if self._watcher.follow(self._inbox.identity()) or self._watcher.doubts():
             self._next_listing = now
-        if self.listing or now < self._next_listing:
-            return False
+        return not self.listing and now >= self._next_listing
+
+    def begin(self) -> None:
+        """Begin a listing."""
         self._listing = self._inbox.names()
-        return True
 
     def look(
         self, now: float, *, notice: Callable[[str, float], None], has_room: Callable[[], bool]

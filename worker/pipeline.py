@@ -112,12 +112,16 @@ class Pipeline:
 
     def next_due(self, now: float) -> float | None:
         """Return when something must be done though nothing happens, in monotonic seconds."""
-        if (self._ready and self._pool.room) or self._filing.busy:
+        if self._may_claim or self._filing.busy:
             return now
         times = [self._tracker.next_due(), self._filing.next_due]
         if self._pending:
             times.append(self._pending_since + _BATCH_SECONDS)
         return min((time for time in times if time is not None), default=None)
+
+    @property
+    def _may_claim(self) -> bool:
+        return bool(self._ready and self._pool.alive and len(self._claimed) <= self._pool.capacity)
 
     # The steps
 
@@ -149,7 +153,7 @@ class Pipeline:
 
     def claim(self, now: float) -> None:
         """Claim as many as the screeners can take soon, in one transaction."""
-        if not self._ready or not self._pool.alive or len(self._claimed) > self._pool.capacity:
+        if not self._may_claim:
             return
         batch = [self._ready[index] for index in range(min(_BATCH, len(self._ready)))]
         answer = self._store.claim(
@@ -164,6 +168,7 @@ class Pipeline:
         for sighting in answer.kept:
             by_sighting.pop(sighting)
             self._busy.discard(sighting.name)
+            self.unreadable.pop(sighting.name, None)
             self._kept.add(hash(sighting))
         # Another worker has the rest in hand: look again later, in case it comes to nothing.
         for settled in by_sighting.values():
@@ -330,7 +335,7 @@ class Pipeline:
             self._outcome(Outcome(claim=claim, facts=Facts(), refusal=refusal), now)
         else:
             self._change(now).crashed.append(claim)
-            self._ready.append(self._settled.pop(claim.scan_id))
+            self._ready.appendleft(self._settled.pop(claim.scan_id))  # first, while it is known
 
     def _unreadable(self, claim: Claim, now: float) -> None:
         self._change(now).released.append(claim)

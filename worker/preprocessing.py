@@ -189,6 +189,8 @@ def decode(data: bytes, header: Header) -> Pixels:
     try:
         grey: Pixels = simplejpeg.decode_jpeg(data, colorspace="GRAY", strict=True)[..., 0]
     except ValueError as error:
+        if "nsufficient memory" in str(error):  # libjpeg's own words
+            raise MemoryError from error
         raise FilmRefused(
             RefusalCode.DAMAGED, f"The picture's data is corrupt: {_plain(error)}."
         ) from error

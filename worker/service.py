@@ -18,6 +18,7 @@ from typing import Any
 
 from worker.errors import (
     OwnTrouble,
+    ScreenerTrouble,
     StorageTrouble,
 )
 from worker.inbox import Inbox
@@ -71,8 +72,11 @@ class Service:
         pace: Pace,
         policy: Policy,
         settle_seconds: float,
+        prepare: Callable[[], object],
     ) -> None:
-        """Join the parts. Nothing is started before `run`."""
+        """Join the parts. Nothing is started before `run`; `prepare` is called first of all."""
+        self._prepare = prepare
+        self._prepared = False
         self._store = store
         self._inbox = inbox
         self._pool = pool
@@ -126,10 +130,13 @@ class Service:
         self._notifier.ping(now)
         try:
             if now >= self._troubles.retry_at:
+                if not self._prepared:
+                    self._prepare()
+                    self._prepared = True
+                self._beat(now)  # first: an idle inbox asks nothing else of the database
                 self._work(now)
                 for past in self._troubles.over():
                     self._reporter.over(past, now)
-            self._beat(now)
         except OwnTrouble as error:
             self._note(error, now)
         events = self._films(self._pool.poll(self._patience(now), now))
@@ -161,9 +168,10 @@ class Service:
     def _look_around(self, now: float) -> None:
         """Take in what events and the listing tell; finish what a crash left."""
         pipeline = self._pipeline
-        if self._lookout.begin(now):
+        if self._lookout.is_due(now):
             lease = self._pace.lease_seconds if self._lookout.listed_once else 0.0
             pipeline.recover(older_than_seconds=lease)
+            self._lookout.begin()
         self._lookout.look(now, notice=pipeline.notice, has_room=lambda: pipeline.wants_names)
 
     def _patience(self, now: float) -> float:
@@ -200,7 +208,8 @@ class Service:
             self._notifier.ping(now)
             self._pipeline.collect(self._films(self._pool.poll(0.2, now)), now)
             self._drain_wake()
-            self._pool.tend(now)
+            with suppress(ScreenerTrouble):  # none can be started, and none is needed any more
+                self._pool.tend(now)
         self._pipeline.abandon(self._pool.close())
         self._lookout.stop()
         try:

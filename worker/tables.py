@@ -85,7 +85,7 @@ def write_status(status: Status) -> bool:
         for name, value in _told(worker.report):
             table.add_row(f"  {name}", escape(str(value)))
         wrong = worker.report.get("trouble") or worker.report.get("model_refused")
-        troubled = troubled or bool(wrong)
+        troubled = troubled or (worker.alive and bool(wrong))
     if not status.workers:
         table.add_row("worker", "[bold red]none[/bold red]: start one with `lungwatch run`")
     table.add_row("claimed", str(status.claimed))
