@@ -12,6 +12,7 @@ import json
 import os
 import re
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -66,6 +67,7 @@ class Inbox:
         self.folder = inbox
         self.archive = archive
         self.refused = refused
+        self.others: dict[str, int] = {}  # kinds of what the last listing passed over, counted
         self._durable: set[Path] = set()  # days' folders whose own names are
 
     def identity(self) -> tuple[int, int]:
@@ -83,17 +85,24 @@ class Inbox:
     def names(self) -> Iterator[str]:
         """Stream the names in the inbox that could be films, in no order.
 
+        What lies there and is never read is counted on the way, and told by `others` at the end.
+
         Raises:
             StorageTrouble: the folder cannot be listed.
         """
+        others: Counter[str] = Counter()
         try:
             with os.scandir(os.fsencode(self.folder)) as entries:
                 for entry in entries:
                     name = spell(entry.name)
-                    if not is_passed_over(name):
+                    kind = _passed_over_as(entry, name)
+                    if kind is None:
                         yield name
+                    else:
+                        others[kind] += 1
         except OSError as error:
             raise StorageTrouble(f"the inbox cannot be listed: {error.strerror}") from error
+        self.others = dict(others)
 
     def look(self, name: str) -> Sighting | None:
         """Return what stands under a name if it is a regular file, without following links.
@@ -111,24 +120,6 @@ class Inbox:
             self.identity()
             raise FilmStuck(f"a film cannot be looked at: {error.strerror}") from error
         return sighting_of(name, found)
-
-    def count_others(self) -> dict[str, int]:
-        """Count what lies in the inbox and is never read: folders, links, special files."""
-        kinds: dict[str, int] = {}
-        try:
-            with os.scandir(self.folder) as entries:
-                for entry in entries:
-                    if entry.is_file(follow_symlinks=False):
-                        kind = "temporary" if is_passed_over(entry.name) else None
-                    elif entry.is_symlink():
-                        kind = "link"
-                    else:
-                        kind = "folder" if entry.is_dir(follow_symlinks=False) else "special"
-                    if kind:
-                        kinds[kind] = kinds.get(kind, 0) + 1
-        except OSError as error:
-            raise StorageTrouble(f"the inbox cannot be listed: {error.strerror}") from error
-        return kinds
 
     def file_away(self, scan: Recorded) -> str | None:
         """Move a recorded scan's file to its folder; do nothing twice.
@@ -225,6 +216,20 @@ class Inbox:
 def _signed(number: int) -> int:
     """Fold a number into the 64 bits with a sign that a database holds."""
     return (number + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
+def _passed_over_as(entry: os.DirEntry[bytes], name: str) -> str | None:
+    """Return as what a name is passed over, or None where it could be a film."""
+    try:
+        if entry.is_symlink():
+            return "link"
+        if entry.is_dir(follow_symlinks=False):
+            return "folder"
+        if not entry.is_file(follow_symlinks=False):
+            return "special"
+    except OSError:  # it went away, or cannot be looked at: `look` will say
+        return None
+    return "temporary" if is_passed_over(name) else None
 
 
 def sighting_of(name: str, found: os.stat_result) -> Sighting | None:

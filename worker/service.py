@@ -19,7 +19,6 @@ from typing import Any
 from worker.errors import (
     OwnTrouble,
     ScreenerTrouble,
-    StorageTrouble,
 )
 from worker.inbox import Inbox
 from worker.lookout import Lookout
@@ -258,10 +257,6 @@ class Service:
     def _report(self) -> dict[str, Any]:
         (began, before), (ended, after) = self._recent[0], self._recent[-1]
         seconds = ended - began
-        try:
-            others = self._inbox.count_others() if self._lookout.listed_once else {}
-        except StorageTrouble:
-            others = {}
         return {
             "model": self._keeper.serving,
             "model_refused": self._keeper.problem,
@@ -269,7 +264,7 @@ class Service:
             "in_hand": self._pipeline.in_hand,
             "unreadable": len(self._pipeline.unreadable),
             "stuck": self._pipeline.stuck,
-            "passed_over": others,
+            "passed_over": self._inbox.others,
             "films_per_second": round((after - before) / seconds, 2) if seconds else 0.0,
             "screeners": self._pool.alive,
             "events": self._lookout.by_events,
