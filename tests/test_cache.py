@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +15,7 @@ from films import draw, jpeg
 from training import cache
 from training.cache import decode_films
 from training.dataset import LabelledScan, Side
-from worker.errors import RefusalCode
+from worker.errors import DataError, RefusalCode
 from worker.preprocessing import Pixels, read_film
 
 
@@ -57,7 +61,11 @@ def test_only_new_films_are_decoded(tmp_path: Path, decoded: list[str]) -> None:
     films = decode_films(grown, tmp_path / "cache", height=32, width=32)
     assert decoded == ["9.jpeg"]
     np.testing.assert_array_equal(films.select(scans), before)
-    assert len(list((tmp_path / "cache").glob("*.npy"))) == 1
+    assert len(list((tmp_path / "cache").glob("*.pixels"))) == 1
+    decoded.clear()
+    fewer = decode_films(scans[1:], tmp_path / "cache", height=32, width=32)
+    assert decoded == []
+    assert fewer.rows.keys() == {one.sha256 for one in scans[1:]}
 
 
 def test_another_size_is_decoded_anew(tmp_path: Path, decoded: list[str]) -> None:
@@ -75,7 +83,7 @@ def test_a_spoilt_cache_is_made_again(tmp_path: Path, spoil: str) -> None:
     folder = tmp_path / "cache"
     scans = [scan(tmp_path, seed) for seed in range(3)]
     before = decode_films(scans, folder, height=32, width=32).select(scans)
-    (array,), (index,) = folder.glob("*.npy"), folder.glob("*.json")
+    (array,), (index,) = folder.glob("*.pixels"), folder.glob("*.json")
     if spoil == "delete":
         array.unlink()
     elif spoil == "truncate":
@@ -101,5 +109,119 @@ def test_a_pool_decodes_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     scans = [scan(tmp_path, seed) for seed in range(6)]
     alone = decode_films(scans, tmp_path / "alone", height=32, width=32).select(scans)
     monkeypatch.setattr(cache, "_POOL_FROM", 1)
+    monkeypatch.setattr(cache, "_BLOCK", 4)
     pooled = decode_films(scans, tmp_path / "pooled", height=32, width=32).select(scans)
     np.testing.assert_array_equal(pooled, alone)
+
+
+def test_a_killed_run_keeps_what_it_had_decoded(
+    tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next one decodes the rest, over whatever was written and not yet named."""
+    scans = [scan(tmp_path, seed) for seed in range(7)]
+    monkeypatch.setattr(cache, "_BLOCK", 3)
+    noting = cache._read
+
+    def killed(path: Path, *, height: int, width: int) -> Pixels | str:
+        if path.name == "4.jpeg":
+            raise KeyboardInterrupt
+        return noting(path, height=height, width=width)
+
+    with monkeypatch.context() as once:
+        once.setattr(cache, "_read", killed)
+        with pytest.raises(KeyboardInterrupt):
+            decode_films(scans, tmp_path / "cache", height=32, width=32)
+    (pixels,) = (tmp_path / "cache").glob("*.pixels")
+    with pixels.open("ab") as file:
+        file.write(b"half a film")
+    decoded.clear()
+    films = decode_films(scans, tmp_path / "cache", height=32, width=32)
+    assert decoded == ["3.jpeg", "4.jpeg", "5.jpeg", "6.jpeg"]
+    expected = [read_film(s.path.read_bytes(), height=32, width=32).pixels for s in scans]
+    np.testing.assert_array_equal(films.select(scans), expected)
+
+
+def test_a_process_that_is_ended_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A decoder that the system kills ends the night with a sentence, not with a traceback."""
+    monkeypatch.setattr(cache, "_POOL_FROM", 1)
+    monkeypatch.setattr(cache, "_read", _die)
+    with pytest.raises(DataError, match="was ended"):
+        decode_films([scan(tmp_path, 0)], tmp_path / "cache", height=32, width=32)
+
+
+def _die(*_: object, **__: object) -> None:
+    os._exit(9)
+
+
+def test_films_no_longer_wanted_are_pruned(tmp_path: Path, decoded: list[str]) -> None:
+    """Few are left where they are; many go, and those that stay keep their pixels."""
+    scans = [scan(tmp_path, seed) for seed in range(8)]
+    folder = tmp_path / "cache"
+    before = decode_films(scans, folder, height=32, width=32)
+    (pixels,) = folder.glob("*.pixels")
+    decode_films(scans[1:], folder, height=32, width=32)
+    assert pixels.stat().st_size == 8 * 32 * 32
+    films = decode_films(scans[4:], folder, height=32, width=32)
+    assert pixels.stat().st_size == 4 * 32 * 32
+    np.testing.assert_array_equal(films.select(scans[4:]), before.select(scans[4:]))
+    decoded.clear()
+    decode_films(scans, folder, height=32, width=32)
+    assert decoded == ["0.jpeg", "1.jpeg", "2.jpeg", "3.jpeg"]
+
+
+def test_a_size_that_nobody_uses_goes_after_a_month(tmp_path: Path) -> None:
+    """As do films of another preprocessing, at once, and what a killed run left aside."""
+    scans, folder = [scan(tmp_path, 0)], tmp_path / "cache"
+    decode_films(scans, folder, height=48, width=48)
+    (folder / "films-v0-32x32.pixels").write_bytes(b"old")
+    (folder / "films-v0-32x32.json").write_bytes(b"{}")
+    decode_films(scans, folder, height=32, width=32)
+    sizes = {path.stem.rsplit("-", 1)[1] for path in folder.glob("*.pixels")}
+    assert sizes == {"48x48", "32x32"}
+    decode_films(scans, folder, height=32, width=32, now=time.time() + 31 * 86400)
+    assert [path.stem.rsplit("-", 1)[1] for path in folder.glob("*.pixels")] == ["32x32"]
+    assert not list(folder.glob("films-v0*"))
+
+
+_MEASURED = """
+import sys
+from pathlib import Path
+import numpy as np
+from training.batches import Examples, InOrder, Shuffled
+from training.likeness import perceptual_hash
+
+def anonymous_kib():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("RssAnon")).split()[1])
+
+path, count = Path(sys.argv[1]), int(sys.argv[2])
+pixels = np.memmap(path, dtype=np.uint8, mode="r", shape=(count, 64, 64))
+labels = (np.arange(count) % 2).astype(np.float32)
+examples = Examples(pixels=pixels, rows=np.arange(count), labels=labels)
+most = 0
+for batches in (Shuffled(examples, batch=64, seed=1, mixed_share=0.5), InOrder(examples)):
+    for position in range(len(batches)):
+        batches[position]
+        most = max(most, anonymous_kib())
+print(most)
+"""
+
+
+def test_memory_does_not_grow_with_the_films(tmp_path: Path) -> None:
+    """Sixteen times the films: an epoch reads all of them, and holds a batch at a time."""
+    most = []
+    for count in (1000, 16000):
+        path = tmp_path / f"{count}.pixels"
+        with path.open("wb") as file:
+            file.truncate(count * 64 * 64)
+        run = subprocess.run(
+            [sys.executable, "-c", _MEASURED, str(path), str(count)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        most.append(int(run.stdout.split()[-1]))
+    whole_mib = 15000 * 64 * 64 / 2**20
+    assert (most[1] - most[0]) / 1024 < whole_mib / 5

@@ -1,94 +1,195 @@
-"""Films decoded once, kept between nights in one array file. Harmless to delete.
+"""Films decoded once, in parallel, and kept between nights in one mapped file. Harmless to delete.
 
-    <cache>/films-v<preprocessing>-<height>x<width>-<digest>.npy    pixels, (n, height, width) uint8
-    <cache>/films-v<preprocessing>-<height>x<width>-<digest>.json   SHA-256 -> row, or refusal code
+    <cache>/films-v<preprocessing>-<height>x<width>.pixels   rows of height x width bytes
+    <cache>/films-v<preprocessing>-<height>x<width>.json     SHA-256 -> row, or refusal code
+    <cache>/films.lock                                       held while films are decoded
 
-The JSON is written last, so an array without one is the remains of a killed run and is swept.
+New films are added behind the old ones. The JSON is written after the pixels it names, every few
+thousand films: what a killed run had decoded is kept, and rows that no JSON names are overwritten.
 """
 
 from __future__ import annotations
 
-import hashlib
+import fcntl
 import json
 import multiprocessing
 import os
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from training.dataset import LabelledScan
-from worker.errors import FilmRefused
-from worker.files import write_atomically
+from training.progress import bar
+from training.splits import LabelledScan
+from worker.errors import DataError, FilmRefused
+from worker.files import fsync_folder, write_atomically
 from worker.preprocessing import PREPROCESSING_VERSION, Pixels, read_film
 
 _POOL_FROM = 500  # fewer films than this are decoded sooner than a pool starts
+_BLOCK = 4096  # films decoded between two writings of the JSON
+_WASTE = 0.25  # of the rows may be of films that are no longer wanted
+_KEPT_DAYS = 30.0  # that films of another size are kept unused
 
 
 @dataclass(frozen=True, kw_only=True)
 class Films:
     """Decoded films, by content."""
 
-    pixels: Pixels  # (n, height, width) uint8, memory-mapped
+    pixels: Pixels  # (n, height, width) uint8, memory-mapped; may hold films of other nights too
     rows: dict[str, int]  # SHA-256 -> row of `pixels`
     refused: dict[str, str]  # SHA-256 -> refusal code of a film that cannot be read
 
     def select(self, scans: Iterable[LabelledScan]) -> Pixels:
-        """Return the pixels of these scans, (n, height, width) uint8, in their order."""
+        """Return a copy of the pixels of these scans, (n, height, width) uint8, in their order."""
         rows = [self.rows[scan.sha256] for scan in scans]
         return np.ascontiguousarray(self.pixels[rows])
 
 
-def decode_films(scans: Sequence[LabelledScan], cache: Path, *, height: int, width: int) -> Films:
+@dataclass(kw_only=True)
+class _Store:
+    """One file of pixels and the JSON beside it."""
+
+    pixels: Path
+    index: Path
+    height: int
+    width: int
+    rows: dict[str, int] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def row_bytes(self) -> int:
+        return self.height * self.width
+
+    def read(self) -> None:
+        """Read the JSON. Where it and the pixels do not agree, nothing is held."""
+        try:
+            facts = json.loads(self.index.read_bytes())
+            rows, refused = dict(facts["rows"]), dict(facts["refused"])
+            if self.pixels.stat().st_size >= (1 + max(rows.values(), default=-1)) * self.row_bytes:
+                self.rows, self.refused = rows, refused
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # absent or damaged: decode again
+
+    def add(self, films: Sequence[tuple[str, Pixels | str]]) -> None:
+        """Add films behind those that are held, and make them durable."""
+        row = 1 + max(self.rows.values(), default=-1)
+        if row == 0:  # whatever lies there, another night may have mapped it
+            self.pixels.unlink(missing_ok=True)
+        with self.pixels.open("r+b" if row else "w+b") as file:
+            file.truncate(row * self.row_bytes)
+            file.seek(0, os.SEEK_END)
+            for digest, film in films:
+                if isinstance(film, str):
+                    self.refused[digest] = film
+                else:
+                    file.write(film.tobytes())
+                    self.rows[digest] = row
+                    row += 1
+            file.flush()
+            os.fsync(file.fileno())
+        self._write_index()
+
+    def map(self) -> Pixels:
+        """Return the pixels, (n, height, width) uint8, as they lie on disk."""
+        count = 1 + max(self.rows.values(), default=-1)
+        shape = (count, self.height, self.width)
+        if count == 0:
+            return np.empty(shape, dtype=np.uint8)
+        return np.memmap(self.pixels, dtype=np.uint8, mode="r", shape=shape)
+
+    def prune(self, wanted: set[str]) -> None:
+        """Write the pixels anew without films that are not wanted, if those are many."""
+        kept = {digest: row for digest, row in self.rows.items() if digest in wanted}
+        if len(self.rows) - len(kept) <= _WASTE * len(self.rows):
+            return
+        aside = self.pixels.with_name(f".{self.pixels.name}")
+        held = self.map()
+        with aside.open("wb") as file:
+            for digest in kept:
+                file.write(held[self.rows[digest]].tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+        self.rows = {digest: row for row, digest in enumerate(kept)}
+        self.refused = {d: code for d, code in self.refused.items() if d in wanted}
+        self.index.unlink()  # between the two renames neither file speaks for the other
+        fsync_folder(self.index.parent)
+        aside.replace(self.pixels)
+        self._write_index()
+
+    def _write_index(self) -> None:
+        facts = json.dumps({"rows": self.rows, "refused": self.refused})
+        write_atomically(self.index, facts.encode("ascii"))
+
+
+def decode_films(
+    scans: Sequence[LabelledScan], cache: Path, *, height: int, width: int, now: float | None = None
+) -> Films:
     """Return every scan's pixels, decoding only those that the cache does not hold.
 
-    A film that `read_film` refuses is noted with its code, and left to the caller.
+    A film that `read_film` refuses is noted with its code, and left to the caller. Memory does not
+    grow with the number of films.
+
+    Args:
+        scans: the films wanted.
+        cache: the folder. Made if it is not there.
+        height: of a decoded film, pixels.
+        width: likewise.
+        now: seconds since 1970, for what has long been unused; the clock's where not given.
+
+    Raises:
+        DataError: a process that decodes was ended from outside.
+        OSError: a film or the cache cannot be read or written.
     """
     cache.mkdir(parents=True, exist_ok=True)
-    prefix = f"films-v{PREPROCESSING_VERSION}-{height}x{width}-"
-    wanted = {scan.sha256: scan.path for scan in scans}
-    name = prefix + hashlib.sha256("".join(sorted(wanted)).encode("ascii")).hexdigest()[:16]
-    if (kept := _open(cache / f"{name}.json")) is not None:
-        return kept
-    earlier = _earlier(cache, prefix)
-    missing = [digest for digest in wanted if not _holds(earlier, digest)]
-    fresh = dict(zip(missing, _decode([wanted[d] for d in missing], height, width), strict=True))
-    rows: dict[str, int] = {}
-    refused: dict[str, str] = {}
-    aside = cache / f".{name}.{os.getpid()}.npy"
-    pixels = np.lib.format.open_memmap(
-        aside, mode="w+", dtype=np.uint8, shape=(len(wanted), height, width)
+    name = f"films-v{PREPROCESSING_VERSION}-{height}x{width}"
+    store = _Store(
+        pixels=cache / f"{name}.pixels", index=cache / f"{name}.json", height=height, width=width
     )
-    for digest in sorted(wanted):
-        film = fresh[digest] if digest in fresh else _take(earlier, digest)
-        if isinstance(film, str):
-            refused[digest] = film
-        else:
-            pixels[len(rows)] = film
-            rows[digest] = len(rows)
-    pixels.flush()
-    del pixels
-    aside.replace(cache / f"{name}.npy")
-    index = json.dumps({"rows": rows, "refused": refused})
-    write_atomically(cache / f"{name}.json", index.encode("ascii"))
-    _sweep(cache, prefix, keep=name)
-    kept = _open(cache / f"{name}.json")
-    if kept is None:
-        raise OSError(f"the film cache {cache / name} cannot be read back")
-    return kept
+    wanted = {scan.sha256: scan.path for scan in scans}
+    with _locked(cache):
+        store.read()
+        _sweep(cache, keep=name, now=time.time() if now is None else now)
+        missing = [d for d in wanted if d not in store.rows and d not in store.refused]
+        with bar("decoding films", len(missing)) as advance:
+            for digests, films in _decode(missing, wanted, height, width):
+                store.add(list(zip(digests, films, strict=True)))
+                advance(len(digests))
+        store.prune(set(wanted))
+        if store.index.exists():
+            os.utime(store.index)
+        return Films(
+            pixels=store.map(),
+            rows={digest: store.rows[digest] for digest in wanted if digest in store.rows},
+            refused={digest: store.refused[digest] for digest in wanted if digest in store.refused},
+        )
 
 
-def _decode(paths: Sequence[Path], height: int, width: int) -> list[Pixels | str]:
+def _decode(
+    digests: Sequence[str], paths: dict[str, Path], height: int, width: int
+) -> Iterator[tuple[Sequence[str], list[Pixels | str]]]:
+    """Yield films a block at a time."""
     read = partial(_read, height=height, width=width)
-    if len(paths) < _POOL_FROM:
-        return [read(path) for path in paths]
+    blocks = [digests[start : start + _BLOCK] for start in range(0, len(digests), _BLOCK)]
+    if len(digests) < _POOL_FROM:
+        for block in blocks:
+            yield block, [read(paths[digest]) for digest in block]
+        return
     # Spawned, because a fork of a process that has loaded TensorFlow may hang.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(mp_context=context) as pool:
-        return list(pool.map(read, paths, chunksize=64))
+    workers = len(os.sched_getaffinity(0))
+    try:
+        with ProcessPoolExecutor(workers, mp_context=context) as pool:
+            for block in blocks:
+                found = pool.map(read, [paths[digest] for digest in block], chunksize=32)
+                yield block, list(found)
+    except BrokenProcessPool as error:
+        raise DataError("a process that decodes films was ended; the next night goes on") from error
 
 
 def _read(path: Path, *, height: int, width: int) -> Pixels | str:
@@ -98,32 +199,22 @@ def _read(path: Path, *, height: int, width: int) -> Pixels | str:
         return str(refusal.code)
 
 
-def _open(index: Path) -> Films | None:
-    try:
-        facts = json.loads(index.read_bytes())
-        pixels = np.load(index.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
-        films = Films(pixels=pixels, rows=facts["rows"], refused=facts["refused"])
-    except (OSError, ValueError, KeyError):
-        return None  # absent or damaged: decode again
-    return films if len(films.rows) <= len(pixels) else None
+@contextmanager
+def _locked(cache: Path) -> Iterator[None]:
+    """Hold the cache, which nights of several registries may share. The kernel frees it."""
+    with (cache / "films.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
-def _earlier(cache: Path, prefix: str) -> Films | None:
-    opened = [films for path in cache.glob(f"{prefix}*.json") if (films := _open(path))]
-    return max(opened, key=lambda films: len(films.rows), default=None)
-
-
-def _holds(films: Films | None, digest: str) -> bool:
-    return films is not None and (digest in films.rows or digest in films.refused)
-
-
-def _take(films: Films | None, digest: str) -> Pixels | str:
-    if films is None:
-        raise KeyError(digest)
-    return films.refused.get(digest) or films.pixels[films.rows[digest]]
-
-
-def _sweep(cache: Path, prefix: str, *, keep: str) -> None:
-    for path in [*cache.glob(f"{prefix}*"), *cache.glob(f".{prefix}*.npy")]:
-        if path.stem != keep:
+def _sweep(cache: Path, *, keep: str, now: float) -> None:
+    """Remove films of other preprocessing, and of sizes that nobody has used for long."""
+    current = f"films-v{PREPROCESSING_VERSION}-"
+    for path in [*cache.glob("films-*"), *cache.glob(".films-*")]:
+        name = path.name.removeprefix(".")
+        if name.startswith(f"{keep}.") and name == path.name:
+            continue
+        index = cache / f"{path.stem}.json"
+        used = index.stat().st_mtime if index.exists() else 0.0
+        if not name.startswith(current) or now - used > _KEPT_DAYS * 86400:
             path.unlink(missing_ok=True)
