@@ -186,7 +186,9 @@ def test_check_passes_on_a_sound_site_and_names_what_is_wrong(
     screened: Site, shipped: Path
 ) -> None:
     """`check` has a line for each thing; a tampered model fails it with exit status 1."""
-    sound = screened.call("check", status=0).stdout
+    checked = screened.call("check", status=0)
+    assert checked.stderr == ""
+    sound = checked.stdout
     for words in ("settings", "inbox", "archive", "refused", "database", "migrations", "model"):
         assert any(line.startswith("ok") and words in line for line in sound.splitlines()), words
     change_manifest(screened.models / shipped.name, threshold=2.0)

@@ -226,6 +226,16 @@ def test_films_may_stay_in_the_inbox(site: Site) -> None:
     assert {path.name: path.read_bytes() for path in site.inbox.iterdir()} == kept
 
 
+def test_a_refused_film_that_stayed_is_tried_again(site: Site) -> None:
+    """With KEEP_IN_INBOX, `retry` has a refused film screened anew where it lies."""
+    site.settings["KEEP_IN_INBOX"] = "true"
+    site.drop({"text.jpg": b"hello"})
+    site.call("run", "--once")
+    assert "back in the inbox" in site.call("retry", "text.jpg").stdout
+    site.call("run", "--once")
+    assert [row["refusal_code"] for row in site.results()] == ["not_a_jpeg", "not_a_jpeg"]
+
+
 def test_the_log_names_no_file(site: Site) -> None:
     """File names can carry a patient's name: no log line above DEBUG holds one."""
     site.drop(batch(3) | damaged())

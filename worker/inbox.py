@@ -172,12 +172,21 @@ class Inbox:
         wanted = os.W_OK | os.X_OK
         return all(os.access(one, wanted, effective_ids=True) for one in (self.folder, folder))
 
-    def bring_back(self, filed_as: str, name: str, scan_id: int) -> str | None:
+    def bring_back(self, filed_as: str | None, name: str, scan_id: int) -> str | None:
         """Move a refused file back into the inbox, under its own name or a free one like it.
+
+        One that was kept in the inbox (`filed_as` is None) is given the present time: a new
+        sighting of it.
 
         Returns:
             None, or a sentence that says why it could not be done.
         """
+        if filed_as is None:
+            try:
+                os.utime(self._path(name), follow_symlinks=False)
+            except OSError as error:
+                return f"its file cannot be touched: {error.strerror}"
+            return None
         day, _, filed_name = filed_as.partition("/")
         source = os.path.join(os.fsencode(self.refused / day), bytes_of(filed_name))
         for free in _free_names(bytes_of(name), scan_id):

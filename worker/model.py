@@ -11,9 +11,11 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import os
 import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -192,6 +194,19 @@ def _read_verified(folder: Path, name: str, manifest: Manifest) -> bytes:
     return data
 
 
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Keep LiteRT's note on its delegate, which comes from below Python, off standard error."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 class Network:
     """A served file in LiteRT: pixels in; logit, evidence map and features out."""
 
@@ -204,8 +219,9 @@ class Network:
         from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415 - who predicts pays
 
         try:
-            self._interpreter = Interpreter(model_content=served, num_threads=1)
-            self._interpreter.allocate_tensors()
+            with _hushed():
+                self._interpreter = Interpreter(model_content=served, num_threads=1)
+                self._interpreter.allocate_tensors()
             runner = self._interpreter.get_signature_runner("serving_default")
             (entry,) = self._interpreter.get_input_details()
             details: Mapping[str, Any] = runner.get_output_details()

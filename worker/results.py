@@ -56,7 +56,7 @@ class Retriable:
 
     scan_id: int
     file_name: str
-    filed_as: str
+    filed_as: str | None  # None where the film was kept in the inbox
 
 
 class Results:
@@ -140,8 +140,10 @@ class Results:
         statement = select(scans.c.id, scans.c.file_name, scans.c.filed_as).where(
             or_(*names),
             scans.c.refusal_code.is_not(None),
-            scans.c.state == State.FILED,
-            scans.c.filed_as.is_not(None),
+            or_(
+                scans.c.state == State.KEPT,
+                and_(scans.c.state == State.FILED, scans.c.filed_as.is_not(None)),
+            ),
         )
         with self._database.reading() as connection:
             return [
