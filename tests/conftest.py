@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from driver import Site
 
 from worker.registry import Registry
 
@@ -34,3 +36,19 @@ def shipped() -> Path:
     version = registry.champion()
     assert version is not None, f"{registry.root} names no champion"
     return registry.folder(version)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """Yield a fresh place on SQLite for a worker, and end its processes."""
+    place = Site(tmp_path)
+    yield place
+    place.end()
+
+
+@pytest.fixture
+def any_site(tmp_path: Path, database_url: str) -> Iterator[Site]:
+    """Yield a fresh place on each database."""
+    place = Site(tmp_path, database_url)
+    yield place
+    place.end()

@@ -7,7 +7,6 @@ import io
 import json
 import signal
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import films
@@ -15,14 +14,6 @@ import pytest
 from driver import Site, wait_for
 from packages import change_manifest
 from test_end_to_end import batch
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    """A fresh place on SQLite."""
-    place = Site(tmp_path)
-    yield place
-    place.end()
 
 
 @pytest.fixture

@@ -9,29 +9,12 @@ import shutil
 import signal
 import socket
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import films
 import pytest
 from driver import Site, wait_for
 from sklearn.metrics import roc_auc_score
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    """A fresh place on SQLite."""
-    place = Site(tmp_path)
-    yield place
-    place.end()
-
-
-@pytest.fixture
-def any_site(tmp_path: Path, database_url: str) -> Iterator[Site]:
-    """A fresh place on each database."""
-    place = Site(tmp_path, database_url)
-    yield place
-    place.end()
 
 
 def batch(count: int, *, seed: int = 0) -> dict[str, bytes]:

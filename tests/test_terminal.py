@@ -8,20 +8,9 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
 from driver import Site, wait_for
 from test_end_to_end import batch
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    """A fresh place on SQLite."""
-    place = Site(tmp_path)
-    yield place
-    place.end()
 
 
 def watch_until(site: Site, films: int) -> str:
