@@ -186,7 +186,7 @@ def test_a_size_that_nobody_uses_goes_after_a_month(tmp_path: Path) -> None:
 
 
 def test_memory_does_not_grow_with_the_films(tmp_path: Path) -> None:
-    """With 16 times the films, an epoch and a look for copies still hold a few of them at a time."""
+    """With 16 times the films, an epoch and a look for copies still hold but a few at a time."""
     from training.batches import Examples, InOrder, Shuffled
 
     most = []
