@@ -20,7 +20,7 @@ training: .venv/training.stamp  ## what the night needs as well
 dev: .venv/dev.stamp  ## what the tests need as well
 
 test: check  ## lint, types and all tests
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 check: dev
 	$(BIN)/ruff format --check .
