@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -340,6 +341,8 @@ def test_told_to_stop_a_night_leaves_nothing_and_goes_on_the_next(
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("epoch 1/"):
+                # It takes what the worker beside it leaves.
+                assert os.sched_getscheduler(process.pid) == os.SCHED_IDLE
                 process.send_signal(signal.SIGTERM)
         assert process.wait() == 128 + signal.SIGTERM
     assert {path.name for path in (tmp_path / "models").iterdir()} == {LOCK, SALT}

@@ -40,6 +40,17 @@ class NightUnderway(LungwatchError):
     """Another night works on this models folder."""
 
 
+def stand_back() -> None:
+    """Let this process and all it starts run only where nothing else wants to: not the worker.
+
+    The kernel's idle class, see sched(7); on a machine without it, the lowest priority.
+    """
+    if hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    else:
+        os.nice(19)
+
+
 @contextmanager
 def alone(models: Path) -> Iterator[None]:
     """Hold the lock on a models folder. The kernel frees it however this process ends.

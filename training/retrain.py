@@ -22,7 +22,14 @@ from typing import TYPE_CHECKING, Any
 
 from training.cache import Films, decode_films
 from training.dataset import Dataset, read_dataset
-from training.nights import NightUnderway, Outcome, alone, last_challenger, remember
+from training.nights import (
+    NightUnderway,
+    Outcome,
+    alone,
+    last_challenger,
+    remember,
+    stand_back,
+)
 from training.plan import Plan, read_plan
 from training.record import Record, code_digest, recording
 from training.splits import keep_salt
@@ -245,4 +252,5 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
+    stand_back()
     sys.exit(main())
