@@ -27,7 +27,7 @@ CURVE = [
 ]
 TRAINING: dict[str, Any] = {
     "population": "",
-    "aims": {"sensitivity": 0.97, "review_sensitivity": 0.99, "review_specificity": 0.99},
+    "aims": {"sensitivity": 0.97, "coverage": 0.99},
     "counts": {"train": {"NORMAL": 3, "PNEUMONIA": 4, "patients": 7}},
     "recipe": {"epochs": 2, "seed": 20},
     "minutes": 0.1,

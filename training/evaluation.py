@@ -56,8 +56,7 @@ class Aims:
     """What the operating point and the review band are chosen for, on the calibration side."""
 
     sensitivity: float = 0.97  # of the label, at the threshold
-    review_sensitivity: float = 0.99  # of "PNEUMONIA or REVIEW": sets the band's lower end
-    review_specificity: float = 0.99  # of "NORMAL or REVIEW": sets the band's upper end
+    coverage: float = 0.99  # of each class: that a film of it is not called the other outright
 
 
 def fit_calibration(truth: Truth, logits: Scores) -> Calibration:
@@ -86,6 +85,11 @@ def choose_operating_point(
 ) -> OperatingPoint:
     """Choose the highest threshold that reaches the sensitivity aimed at, and the review band.
 
+    The band is a class-conditional conformal prediction (Vovk 2012, *Conditional Validity of
+    Inductive Conformal Predictors*): outside it, of films exchangeable with the calibration side's,
+    at least `coverage` of each class are not called the other; see `promised_coverage` for what few
+    films can promise.
+
     Args:
         truth: (n,) of the calibration side.
         logits: (n,) of the served file, shift included.
@@ -99,10 +103,9 @@ def choose_operating_point(
     _check(truth, logits)
     positive, negative = np.sort(logits[truth]), np.sort(logits[~truth])
     cut = _between(logits, _cut_for_sensitivity(positive, aims.sensitivity))
-    low = _between(logits, _cut_for_sensitivity(positive, aims.review_sensitivity))
-    # The lowest cut with at most (1 - specificity) of the negatives at or above it.
-    allowed = math.floor((1 - aims.review_specificity) * len(negative) + 1e-9)
-    high = float(np.nextafter(negative[-1 - allowed], np.inf))
+    # Below the first PNEUMONIA is not plausible, at the second and above NORMAL is not.
+    low = float(positive[_left_out(len(positive), aims.coverage) - 1])
+    high = float(np.nextafter(negative[-_left_out(len(negative), aims.coverage)], np.inf))
     threshold, bottom, top = (
         float(calibrate(np.float64(value), temperature)) for value in (cut, low, high)
     )
@@ -111,6 +114,29 @@ def choose_operating_point(
         threshold=threshold,
         review_band=(min(bottom, threshold), max(top, threshold)),
     )
+
+
+def promised_coverage(films: int, coverage: float) -> float:
+    """Return the share of a class that the band promises not to call the other.
+
+    It is what was aimed at, or more; of fewer than 1 / (1 - coverage) films it is less.
+
+    >>> promised_coverage(49, 0.99)
+    0.98
+
+    Args:
+        films: of this class on the calibration side.
+        coverage: aimed at.
+    """
+    return 1 - _left_out(films, coverage) / (films + 1)
+
+
+def _left_out(films: int, coverage: float) -> int:
+    """Return the rank, from one, of the most extreme film of a class that ends its band.
+
+    A new film ranks anywhere among `films + 1` alike.
+    """
+    return max(1, math.floor((1 - coverage) * (films + 1) + 1e-9))
 
 
 def _cut_for_sensitivity(positive: Scores, sensitivity: float) -> float:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from training.evaluation import promised_coverage
+
 _NO_POPULATION = (
     "Not stated: the run that made this model was given no `--population`. Without knowing whose "
     "films it learnt from, do not assume that it can read yours."
@@ -169,14 +171,18 @@ def _confusion(confusion: Mapping[str, int]) -> str:
 def _operating_point(evaluation: Mapping[str, Any], training: Mapping[str, Any]) -> str:
     low, high = evaluation["review_band"]
     aims, side = training["aims"], evaluation["calibration_side"]
+    promised = {
+        label: promised_coverage(films, aims["coverage"]) for label, films in side["films"].items()
+    }
     return (
         "## Operating point\n\n"
         f"PNEUMONIA at a probability of {evaluation['threshold']:.4f} or above; REVIEW from "
         f"{low:.4f} up to below {high:.4f}. Both were chosen on the calibration side "
         f"({side['films']['NORMAL']} NORMAL, {side['films']['PNEUMONIA']} PNEUMONIA, other "
-        f"patients): the threshold for a sensitivity of {aims['sensitivity']:g}, the band so that "
-        f"outside it {aims['review_sensitivity']:g} of PNEUMONIA and "
-        f"{aims['review_specificity']:g} of NORMAL are called right. There the AUC is "
+        f"patients): the threshold for a sensitivity of {aims['sensitivity']:g}, the band by "
+        f"class-conditional conformal prediction, so that of films like these at least "
+        f"{promised['PNEUMONIA']:.3f} of PNEUMONIA are not called NORMAL, and "
+        f"{promised['NORMAL']:.3f} of NORMAL not PNEUMONIA. There the AUC is "
         f"{side['auc']:.4f}, sensitivity {side['sensitivity']:.4f}, specificity "
         f"{side['specificity']:.4f}, calibration error {side['calibration_error']:.4f}. "
         f"Probabilities are for equally frequent classes; the temperature is "
