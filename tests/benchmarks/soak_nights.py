@@ -90,6 +90,7 @@ class Week:
     nights: list[tuple[float, float]] = field(default_factory=list)
     quiet: list[tuple[float, float]] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    killed: int = 0  # nights that were ended in the middle
 
     def command(self, tree: Path, *options: str) -> list[str]:
         """Return a night's command line."""
@@ -122,6 +123,7 @@ class Week:
         lines = [line for line in said.splitlines() if line.strip()]
         last = lines[-1] if lines else "nothing said"
         killed = process.returncode == -signal.SIGKILL
+        self.killed += killed
         outcome = "killed" if killed else f"exit {process.returncode}: {last[:110]}"
         self.check(
             f"{what}: {outcome} ({ended - began:.1f} s)", wanted in ("", outcome[: len(wanted)])
@@ -210,16 +212,17 @@ def _story(week: Week, asked: argparse.Namespace) -> None:
     week.check_models("promoted by hand")
     generator = random.Random(3)
     seconds = asked.night_seconds
-    for number in range(asked.kills):
+    for number in itertools.count(1):
+        if week.killed == asked.kills:
+            break
         options = ("--epochs", "1", "--seed", str(100 + number))
         moment = generator.uniform(0.5, seconds)
-        week.night(f"{number + 1} killed at {moment:.1f} s", "", third, *options, kill_after=moment)
+        week.night(f"{number} killed at {moment:.1f} s", "", third, *options, kill_after=moment)
         began = time.monotonic()
-        week.night(f"{number + 1} clean", "exit 0", third, *options)
-        if number == 0:
-            seconds = max(10.0, time.monotonic() - began)
-        week.check_models(f"{number + 1} after")
-        if number % 5 == 0:
+        week.night(f"{number} clean", "exit 0", third, *options)
+        seconds = max(seconds / 2, time.monotonic() - began)  # it went on from the killed one
+        week.check_models(f"{number} after")
+        if number % 5 == 1:
             week.rest(asked.quiet / 6)
 
     # New labels on archived films; wrong ones; the right ones again.
