@@ -201,15 +201,24 @@ def main(asked: argparse.Namespace) -> int:
 def _story(week: Week, asked: argparse.Namespace) -> None:
     site = week.site
     third = _tree(site.root / "third", _thirds()[0])
-    epochs = ("--epochs", str(asked.epochs))
-
-    # From nothing, then with nothing new, then under the kills.
-    first = ("--from", "scratch", *epochs)
+    first = ("--from", "scratch", "--epochs", str(asked.epochs))
     said = week.night("first, from nothing", "exit 0", third, *first)
     made = said.splitlines()[-1].rsplit("/", 1)[-1]
     week.night("nothing new", "exit 0: unchanged", third, *first)
     site.call("models", "promote", made, "--why", "a weak champion, so that others can be better")
     week.check_models("promoted by hand")
+    _kills(week, third, asked)
+    _labels(week, third)
+    _leak(week)
+    before = Registry(site.models).serving()
+    site.call("models", "rollback", "--why", "to show it")
+    after = Registry(site.models).serving()
+    week.check(f"rolled back from {before} to {after}", before != after)
+    week.check_models("after the rollback")
+
+
+def _kills(week: Week, tree: Path, asked: argparse.Namespace) -> None:
+    """Kill nights at random moments, and let a clean one follow each."""
     generator = random.Random(3)
     seconds = asked.night_seconds
     for number in itertools.count(1):
@@ -217,37 +226,46 @@ def _story(week: Week, asked: argparse.Namespace) -> None:
             break
         options = ("--epochs", "1", "--seed", str(100 + number))
         moment = generator.uniform(0.5, seconds)
-        week.night(f"{number} killed at {moment:.1f} s", "", third, *options, kill_after=moment)
+        week.night(f"{number} killed at {moment:.1f} s", "", tree, *options, kill_after=moment)
         began = time.monotonic()
-        week.night(f"{number} clean", "exit 0", third, *options)
+        week.night(f"{number} clean", "exit 0", tree, *options)
         seconds = max(seconds / 2, time.monotonic() - began)  # it went on from the killed one
         week.check_models(f"{number} after")
         if number % 5 == 1:
             week.rest(asked.quiet / 6)
 
-    # New labels on archived films; wrong ones; the right ones again.
+
+def _labels(week: Week, tree: Path) -> None:
+    """Let readers label archived films: rightly, wrongly, and rightly again."""
+    site, epochs = week.site, ("--epochs", str(week.epochs))
     for path, _ in _two_thirds():
         aside = site.root / "coming" / path.name
         shutil.copyfile(path, aside)
         aside.rename(site.inbox / path.name)
-    names = {path.name for path, _ in _two_thirds()}
-    wait_for(lambda: names <= {row["file_name"] for row in site.results()}, every=2, seconds=900)
     truth = {path.name: label for path, label in _two_thirds()}
+    wait_for(lambda: truth.keys() <= _names(site), every=2, seconds=900, what="all have rows")
     _label(site, truth, by="reader")
-    week.night("new labels", "exit 0: promoted", third, *epochs)
+    week.night("new labels", "exit 0: promoted", tree, *epochs)
     week.check_models("after new labels")
 
+    generator = random.Random(4)
     shuffled = list(truth.values())
     generator.shuffle(shuffled)
     _label(site, dict(zip(truth, shuffled, strict=True)), by="mistaken")
-    everyone = list(_thirds()[0])
-    mixed = [label for _, label in everyone]
+    mixed = [label for _, label in _thirds()[0]]
     generator.shuffle(mixed)
-    wrong = [(path, label) for (path, _), label in zip(everyone, mixed, strict=True)]
+    wrong = [(path, label) for (path, _), label in zip(_thirds()[0], mixed, strict=True)]
     week.night("shuffled labels", "exit 0: held", _tree(site.root / "wrong", wrong), *epochs)
     _label(site, truth, by="reader")
 
-    # A leak, and back.
+
+def _names(site: Site) -> set[str]:
+    return {row["file_name"] for row in site.results()}
+
+
+def _leak(week: Week) -> None:
+    """Put test films among the training films: the night must stop with a list."""
+    site = week.site
     leaking = _tree(site.root / "leaking", _thirds()[0])
     for path in sorted((_TREE / "test" / "NORMAL").iterdir())[:5]:
         shutil.copyfile(path, leaking / "train" / "NORMAL" / f"copy-of-{path.name}")
@@ -257,11 +275,6 @@ def _story(week: Week, asked: argparse.Namespace) -> None:
     )
     week.check(f"leak: exit {done.returncode}", done.returncode == 1)
     print(done.stdout)
-    before = Registry(site.models).serving()
-    site.call("models", "rollback", "--why", "to show it")
-    after = Registry(site.models).serving()
-    week.check(f"rolled back from {before} to {after}", before != after)
-    week.check_models("after the rollback")
 
 
 def _label(site: Site, labels: dict[str, str], *, by: str) -> None:
