@@ -7,11 +7,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from driver import wait_for
+from watchdog.utils import delayed_queue
 
 import worker.watcher
 from worker.inbox import spell
@@ -89,6 +92,20 @@ def test_a_film_that_arrives_is_told(
     arrive(folder / "film.jpg")
     told(watcher, "film.jpg")
     assert woken.is_set()
+
+
+def test_a_film_that_is_filed_away_delays_no_other(
+    watcher: Watcher, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is waited for between a film that leaves and the one that comes after it."""
+    waits: list[float] = []
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=waits.append)
+    monkeypatch.setattr(delayed_queue, "time", clock)
+    for number in range(3):
+        (folder / f"film-{number}.jpg").touch()
+        told(watcher, f"film-{number}.jpg")
+        (folder / f"film-{number}.jpg").rename(folder.parent / f"filed-{number}.jpg")
+    assert waits == []
 
 
 def same_disk(path: Path) -> bool:
@@ -220,7 +237,7 @@ def test_no_watches_left(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def schedule(self, *_: object, **__: object) -> None:
             raise OSError(28, "inotify watch limit reached")
 
-    monkeypatch.setattr(worker.watcher, "Observer", Observer)
+    monkeypatch.setattr(worker.watcher, "_Observer", Observer)
     watcher = Watcher(folder, lambda: None)
     assert follow(watcher, folder)
     assert not watcher.by_events

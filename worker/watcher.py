@@ -23,8 +23,9 @@ from watchdog.events import (
     FileSystemEvent,
     FileSystemEventHandler,
 )
-from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
+from watchdog.observers.inotify import InotifyEmitter, InotifyObserver
+from watchdog.observers.inotify_c import InotifyConstants, Mask
 
 from worker.inbox import is_passed_over, spell
 
@@ -71,7 +72,7 @@ class Watcher:
         self._identity = identity
         self.by_events = file_system_of(self._folder) not in _WITHOUT_EVENTS
         if self.by_events:
-            observer = Observer()
+            observer = _Observer()
             handler = _Handler(self._names, self._notify)
             _chatter.addHandler(self._complaints)
             kinds = [*_INTERESTING, DirDeletedEvent, DirMovedEvent]
@@ -113,6 +114,23 @@ class Watcher:
         if doubt:
             self._doubt = True
         self._wake()
+
+
+class _Arrivals(InotifyEmitter):
+    """Asks the kernel for arrivals alone.
+
+    A departure is held back for half a second, and everything behind it, to be paired with an
+    arrival elsewhere; and every film that we file away departs.
+    """
+
+    def get_event_mask_from_filter(self) -> Mask:
+        return Mask(super().get_event_mask_from_filter() & ~InotifyConstants.IN_MOVED_FROM)
+
+
+class _Observer(InotifyObserver):
+    def __init__(self) -> None:
+        super().__init__()
+        self._emitter_class = _Arrivals
 
 
 class _Complaints(logging.Handler):
