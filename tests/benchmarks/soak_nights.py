@@ -4,8 +4,9 @@
 
 Needs `shared/data` beside the checkout, or where LUNGWATCH_TEST_DATA says. Films of full size come
 at a steady rate, each unique; a third of the training films lies in a tree, the others are dropped
-into the inbox and labelled later. The nights that are killed have 400 of them. Prints a line for each night, what it should have come to and
-what it came to, and in the end how long a film took with a night under way and without.
+into the inbox and labelled later; the nights that are killed have 400 of them. Prints a line for
+each night, what it should have come to and what it came to, and in the end how long a film took
+with a night under way and without.
 """
 
 from __future__ import annotations
