@@ -15,6 +15,7 @@ import films
 import pytest
 from driver import Site, wait_for
 from sklearn.metrics import roc_auc_score
+from swaps import report
 
 
 def batch(count: int, *, seed: int = 0) -> dict[str, bytes]:
@@ -31,6 +32,17 @@ def batch(count: int, *, seed: int = 0) -> dict[str, bytes]:
 def damaged() -> dict[str, bytes]:
     """Return one film for each way to be refused, by name."""
     return {f"{name}.jpg": bad.data for name, bad in films.bad_films().items()}
+
+
+def test_a_film_moved_into_the_inbox_is_not_waited_for(site: Site) -> None:
+    """Written aside and renamed, a film is screened at once, however long others must settle."""
+    site.settings |= {"SETTLE_SECONDS": "3600", "SCAN_SECONDS": "3600"}
+    worker = site.start()
+    wait_for(lambda: report(site).get("model"), what="it serves")
+    (site.root / "aside.jpeg").write_bytes(batch(1)["scan-0-000.jpeg"])
+    (site.root / "aside.jpeg").rename(site.inbox / "film.jpeg")
+    site.wait_until_finished(1)
+    assert site.stop(worker) == 0
 
 
 def test_each_film_is_answered_once_though_the_worker_is_killed(any_site: Site) -> None:

@@ -511,6 +511,28 @@ def test_a_restart_files_what_was_recorded(ward: Ward) -> None:
     assert len(ward.screeners.predicted) == 1
 
 
+def test_a_film_that_was_moved_in_waits_for_nothing(ward: Ward) -> None:
+    """Its writer is done with it: it is with a screener in the same round."""
+    ward.drop(film=b"film 1")
+    ward.pipeline.notice("film", ward.now, whole=True)
+    ward.pipeline.settle(ward.now)
+    ward.pipeline.claim(ward.now)
+    ward.pipeline.dispatch(ward.now)
+    ward.work()
+    ward.pipeline.record(ward.now)
+    assert set(ward.results()) == {"film"}
+
+
+def test_a_film_that_was_moved_in_broken_is_refused_no_sooner_than_others(ward: Ward) -> None:
+    """Some writers move what they still write to: that costs the film nothing."""
+    ward.drop(film=b"truncated")
+    ward.pipeline.notice("film", ward.now, whole=True)
+    ward.run(PATIENCE - 1)
+    assert ward.results() == {}
+    ward.run(2)
+    assert ward.results()["film"]["refusal_code"] == "truncated"
+
+
 def test_films_that_stay(ward: Ward) -> None:
     """Where films are left in the inbox each is screened once, also after a restart."""
     ward.begin(keep=True)

@@ -18,7 +18,7 @@ from watchdog.utils import delayed_queue
 
 import worker.watcher
 from worker.inbox import spell
-from worker.watcher import Watcher, file_system_of
+from worker.watcher import Hint, Watcher, file_system_of
 
 DEADLINE = 20.0
 
@@ -62,7 +62,7 @@ def names_until(watcher: Watcher, last: str) -> list[str]:
     heard: list[str] = []
 
     def listen() -> bool:
-        heard.extend(watcher.names())
+        heard.extend(hint.name for hint in watcher.hints())
         return last in heard
 
     wait_for(listen, seconds=DEADLINE, what=last)
@@ -92,6 +92,23 @@ def test_a_film_that_arrives_is_told(
     arrive(folder / "film.jpg")
     told(watcher, "film.jpg")
     assert woken.is_set()
+
+
+@pytest.mark.parametrize("aside", ["outside", "inbox/film.jpg.part"])
+def test_a_film_that_is_moved_in_is_whole(watcher: Watcher, folder: Path, aside: str) -> None:
+    """Who writes aside and renames is done with it; who writes in place may not be."""
+    (folder.parent / aside).touch()
+    (folder.parent / aside).rename(folder / "moved.jpg")
+    (folder / "made.jpg").touch()
+    hints: list[Hint] = []
+
+    def listen() -> bool:
+        hints.extend(watcher.hints())
+        return "made.jpg" in {hint.name for hint in hints}
+
+    wait_for(listen, seconds=DEADLINE, what="made.jpg")
+    assert {hint.whole for hint in hints if hint.name == "moved.jpg"} == {True}
+    assert {hint.whole for hint in hints if hint.name == "made.jpg"} == {False}
 
 
 def test_a_film_that_is_filed_away_delays_no_other(
@@ -205,7 +222,7 @@ deadline = time.monotonic() + 60
 while not watcher.doubts():
     assert time.monotonic() < deadline
     time.sleep(0.01)
-print("doubt", len(watcher.names()), flush=True)
+print("doubt", len(watcher.hints()), flush=True)
 watcher.stop()
 """
 

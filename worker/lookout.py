@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from math import inf
+from typing import Protocol
 
 from worker.errors import StorageTrouble
 from worker.inbox import Inbox
 from worker.watcher import Watcher
 
 _LISTED_A_STEP = 512  # names: a step stays short however full the inbox is
+
+
+class Notice(Protocol):
+    """Takes note of a name."""
+
+    def __call__(self, name: str, now: float, *, whole: bool) -> None:
+        """Take note of a name, at a time in monotonic seconds."""
 
 
 class Lookout:
@@ -53,27 +61,25 @@ class Lookout:
         """Begin a listing."""
         self._listing = self._inbox.names()
 
-    def look(
-        self, now: float, *, notice: Callable[[str, float], None], has_room: Callable[[], bool]
-    ) -> None:
+    def look(self, now: float, *, notice: Notice, has_room: Callable[[], bool]) -> None:
         """Tell the names that events brought, then some of the listing.
 
         Args:
             now: monotonic seconds.
-            notice: is told each name, and the time.
+            notice: is told each name, the time, and whether the film is known to be whole.
             has_room: whether another name of the listing may be told.
 
         Raises:
             StorageTrouble: the inbox cannot be listed.
         """
-        for name in self._watcher.names():
-            notice(name, now)
+        for hint in self._watcher.hints():
+            notice(hint.name, now, whole=hint.whole)
         for _ in range(_LISTED_A_STEP):
             if self._listing is None or not has_room():
                 return
             listed = self._next_name(self._listing, now)
             if listed is not None:
-                notice(listed, now)
+                notice(listed, now, whole=False)
 
     def stop(self) -> None:
         """Stop watching."""

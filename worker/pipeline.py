@@ -125,15 +125,25 @@ class Pipeline:
 
     # The steps
 
-    def notice(self, name: str, now: float) -> None:
-        """Take note of a name that an event or the listing brought."""
+    def notice(self, name: str, now: float, *, whole: bool = False) -> None:
+        """Take note of a name that an event or the listing brought.
+
+        A film that is known to be `whole` waits for nothing. If it is not so after all, it is
+        refused no sooner than any other that breaks off.
+        """
         if name in self._busy or name in self._filing:
             return
         try:
             sighting = self._inbox.look(name)
         except FilmStuck:
             return  # the listing comes back to it
-        if sighting is not None and hash(sighting) not in self._kept:
+        if sighting is None or hash(sighting) in self._kept:
+            return
+        if whole:
+            self._tracker.forget(name)
+            self._busy.add(name)
+            self._ready.append(Settled(sighting=sighting, still_since=now))
+        else:
             self._tracker.observe(sighting, now)
 
     def settle(self, now: float) -> None:

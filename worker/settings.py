@@ -45,7 +45,11 @@ class Settings(BaseSettings):
         description="SQLite, or `postgresql+psycopg://user:password@host/database`.",
     )
     settle_seconds: float = Field(
-        1.0, ge=0, le=3600, description="A file is taken when it has stood still this long."
+        1.0,
+        ge=0,
+        le=3600,
+        description="A file is taken when it has stood still this long; at once if it was written "
+        "aside on the same disk and moved in.",
     )
     incomplete_seconds: float = Field(
         30.0,

@@ -11,6 +11,7 @@ import logging
 import os
 import queue
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from watchdog.events import (
@@ -24,7 +25,7 @@ from watchdog.events import (
     FileSystemEventHandler,
 )
 from watchdog.observers.api import BaseObserver
-from watchdog.observers.inotify import InotifyEmitter, InotifyObserver
+from watchdog.observers.inotify import InotifyFullEmitter, InotifyObserver
 from watchdog.observers.inotify_c import InotifyConstants, Mask
 
 from worker.inbox import is_passed_over, spell
@@ -45,14 +46,22 @@ _chatter.addHandler(logging.NullHandler())
 _INTERESTING = [FileCreatedEvent, FileModifiedEvent, FileClosedEvent, FileMovedEvent]
 
 
+@dataclass(frozen=True)
+class Hint:
+    """A name that something happened to."""
+
+    name: str  # as `inbox.spell` writes it
+    whole: bool  # it was moved in, as writers do who write aside: nothing is to be waited for
+
+
 class Watcher:
-    """Watches one folder, and tells names and doubts through a queue."""
+    """Watches one folder, and tells hints and doubts through a queue."""
 
     def __init__(self, folder: Path, wake: Callable[[], None]) -> None:
         """Prepare to watch. `wake` is called, from another thread, when there is something."""
         self._folder = folder
         self._wake = wake
-        self._names: queue.Queue[str] = queue.Queue(_QUEUE)
+        self._hints: queue.Queue[Hint] = queue.Queue(_QUEUE)
         self._doubt = False
         self._observer: BaseObserver | None = None
         self._identity: tuple[int, int] | None = None
@@ -73,7 +82,7 @@ class Watcher:
         self.by_events = file_system_of(self._folder) not in _WITHOUT_EVENTS
         if self.by_events:
             observer = _Observer()
-            handler = _Handler(self._names, self._notify)
+            handler = _Handler(self._hints, self._notify)
             _chatter.addHandler(self._complaints)
             kinds = [*_INTERESTING, DirDeletedEvent, DirMovedEvent]
             try:
@@ -85,14 +94,15 @@ class Watcher:
                 self._observer = observer
         return True
 
-    def names(self) -> list[str]:
-        """Return the names that events told of since the last call."""
-        found: dict[str, None] = {}
+    def hints(self) -> list[Hint]:
+        """Return what events told of since the last call: of each name the last."""
+        found: dict[str, Hint] = {}
         while True:
             try:
-                found[self._names.get_nowait()] = None
+                hint = self._hints.get_nowait()
             except queue.Empty:
-                return list(found)
+                return list(found.values())
+            found[hint.name] = hint
 
     def doubts(self) -> bool:
         """Whether events may have been lost since the last call: list the inbox."""
@@ -116,8 +126,8 @@ class Watcher:
         self._wake()
 
 
-class _Arrivals(InotifyEmitter):
-    """Asks the kernel for arrivals alone.
+class _Arrivals(InotifyFullEmitter):
+    """Asks the kernel for arrivals alone, and tells a file that was moved in from one being made.
 
     A departure is held back for half a second, and everything behind it, to be paired with an
     arrival elsewhere; and every film that we file away departs.
@@ -145,10 +155,10 @@ class _Complaints(logging.Handler):
 
 
 class _Handler(FileSystemEventHandler):
-    """Runs in watchdog's thread: puts names in a queue and does nothing else."""
+    """Runs in watchdog's thread: puts hints in a queue and does nothing else."""
 
-    def __init__(self, names: queue.Queue[str], notify: Callable[..., None]) -> None:
-        self._names = names
+    def __init__(self, hints: queue.Queue[Hint], notify: Callable[..., None]) -> None:
+        self._hints = hints
         self._notify = notify
 
     def on_any_event(self, event: FileSystemEvent) -> None:
@@ -158,7 +168,7 @@ class _Handler(FileSystemEventHandler):
             name = spell(os.fsencode(path).rpartition(b"/")[2])
             try:
                 if not is_passed_over(name):
-                    self._names.put_nowait(name)
+                    self._hints.put_nowait(Hint(name, isinstance(event, FileMovedEvent)))
             except queue.Full:
                 doubt = True
         self._notify(doubt=doubt)
