@@ -43,7 +43,7 @@ def main() -> None:
     """Run what was asked for and print a table."""
     asked = _arguments()
     package = _package()
-    pictures = _pictures()
+    pictures = pictures_at_hand()
     mean = statistics.mean(len(data) for data in pictures) / 1e6
     cores = len(os.sched_getaffinity(0))
     described = f"{len(pictures)} pictures of {mean:.2f} MB on average"
@@ -197,7 +197,8 @@ def _resident(pid: int) -> float:
 # Films and places
 
 
-def _pictures() -> list[bytes]:
+def pictures_at_hand() -> list[bytes]:
+    """Return the originals beside the checkout, or drawn pictures of their size."""
     named = os.environ.get("LUNGWATCH_TEST_DATA")
     folder = Path(named) if named else _REPOSITORY.parent / "shared" / "data"
     originals = sorted((folder / "originals").rglob("*.jpeg"))
