@@ -41,7 +41,9 @@ def build(seed: int = 0) -> Any:
 
     keras.utils.set_random_seed(seed)
     return build_network(
-        Architecture(height=SIDE, width=SIDE, stem=4, stages=(8,), strides=(2,), dropout=0.1)
+        Architecture(
+            height=SIDE, width=SIDE, margin=0, stem=4, stages=(8,), strides=(2,), dropout=0.1
+        )
     )
 
 
@@ -222,6 +224,29 @@ def test_one_class_alone_stops(tmp_path: Path) -> None:
     alone = Examples(pixels=films.pixels, rows=films.rows, labels=np.zeros_like(films.labels))
     with pytest.raises(DataError, match="both classes"):
         fit(build(), alone, films, QUICK, scratch=tmp_path, say=lambda _: None)
+
+
+@pytest.mark.parametrize("margin", [0, 4, 8])
+def test_the_map_lies_over_the_whole_film(margin: int) -> None:
+    """However wide the margin, a cell of the map is a square of the film, and the sum stays."""
+    from training.network import Architecture, build_network
+
+    architecture = Architecture(
+        height=48, width=48, margin=margin, stem=4, stages=(8, 8), strides=(2, 2), dropout=0.0
+    )
+    films = examples(3).pixels
+    films = np.pad(films, ((0, 0), (8, 8), (8, 8)))[..., np.newaxis]
+    output = build_network(architecture).predict(films, verbose=0)
+    rows = output["evidence"].shape[1]
+    assert 48 % rows == 0
+    rim = margin * rows // 48
+    assert rim * 48 == margin * rows
+    np.testing.assert_allclose(
+        output["evidence"].sum(axis=(1, 2)), output["logit"], rtol=1e-4, atol=1e-5
+    )
+    outside = np.ones((rows, rows), dtype=bool)
+    outside[rim : rows - rim, rim : rows - rim] = False
+    assert (output["evidence"][:, outside] == 0).all()
 
 
 def test_augmentation_is_for_training_alone() -> None:

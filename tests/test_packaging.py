@@ -21,6 +21,7 @@ from worker.registry import Registry
 
 NOW = datetime(2026, 11, 23, 4, 5, 6, tzinfo=UTC)
 SIDE = 64
+MARGIN = 8
 POINT = OperatingPoint(temperature=1.25, threshold=0.375, review_band=(0.25, 0.5))
 
 
@@ -33,7 +34,7 @@ def network() -> Any:
 
     keras.utils.set_random_seed(5)
     architecture = Architecture(
-        height=SIDE, width=SIDE, stem=8, stages=(8, 16), strides=(2, 2), dropout=0.5
+        height=SIDE, width=SIDE, margin=MARGIN, stem=8, stages=(8, 16), strides=(2, 2), dropout=0.5
     )
     network = build_network(architecture)
     rng = np.random.default_rng(5)
@@ -98,13 +99,13 @@ def test_every_file_of_the_package_is_named_in_the_manifest(model: Model, publis
 def test_served_file_gives_what_the_network_gives(
     model: Model, network: Any, pixels: Pixels
 ) -> None:
-    """Logit, evidence and features under their own names, equal to Keras's but for rounding."""
+    """Logit, evidence and features under their own names, Keras's but for 8-bit rounding."""
     expected = network.predict(pixels[..., np.newaxis], verbose=0)
     for row, film in enumerate(pixels):
         output = model.predict(film)
-        assert output.logit == pytest.approx(float(expected["logit"][row, 0]), abs=1e-3)
-        np.testing.assert_allclose(output.evidence, expected["evidence"][row, :, :, 0], atol=1e-4)
-        np.testing.assert_allclose(output.features, expected["features"][row], atol=1e-3)
+        assert output.logit == pytest.approx(float(expected["logit"][row, 0]), abs=0.02)
+        np.testing.assert_allclose(output.evidence, expected["evidence"][row, :, :, 0], atol=2e-3)
+        np.testing.assert_allclose(output.features, expected["features"][row], atol=0.02)
 
 
 def test_evidence_sums_to_the_logit(model: Model, network: Any, pixels: Pixels) -> None:
@@ -116,7 +117,21 @@ def test_evidence_sums_to_the_logit(model: Model, network: Any, pixels: Pixels) 
         output = model.predict(film)
         assert output.evidence.shape == (8, 8)
         assert float(output.evidence.sum()) == pytest.approx(output.logit, abs=1e-4)
-        assert float(output.features @ kernel) + bias == pytest.approx(output.logit, abs=1e-3)
+        assert float(output.features @ kernel) + bias == pytest.approx(output.logit, abs=0.02)
+
+
+def test_what_lies_in_the_margin_says_nothing(model: Model, pixels: Pixels) -> None:
+    """Letters and borders in the rim move no logit, and the map shows nothing there."""
+    for film in pixels:
+        marked, other = film.copy(), film.copy()
+        marked[:MARGIN], marked[:, -MARGIN:] = 255, 0
+        other[MARGIN], other[:, -MARGIN - 1] = 255, 0
+        output = model.predict(film)
+        assert model.predict(marked).logit == output.logit
+        assert model.predict(other).logit != output.logit
+        inside = output.evidence[1:-1, 1:-1]
+        assert (inside != 0).all()
+        assert np.count_nonzero(output.evidence) == inside.size
 
 
 def test_exposure_hardly_moves_the_logit(model: Model, pixels: Pixels) -> None:

@@ -35,7 +35,7 @@ class Augmentation(layers.Layer):  # type: ignore[misc] # keras has no types
         contrast: float = 0.3,  # of the range, either way
         brightness: float = 0.15,  # of the range, either way
         noise: float = 0.03,  # standard deviation at most, of the range
-        edge: float = 0.12,  # of a side, how wide a masked strip may be
+        edge: float = 0.2,  # of a side, how wide a masked strip may be
         seed: int = 0,
         **options: Any,
     ) -> None:

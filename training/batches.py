@@ -24,7 +24,7 @@ class Examples:
 
     pixels: Pixels  # (m, height, width) uint8, memory-mapped; m may be more than n
     rows: Rows  # (n,) of `pixels`
-    labels: Labels  # (n,) float32, 1 for PNEUMONIA
+    labels: Labels  # (n,) float32, 1 for PNEUMONIA; softer where teachers had a say
 
     def __len__(self) -> int:
         """Return how many films there are."""
@@ -41,7 +41,7 @@ def balance(labels: Labels) -> Labels:
     Raises:
         DataError: a class is missing.
     """
-    positive = float(labels.mean()) if len(labels) else 0.0
+    positive = float((labels > 0.5).mean()) if len(labels) else 0.0
     if not 0 < positive < 1:
         raise DataError("films of both classes are needed to train and to calibrate")
     weights = np.where(labels > 0.5, 0.5 / positive, 0.5 / (1 - positive))

@@ -6,6 +6,7 @@ pixels and the logit, normalisation included, is inside, so that serving has not
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,12 +22,25 @@ _PACKAGE = "lungwatch"
 class Architecture:
     """What it takes to build the network again."""
 
-    height: int = 128  # of the input, pixels
-    width: int = 128
+    height: int = 144  # of the input, pixels
+    width: int = 144
+    margin: int = 8  # of the input, pixels on each side that are not looked at: letters, borders
     stem: int = 16  # channels after the first convolution, at half size
     stages: tuple[int, ...] = (32, 64, 128, 192)  # channels of each residual stage
     strides: tuple[int, ...] = (2, 2, 2, 1)  # the last map is 8 x 8: finer evidence than 4 x 4
     dropout: float = 0.25  # of whole channels before the head, in training
+
+    @classmethod
+    def of(cls, side: int) -> Architecture:
+        """Return the architecture for films of so many pixels a side.
+
+        An eighteenth on each side is not looked at, where that leaves the strides whole pixels.
+        """
+        margin = side // 18
+        whole = math.prod((2, *cls.strides))
+        return cls(
+            height=side, width=side, margin=margin if (side - 2 * margin) % whole == 0 else 0
+        )
 
 
 @keras.saving.register_keras_serializable(_PACKAGE)
@@ -49,11 +63,22 @@ class Standardise(layers.Layer):  # type: ignore[misc] # keras has no types
 class EvidenceHead(layers.Layer):  # type: ignore[misc] # keras has no types
     """Global average pooling and one dense output, written so that the map comes out as well.
 
-    (n, h, w, c) to a dict of `logit` (n, 1), `evidence` (n, h, w, 1) and `features` (n, c). The
-    evidence is the class activation map of Zhou et al. 2016, *Learning Deep Features for
-    Discriminative Localization*, divided by h * w, with the bias spread evenly: it sums to the
-    logit.
+    (n, h, w, c) to a dict of `logit` (n, 1), `evidence` (n, rows, columns, 1) and `features`
+    (n, c). The evidence is the class activation map of Zhou et al. 2016, *Learning Deep Features
+    for Discriminative Localization*, divided by h * w, with the bias spread evenly: it sums to the
+    logit. It lies over the whole film, nothing where the film was not looked at: each cell is cut
+    into `parts` * `parts`, and `rim` such parts are added all around.
     """
+
+    def __init__(self, *, parts: int = 1, rim: int = 0, **options: Any) -> None:
+        """Say how the map lies over the film."""
+        super().__init__(**options)
+        self.parts = parts
+        self.rim = rim
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what builds this layer again."""
+        return {**super().get_config(), "parts": self.parts, "rim": self.rim}
 
     def build(self, shape: tuple[int | None, ...]) -> None:
         """Make the dense layer's kernel, (c, 1), and bias, (1,)."""
@@ -69,9 +94,16 @@ class EvidenceHead(layers.Layer):  # type: ignore[misc] # keras has no types
         evidence = (ops.conv(maps, kernel) + self.bias) / (height * width)
         return {
             "logit": ops.sum(evidence, axis=(1, 2)),
-            "evidence": evidence,
+            "evidence": self._over_the_film(evidence),
             "features": ops.mean(maps, axis=(1, 2)),
         }
+
+    def _over_the_film(self, evidence: Any) -> Any:
+        if self.parts > 1:
+            evidence = ops.repeat(ops.repeat(evidence, self.parts, axis=1), self.parts, axis=2)
+            evidence = evidence / self.parts**2
+        rim = (self.rim, self.rim)
+        return ops.pad(evidence, ((0, 0), rim, rim, (0, 0))) if self.rim else evidence
 
 
 def build_network(architecture: Architecture) -> keras.Model:
@@ -83,13 +115,17 @@ def build_network(architecture: Architecture) -> keras.Model:
     """
     films = keras.Input((architecture.height, architecture.width, 1), dtype="uint8", name="film")
     x = Augmentation(name="augmentation")(films)
+    x = layers.Cropping2D(architecture.margin, name="margin")(x)
     x = Standardise(name="standardise")(x)
     x = _convolution(x, architecture.stem, size=5, stride=2)
     x = layers.ReLU()(x)
     for channels, stride in zip(architecture.stages, architecture.strides, strict=True):
         x = _residual(x, channels, stride=stride)
     x = layers.SpatialDropout2D(architecture.dropout)(x)
-    return keras.Model(films, EvidenceHead(name="head")(x), name="lungwatch")
+    cell = math.prod((2, *architecture.strides))  # pixels of the input
+    part = math.gcd(cell, architecture.margin)
+    head = EvidenceHead(parts=cell // part, rim=architecture.margin // part, name="head")
+    return keras.Model(films, head(x), name="lungwatch")
 
 
 def shift_logit(network: keras.Model, shift: float) -> None:

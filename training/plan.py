@@ -30,10 +30,11 @@ class Plan:
     seed_models: Path | None = None  # whose champion is copied in where `models` has none
     start: Literal["champion", "scratch"] = "champion"  # whose weights, where they fit
     epochs: int | None = None  # at most; None for 40 from nothing, 12 from the champion
-    max_minutes: float = 120.0  # that fitting may take
+    teachers: int = 0  # fitted first, each on the patients of all folds but one
+    max_minutes: float = 120.0  # that fitting may take, teachers and all
     tensorboard: Path | None = None  # a folder for event files
     seed: int = 20
-    side_pixels: int = 128  # height and width of the network's input
+    side_pixels: int = 144  # height and width of the network's input
     salt: str = ""  # decides the split of patients; empty for the one kept with the models
     population: str = ""  # whose films these are, for the model card
     test_note: str = ""  # how the test side came about, in place of what can be seen of it
@@ -52,6 +53,7 @@ class Plan:
         return {
             "start": self.start,
             "epochs": self.epochs,
+            "teachers": self.teachers,
             "seed": self.seed,
             "side_pixels": self.side_pixels,
             "salt": self.salt,
@@ -74,6 +76,7 @@ def read_plan(arguments: Sequence[str] | None, settings: Settings, *, descriptio
     add("--report", type=Path, help="pictures that show films; else `report` beside the cache")
     add("--from", dest="start", choices=["champion", "scratch"], default=Plan.start)
     add("--epochs", type=int, help="at most; else 40 from nothing, 12 from the champion's weights")
+    add("--teachers", type=int, default=0, help="networks to learn from, fitted first; 5, say")
     add("--max-minutes", type=float, default=Plan.max_minutes, help="that fitting may take")
     add("--tensorboard", type=Path, help="a folder for TensorBoard's event files")
     add("--seed", type=int, default=Plan.seed)

@@ -9,7 +9,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from training.fit import Limits, Recipe, fit
 from training.judging import is_positive
 from training.network import Architecture, build_network, describe, shift_logit
 from training.start import Start
+from training.teaching import Lessons, heeding, teach
 
 Say = Callable[[str], None]
 
@@ -46,6 +47,7 @@ def produce(
     architecture: Architecture,
     start: Start,
     recipe: Recipe,
+    lessons: Lessons,
     salt: str,
     scratch_root: Path,
     now: datetime,
@@ -60,6 +62,7 @@ def produce(
         architecture: of the network.
         start: the weights it begins with.
         recipe: how to fit; its seed decides everything that is random.
+        lessons: of teachers, fitted first.
         salt: that the split was made with; goes on record.
         scratch_root: where a killed run leaves what it needs to go on.
         now: UTC.
@@ -76,19 +79,37 @@ def produce(
         "salt": salt,
         "from": start.version,  # whose weights; None for fresh ones
         "recipe": asdict(recipe),
+        "lessons": asdict(lessons),
         "architecture": describe(architecture),
         "prevalence": 0.5,  # that the probabilities are calibrated for
     }
+
+    train = _examples(dataset, films, Side.TRAIN)
+    calibration = _examples(dataset, films, Side.CALIBRATION)
+    scratch = _scratch(scratch_root, training)
+    limits = limits or Limits()
+    if lessons.teachers:
+        patients = [scan.patient for scan in dataset.side(Side.TRAIN)]
+        said = teach(
+            train,
+            calibration,
+            patients,
+            lessons,
+            architecture=architecture,
+            recipe=recipe,
+            salt=salt,
+            scratch=scratch,
+            say=say,
+            limits=limits,
+        )
+        train = replace(train, labels=heeding(train.labels, said, lessons))
 
     keras.utils.clear_session()  # layers' names go into the served file: let them start at one
     keras.utils.set_random_seed(recipe.seed)
     network = build_network(architecture)
     if start.weights is not None:
         network.load_weights(start.weights)
-    train = _examples(dataset, films, Side.TRAIN)
-    calibration = _examples(dataset, films, Side.CALIBRATION)
     say(f"fitting {network.count_params():,} weights {start.why}, {recipe.epochs} epochs at most")
-    scratch = _scratch(scratch_root, training)
     fitted = fit(network, train, calibration, recipe, scratch=scratch, say=say, limits=limits)
     say(f"fitted: {fitted.ended}; the weights are those of epoch {fitted.epoch}")
 

@@ -138,9 +138,10 @@ def _make(
     from training.fit import Limits, Recipe
     from training.network import Architecture, describe
     from training.production import produce
+    from training.teaching import Lessons
     from training.verdict import Made
 
-    architecture = Architecture(height=side, width=side)
+    architecture = Architecture.of(side)
     start = from_scratch()
     if plan.start == "champion":
         start = choose_start(registry, architecture=describe(architecture), salt=plan.salt)
@@ -152,6 +153,7 @@ def _make(
         recipe=Recipe.starting(
             from_weights=start.weights is not None, epochs=plan.epochs, seed=plan.seed
         ),
+        lessons=Lessons(teachers=plan.teachers),
         salt=plan.salt,
         scratch_root=plan.cache,
         now=now,

@@ -35,8 +35,10 @@ NEGATIVE: Final = "NORMAL"
 POSITIVE: Final = "PNEUMONIA"
 REVIEW: Final = "REVIEW"
 VERSION_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-# The same file on another CPU may sum in another order; a wrong model is off by whole logits.
-_GOLDEN_TOLERANCE = 2e-3
+# On another CPU the same file may sum in another order and so round an activation the other way:
+# at most 0.016 between LiteRT's kernels. A wrong model is off by whole logits.
+_GOLDEN_TOLERANCE = 0.05
+_SUM_TOLERANCE = 0.02  # between a logit and the sum of its evidence
 _TIMED_FILMS = 5
 
 Floats = npt.NDArray[np.float32]
@@ -332,7 +334,7 @@ def _check_golden(folder: Path, model: Model) -> None:
         drift = abs(output.logit - float(expected))
         gap = abs(float(output.evidence.sum(dtype=np.float64)) - output.logit)
         # Written so that NaN fails.
-        if not (drift <= _GOLDEN_TOLERANCE and gap <= 10 * _GOLDEN_TOLERANCE):
+        if not (drift <= _GOLDEN_TOLERANCE and gap <= _SUM_TOLERANCE):
             raise ModelPackageError(
                 f"{folder.name}: golden output differs by {drift:.4g} "
                 f"(evidence map from logit by {gap:.4g})"
