@@ -20,7 +20,7 @@ from worker.model import FamiliarLimits, Network
 from worker.preprocessing import Pixels
 
 REVIEWED = 0.01  # of the training films: the share that the inner limit may send to REVIEW
-_REFUSED_FROM = 1.3  # times the inner limit: beyond what any of 5,216 films of chests reached
+_REFUSED_FROM = 1.3  # times the inner limit: one film of 5,216 at hand lay beyond
 _FEWEST = 8  # films that a spread can be told from
 
 
