@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from driver import Site
+from packages import without_limits
 
 from worker.registry import Registry
 
@@ -30,12 +31,15 @@ def data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def shipped() -> Path:
-    """Return the model package that the project ships and a new worker serves."""
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the model package that the project ships, in a registry of its own, without limits.
+
+    Tests draw their films, and what the shipped model makes of drawn films it may well refuse.
+    """
     registry = Registry(REPOSITORY / "models")
     version = registry.champion()
     assert version is not None, f"{registry.root} names no champion"
-    return registry.folder(version)
+    return without_limits(registry.folder(version), tmp_path_factory.mktemp("shipped"))
 
 
 @pytest.fixture

@@ -13,9 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from packages import without_limits
 from sqlalchemy import text
 
 from worker.database import Database
+from worker.model import read_manifest
+from worker.registry import Registry
 
 _DEADLINE_SECONDS = 120.0  # generous: a deadline only ends a test that would never end
 
@@ -46,6 +49,7 @@ class Site:
     database_url: str = ""
     settings: dict[str, str] = field(default_factory=dict)
     processes: list[subprocess.Popen[str]] = field(default_factory=list)
+    limits: bool = False  # of the familiar: where not, the drawn films of tests are not refused
 
     def __post_init__(self) -> None:
         """Make the inbox, and choose SQLite where no database is named."""
@@ -93,6 +97,7 @@ class Site:
 
     def start(self, *arguments: str, wrapper: Sequence[str] = ()) -> subprocess.Popen[str]:
         """Start `lungwatch run` and return at once."""
+        self._spare_drawn_films()
         log = (self.root / f"worker-{len(self.processes)}.log").open("w", encoding="utf-8")
         with log:
             process = subprocess.Popen(
@@ -108,6 +113,8 @@ class Site:
 
     def call(self, *arguments: str, status: int | None = 0) -> subprocess.CompletedProcess[str]:
         """Run a command to its end, and check its exit status unless that is None."""
+        if arguments[0] == "run":
+            self._spare_drawn_films()
         done = subprocess.run(
             [*_LUNGWATCH, *arguments],
             env=self.environment,
@@ -119,6 +126,15 @@ class Site:
         )
         assert status is None or done.returncode == status, done.stdout + done.stderr
         return done
+
+    def _spare_drawn_films(self) -> None:
+        """Before a first start, put the shipped model into service without its limits, if any."""
+        shipped = Registry(_SHIPPED)
+        package = shipped.folder(shipped.serving())
+        if self.limits or self.models.exists() or "MODELS" in self.settings:
+            return
+        if read_manifest(package).familiar is not None:
+            without_limits(package, self.models)
 
     def stop(self, process: subprocess.Popen[str], number: int = signal.SIGTERM) -> int:
         """Send a signal and return the exit status."""
@@ -200,6 +216,7 @@ class Site:
             assert self.query("PRAGMA integrity_check") == [{"integrity_check": "ok"}]
 
 
+_SHIPPED = Path(__file__).resolve().parent.parent / "models"
 _LUNGWATCH = (sys.executable, "-m", "worker")
 
 

@@ -11,7 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from worker.model import GOLDEN, MANIFEST
+from training import packaging
+from training.familiarity import Familiarity, fit, look
+from worker.familiar import FAMILIAR
+from worker.model import GOLDEN, MANIFEST, SERVED, read_manifest
+from worker.preprocessing import Pixels
 
 
 def copy_package(
@@ -20,7 +24,7 @@ def copy_package(
     """Copy a package into a registry under another version, its manifest rewritten to match.
 
     The weights stay, so its own checks pass. `manifest_changes` replace top-level entries, right
-    or wrong ones: `temperature=2.0`, `threshold=0.3`, `format=2`.
+    or wrong ones: `temperature=2.0`, `threshold=0.3`, `format=9`.
 
     Returns:
         The new package's folder.
@@ -57,3 +61,42 @@ def golden_bytes(arrays: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
+
+
+def without_limits(source: Path, registry_root: Path) -> Path:
+    """Copy a package under its own version to a registry where it serves, to find nothing strange.
+
+    Drawn films look like chests to us, not to a model that has learnt from real ones.
+    """
+    folder = registry_root / source.name
+    shutil.copytree(source, folder)
+    if read_manifest(folder).familiar is not None:
+        change_manifest(folder, familiar=None)
+    (registry_root / "CHAMPION").write_text(f"{source.name}\n", encoding="ascii")
+    return folder
+
+
+def with_limits(
+    source: Path, registry_root: Path, films: Pixels, *, version: str, **manifest_changes: Any
+) -> Path:
+    """Copy a package under another version, with these films as all that is familiar to it.
+
+    Args:
+        source: the package.
+        registry_root: where the copy goes.
+        films: (n, height, width) uint8, of the package's input.
+        version: of the copy.
+        manifest_changes: top-level entries to be replaced.
+    """
+    folder = copy_package(source, registry_root, version=version, format=2, familiar=None)
+    served = (folder / SERVED).read_bytes()
+    seen = look(served, films)
+    found: Familiarity = fit(seen, seen)
+    written = found.familiar.to_bytes()
+    replace_file(folder, FAMILIAR, written)
+    arrays = read_golden(folder)
+    strange = packaging.golden_strangeness(served, written, arrays["inputs"])
+    replace_file(folder, GOLDEN, golden_bytes(arrays | {"strangeness": strange}))
+    facts = {"familiar": found.limits.model_dump()} | manifest_changes
+    change_manifest(folder, **facts)
+    return folder

@@ -6,7 +6,7 @@ from typing import Any
 
 from worker.database import Database
 from worker.errors import FilmRefused, RefusalCode
-from worker.model import GOLDEN, NEGATIVE, POSITIVE, SERVED, Manifest, judge
+from worker.model import GOLDEN, NEGATIVE, POSITIVE, SERVED, Manifest, Score, judge
 from worker.preprocessing import PREPROCESSING_VERSION
 from worker.records import Claim, Facts, Outcome, Process, Sighting
 from worker.store import Store
@@ -28,7 +28,7 @@ def sightings(count: int, *, size_bytes: int = 1000) -> list[Sighting]:
 def manifest(version: str = "drawn-1", **changes: Any) -> Manifest:
     """Return a manifest with no package behind it."""
     facts: dict[str, Any] = {
-        "format": 1,
+        "format": 2,
         "version": version,
         "created_at": "2026-01-01T00:00:00+00:00",
         "classes": (NEGATIVE, POSITIVE),
@@ -57,7 +57,7 @@ def verdict(
     """Return the outcome of a film that was predicted."""
     model = manifest(version)
     facts = Facts(sha256=sha256, width=640, height=480, contrast=51.5)
-    return Outcome(claim=claim, facts=facts, verdict=judge(logit, model), model=model)
+    return Outcome(claim=claim, facts=facts, verdict=judge(Score(logit=logit), model), model=model)
 
 
 def refusal(claim: Claim, code: RefusalCode = RefusalCode.TOO_SMALL) -> Outcome:

@@ -15,6 +15,7 @@ LAYERS = [
     {"worker.errors"},
     {"worker.jpeg", "worker.files", "worker.history", "worker.schema"},
     {"worker.preprocessing"},
+    {"worker.familiar"},
     {"worker.model", "worker.settings"},
     {"worker.registry", "worker.records", "worker.database", "worker.trouble"},
     {"worker.rows"},
@@ -49,7 +50,7 @@ SHARED_KERNEL = {
             "ledger",
             "promotions",
         ),
-        *("archive", "rescore"),
+        *("archive", "rescore", "familiar"),
     )
 }
 # One library, one door: where each may be imported.
@@ -60,7 +61,7 @@ DOORS = {
     "sqlalchemy": {"worker.schema", "worker.database", "worker.store", "worker.results"}
     | {"worker.labels", "worker.ledger", "worker.promotions", "worker.archive"},
     "alembic": {"worker.database"},
-    "sklearn": {"training.evaluation"},
+    "sklearn": {"training.evaluation", "training.familiarity"},
     "matplotlib": {"training.figures", "training.sheets"},
 }
 

@@ -47,6 +47,8 @@ def _head(*heads: str) -> str:
 def _plain(value: object) -> str:
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
+    if value is None:
+        return "unset"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 

@@ -23,7 +23,7 @@ from training.evaluation import (
     wilson,
 )
 from worker.errors import DataError
-from worker.model import GOLDEN, SERVED, FileFacts, Manifest, calibrate, judge
+from worker.model import GOLDEN, SERVED, FileFacts, Manifest, Score, calibrate, judge
 
 POINT = OperatingPoint(temperature=1.5, threshold=0.4, review_band=(0.3, 0.6))
 
@@ -206,7 +206,7 @@ def test_evaluation_counts_as_the_worker_decides() -> None:
         training={},
         libraries={},
     )
-    verdicts = [judge(float(logit), manifest) for logit in logits]
+    verdicts = [judge(Score(logit=float(logit)), manifest) for logit in logits]
     called = np.array([verdict.label == "PNEUMONIA" for verdict in verdicts])
     review = np.array([verdict.decision == "REVIEW" for verdict in verdicts])
     numbers = evaluate(truth, logits, POINT)

@@ -21,6 +21,7 @@ from worker.model import (
     SERVED,
     Manifest,
     Model,
+    Score,
     calibrate,
     judge,
     load,
@@ -58,7 +59,7 @@ def pixels(model: Model) -> list[Pixels]:
 def manifest(**changes: Any) -> Manifest:
     """Return a manifest with no package behind it: temperature 2, threshold 0.6, band 0.5-0.7."""
     facts: dict[str, Any] = {
-        "format": 1,
+        "format": 2,
         "version": "drawn-1",
         "created_at": "2026-01-01T00:00:00+00:00",
         "classes": (NEGATIVE, POSITIVE),
@@ -140,7 +141,7 @@ def test_a_score_is_judged_by_threshold_and_band(
     probability: float, label: str, decision: str
 ) -> None:
     """The label is the threshold's side; within the band the decision is REVIEW, with a reason."""
-    verdict = judge(logit_of(probability, temperature=2.0), manifest())
+    verdict = judge(Score(logit=logit_of(probability, temperature=2.0)), manifest())
     assert verdict.probability == pytest.approx(probability, abs=1e-12)
     assert (verdict.label, verdict.decision) == (label, decision)
     assert verdict.review_reason is (ReviewReason.NEAR_THRESHOLD if decision == REVIEW else None)
@@ -163,7 +164,7 @@ def test_the_edges_belong_to_one_side(
     threshold: float, band: tuple[float, float], label: str, decision: str
 ) -> None:
     """At the threshold is PNEUMONIA; the band takes in its lower edge and not its upper one."""
-    verdict = judge(0.0, manifest(threshold=threshold, review_band=band))
+    verdict = judge(Score(logit=0.0), manifest(threshold=threshold, review_band=band))
     assert verdict.probability == 0.5
     assert (verdict.label, verdict.decision) == (label, decision)
 
@@ -172,13 +173,13 @@ def test_the_edges_belong_to_one_side(
 def test_a_score_that_is_no_number_is_never_judged(logit: float) -> None:
     """A network gone wrong gives no label, no probability and no decision."""
     with pytest.raises(ModelPackageError, match=r"drawn-1.*not finite"):
-        judge(logit, manifest())
+        judge(Score(logit=logit), manifest())
 
 
 @pytest.mark.parametrize(("logit", "certain"), [(1e30, 1.0), (-1e30, 0.0)])
 def test_an_extreme_score_is_a_certain_one(logit: float, certain: float) -> None:
     """However far out a finite logit lies, its probability is one, without overflow."""
-    assert judge(logit, manifest()).probability == pytest.approx(certain, abs=1e-300)
+    assert judge(Score(logit=logit), manifest()).probability == pytest.approx(certain, abs=1e-300)
 
 
 def test_calibration_is_the_logistic_of_the_tempered_logit() -> None:
@@ -193,7 +194,7 @@ def test_calibration_is_the_logistic_of_the_tempered_logit() -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"format": 2}, "format"),
+        ({"format": 3}, "format"),
         ({"preprocessing_version": "0"}, "preprocessing 0"),
         ({"temperature": 0}, "temperature"),
         ({"temperature": float("nan")}, "temperature"),

@@ -109,7 +109,7 @@ def test_only_a_person_who_insists_promotes_what_was_left_behind(site: Site) -> 
 def test_what_fails_its_checks_is_not_promoted(site: Site) -> None:
     """Damaged, of a newer format, too slow, or not there: one line, status 2, nothing changed."""
     spoil(site, "second")
-    change_manifest(site.models / "third", format=2)
+    change_manifest(site.models / "third", format=3)
     before = (site.models / HISTORY).read_bytes()
     for version, told in (("second", SERVED), ("third", "format"), ("fourth", "no model fourth")):
         for command in (("promote", version), ("rollback", "--to", version, "--why", "x")):
@@ -190,7 +190,7 @@ def test_prune_spares_what_serves_and_what_explains_a_row(any_site: Site, shippe
     """Of old packages it removes those that nobody needs, and says why it keeps the others."""
     copy_package(shipped, any_site.models, version="ancient", created_at="2020-01-01T00:00:00Z")
     copy_package(shipped, any_site.models, version="broken", created_at="2020-01-01T00:00:00Z")
-    change_manifest(any_site.models / "broken", format=2)
+    change_manifest(any_site.models / "broken", format=3)
     screened_by(any_site, "second", 2)
     said = any_site.call("models", "prune", "--keep", "1").stdout.splitlines()
     assert {line for line in said if "broken" not in line} == {

@@ -9,6 +9,7 @@ from scans import SHA256, sighting, verdict, worker
 
 from worker.database import Database
 from worker.errors import DatabaseTrouble
+from worker.model import Score
 from worker.records import Changes, Claim, Facts
 from worker.seen import SeenBytes
 
@@ -21,7 +22,7 @@ class NoMemory:
 
     asked = 0
 
-    def earlier_logit(self, *_: Any) -> float | None:
+    def earlier_score(self, *_: Any) -> Score | None:
         """Know nothing."""
         self.asked += 1
         return None
@@ -51,17 +52,17 @@ def test_the_first_is_predicted_the_next_wait() -> None:
     assert not memory.ask(third, SHA256, VERSION)
     assert memory.wait_for_twin(second, FACTS, VERSION)
     assert memory.wait_for_twin(third, FACTS, VERSION)
-    assert memory.answered(SHA256, VERSION, 1.25) == [(second, FACTS), (third, FACTS)]
-    assert memory.logit(SHA256, VERSION) == 1.25
+    assert memory.answered(SHA256, VERSION, Score(logit=1.25)) == [(second, FACTS), (third, FACTS)]
+    assert memory.score(SHA256, VERSION) == Score(logit=1.25)
     assert not memory.ask(claim(4), SHA256, VERSION)
-    assert memory.answered(SHA256, VERSION, 1.25) == []
+    assert memory.answered(SHA256, VERSION, Score(logit=1.25)) == []
 
 
 def test_another_model_predicts_for_itself() -> None:
     """What one model said of some bytes says nothing of what another will."""
     memory = seen()
-    memory.answered(SHA256, "drawn-1", 1.25)
-    assert memory.logit(SHA256, "drawn-2") is None
+    memory.answered(SHA256, "drawn-1", Score(logit=1.25))
+    assert memory.score(SHA256, "drawn-2") is None
     assert memory.ask(claim(1), SHA256, "drawn-2")
 
 
@@ -99,7 +100,7 @@ def test_what_the_database_knows(database: Database) -> None:
     store.apply(Changes(outcomes=[verdict(held, logit=0.75)]))
     memory = SeenBytes(store)
     assert not memory.ask(claim(7), SHA256, VERSION)
-    assert memory.logit(SHA256, VERSION) == 0.75
+    assert memory.score(SHA256, VERSION) == Score(logit=0.75)
     assert memory.ask(claim(8), "0" * 64, VERSION)
 
 
@@ -107,7 +108,7 @@ def test_a_database_that_is_away() -> None:
     """Without the database a film is predicted again rather than not at all."""
 
     class Away:
-        def earlier_logit(self, *_: Any) -> float | None:
+        def earlier_score(self, *_: Any) -> Score | None:
             raise DatabaseTrouble("away")
 
     memory = SeenBytes(Away())  # type: ignore[arg-type]
@@ -119,6 +120,6 @@ def test_it_remembers_no_more_than_it_should(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("worker.seen._ANSWERS_KEPT", 3)
     memory = seen()
     for number in range(5):
-        memory.answered(f"{number}", VERSION, float(number))
-    kept = [number for number in range(5) if memory.logit(f"{number}", VERSION) is not None]
+        memory.answered(f"{number}", VERSION, Score(logit=float(number)))
+    kept = [number for number in range(5) if memory.score(f"{number}", VERSION) is not None]
     assert kept == [2, 3, 4]

@@ -26,6 +26,7 @@ from scans import (
 from worker.database import Database
 from worker.errors import DatabaseTrouble, RefusalCode
 from worker.inbox import bytes_of, spell
+from worker.model import Score
 from worker.records import Changes, Claim, Outcome, Sighting
 from worker.store import Store
 
@@ -372,11 +373,11 @@ def test_a_prediction_names_a_model_that_is_known(store: Store) -> None:
 
 def test_what_was_said_of_the_same_bytes(store: Store) -> None:
     """A model is remembered by what it said of these bytes; another model said nothing yet."""
-    assert store.earlier_logit(SHA256, "drawn-1") is None
+    assert store.earlier_score(SHA256, "drawn-1") is None
     store.apply(Changes(outcomes=[verdict(claim_one(store), logit=-0.123456789)]))
-    assert store.earlier_logit(SHA256, "drawn-1") == -0.123456789
-    assert store.earlier_logit(SHA256, "drawn-2") is None
-    assert store.earlier_logit("0" * 64, "drawn-1") is None
+    assert store.earlier_score(SHA256, "drawn-1") == Score(logit=-0.123456789)
+    assert store.earlier_score(SHA256, "drawn-2") is None
+    assert store.earlier_score("0" * 64, "drawn-1") is None
 
 
 # Filing
@@ -581,7 +582,7 @@ CLAIM = Claim(scan_id=1, sighting=sighting(), attempt=1, crashes=0, size_seen=Fa
         lambda store: store.claim([sighting()], lease_seconds=LEASE),
         lambda store: store.apply(Changes(outcomes=[verdict(CLAIM)])),
         lambda store: store.apply(Changes(released=[CLAIM])),
-        lambda store: store.earlier_logit(SHA256, "drawn-1"),
+        lambda store: store.earlier_score(SHA256, "drawn-1"),
         lambda store: store.unfiled(older_than_seconds=0, limit=1),
         lambda store: store.lapsed(limit=1),
         lambda store: store.withdraw_lapsed([1]),

@@ -124,7 +124,7 @@ def spoil(folder: Path, harm: str) -> None:
         logits = golden | {"logits": golden["logits"] + 1}
         replace_file(folder, GOLDEN, golden_bytes(logits))
     elif harm == "of a newer format":
-        change_manifest(folder, format=2)
+        change_manifest(folder, format=3)
 
 
 def test_a_package_that_must_not_serve_is_refused(site: Site, shipped: Path, slow: Path) -> None:

@@ -21,8 +21,11 @@ import numpy.typing as npt
 
 from training.evaluation import OperatingPoint
 from training.exporting import to_files
+from training.familiarity import Familiarity
 from training.start import CONTINUED
 from worker.errors import RegistryError
+from worker.familiar import FAMILIAR
+from worker.familiar import from_bytes as read_familiar
 from worker.model import (
     FORMAT,
     GOLDEN,
@@ -79,6 +82,7 @@ def stage(
     *,
     training: Mapping[str, Any],
     now: datetime,
+    familiarity: Familiarity | None = None,
 ) -> Path:
     """Write a package beside its final place, the manifest last, and return the folder.
 
@@ -88,6 +92,7 @@ def stage(
         point: the temperature, threshold and review band.
         training: data digest, counts, seed, split: for people and for the night.
         now: UTC.
+        familiarity: what the training films look like, and the limits; none where not given.
 
     Raises:
         RegistryError: there is a model of that version already.
@@ -96,8 +101,12 @@ def stage(
     (folder / SERVED).write_bytes(exported.served)
     (folder / CONTINUED).write_bytes(exported.continued)
     inputs = draw_golden(exported.height, exported.width)
-    logits = litert_logits(exported.served, inputs)
-    np.savez_compressed(folder / GOLDEN, inputs=inputs, logits=logits)
+    golden = {"inputs": inputs, "logits": litert_logits(exported.served, inputs)}
+    if familiarity is not None:
+        written = familiarity.familiar.to_bytes()
+        (folder / FAMILIAR).write_bytes(written)
+        golden["strangeness"] = golden_strangeness(exported.served, written, inputs)
+    np.savez_compressed(folder / GOLDEN, **golden)  # type: ignore[arg-type]
     low, high = point.review_band
     manifest = Manifest(
         format=FORMAT,
@@ -110,6 +119,7 @@ def stage(
         temperature=point.temperature,
         threshold=point.threshold,
         review_band=(low, high),
+        familiar=None if familiarity is None else familiarity.limits,
         files=_facts(sorted(folder.iterdir())),
         training=dict(training),
         libraries={name: library_version(name) for name in _LIBRARIES},
@@ -122,6 +132,13 @@ def litert_logits(served: bytes, films: Iterable[Pixels]) -> Logits:
     """Run a served file on films of (height, width) uint8, as serving will; return (n,) float32."""
     network = Network(served)
     return np.array([network.predict(film).logit for film in films], dtype=np.float32)
+
+
+def golden_strangeness(served: bytes, written: bytes, films: Iterable[Pixels]) -> Logits:
+    """Return what a served file and the array file beside it make of films, (n,) float32."""
+    network, familiar = Network(served), read_familiar(written)
+    found = [familiar.strangeness(film, network.predict(film).features) for film in films]
+    return np.array(found, dtype=np.float32)
 
 
 def draw_golden(height: int, width: int) -> Pixels:

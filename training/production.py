@@ -17,7 +17,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from training import evaluation, packaging
+from training import evaluation, familiarity, packaging
 from training.batches import Examples, InOrder
 from training.cache import Films
 from training.dataset import Dataset, Side
@@ -36,6 +36,7 @@ class Product:
 
     exported: packaging.Exported
     point: evaluation.OperatingPoint
+    familiarity: familiarity.Familiarity
     calibration_side: dict[str, Any]  # what it makes of the films it was calibrated on
     training: dict[str, Any]  # what was trained on what, and how: for the manifest
 
@@ -126,14 +127,22 @@ def produce(
     point = evaluation.choose_operating_point(
         truth, logits, temperature=scale.temperature, aims=aims
     )
+
+    # What these films look like, by the network that serves: so that it knows what does not.
+    familiar = familiarity.fit(
+        familiarity.look(exported.served, train.films()),
+        familiarity.look(exported.served, calibration.films()),
+    )
     minutes = sum(epoch["seconds"] for epoch in fitted.curve) / 60
     return Product(
         exported=exported,
         point=point,
+        familiarity=familiar,
         calibration_side=evaluation.evaluate(truth, logits, point),
         training={
             **training,
             "aims": asdict(aims),
+            "familiar": familiar.facts,
             "backend": keras.backend.backend(),
             "minutes": minutes,
             "ended": fitted.ended,

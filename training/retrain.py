@@ -171,7 +171,12 @@ def _make(
         say(f"{package.name} is there already, from a night without a verdict")
     else:
         package = packaging.stage(
-            registry, product.exported, product.point, training=training, now=now
+            registry,
+            product.exported,
+            product.point,
+            training=training,
+            now=now,
+            familiarity=product.familiarity,
         )
     return Made(dataset=dataset, films=films, product=product, training=training, package=package)
 

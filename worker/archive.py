@@ -118,4 +118,6 @@ def _row(scan_id: int, verdict: Verdict, manifest: Manifest) -> dict[str, Any]:
         "decision": verdict.decision,
         "review_reason": None if verdict.review_reason is None else verdict.review_reason.value,
         "threshold": verdict.threshold,
+        "strangeness": verdict.strangeness,
+        "prevalence": verdict.prevalence,
     }

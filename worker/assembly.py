@@ -67,6 +67,7 @@ def open_service(settings: Settings) -> Iterator[Service]:
             lease_seconds=settings.lease_seconds,
             incomplete_seconds=settings.incomplete_seconds,
             keep_in_inbox=settings.keep_in_inbox,
+            prevalence=settings.prevalence,
         ),
         settle_seconds=settings.settle_seconds,
         prepare=database.migrate,

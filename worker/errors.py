@@ -88,6 +88,11 @@ class RefusalCode(Code):
         "a decoder. Export it as baseline JPEG.",
     )
     BLANK = "blank", "The picture has next to no contrast: there is nothing on it to read."
+    NOT_A_CHEST_XRAY = (
+        "not_a_chest_xray",
+        "The picture is far from all films that the model learnt from: no frontal chest X-ray, or "
+        "one upside down, on its side, inverted or cut. Send the film upright, alone and whole.",
+    )
     SCREENER_CRASHED = (
         "screener_crashed",
         "Reading this file ended the screener process twice, the second time alone. "
@@ -111,6 +116,11 @@ class ReviewReason(Code):
     NEAR_THRESHOLD = (
         "near_threshold",
         "The probability lies in the model's review band around its threshold: a person decides.",
+    )
+    UNFAMILIAR = (
+        "unfamiliar",
+        "The film is unlike those that the model learnt from, wherever its probability lies: "
+        "look at the film itself first. It is given before `near_threshold` where both are so.",
     )
 
 

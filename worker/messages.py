@@ -119,6 +119,7 @@ class Result(Message):
     height: int | None = None
     contrast: float | None = None
     logit: float | None = None  # if predicted
+    strangeness: float | None = None  # the same, if the package has limits of the familiar
     code: str | None = None  # if refused
     sentence: str | None = None  # if refused, or why it was unreadable
     measured: str | None = None
@@ -129,7 +130,7 @@ class Result(Message):
         if self.kind not in get_args(ResultKind):
             raise ValueError(f"no way for a job to end: {self.kind!r}")
         texts = (self.sha256, self.code, self.sentence, self.measured, self.limit)
-        numbers = (self.width, self.height, self.contrast, self.logit)
+        numbers = (self.width, self.height, self.contrast, self.logit, self.strangeness)
         if not all(one is None or _is_plain(one) for one in texts):
             raise ValueError("a result with other than plain words")
         # Written so that NaN passes: whoever judges it says what it is.

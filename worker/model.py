@@ -24,10 +24,12 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from worker.errors import ModelPackageError, ReviewReason
+from worker.errors import FilmRefused, ModelPackageError, RefusalCode, ReviewReason
+from worker.familiar import FAMILIAR, Familiar
+from worker.familiar import from_bytes as read_familiar
 from worker.preprocessing import PREPROCESSING_VERSION, Pixels
 
-FORMAT: Final = 1
+FORMAT: Final = 2  # as new packages are written; 1 had no limits of the familiar
 MANIFEST: Final = "manifest.json"
 SERVED: Final = "model.tflite"
 GOLDEN: Final = "golden.npz"
@@ -39,7 +41,9 @@ VERSION_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 # at most 0.016 between LiteRT's kernels. A wrong model is off by whole logits.
 _GOLDEN_TOLERANCE = 0.05
 _SUM_TOLERANCE = 0.02  # between a logit and the sum of its evidence
+_STRANGENESS_TOLERANCE = 0.05  # of the strangeness, or of 1 where that is less
 _TIMED_FILMS = 5
+BALANCE: Final = 0.5  # the prevalence that every package's probabilities are calibrated for
 
 Floats = npt.NDArray[np.float32]
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -56,10 +60,23 @@ class FileFacts(_Strict):
     size_bytes: int = Field(gt=0)
 
 
+class FamiliarLimits(_Strict):
+    """Two limits on `Familiar.strangeness`."""
+
+    review: float = Field(gt=0, allow_inf_nan=False)  # REVIEW above this
+    refuse: float = Field(gt=0, allow_inf_nan=False)  # refused above this
+
+    @model_validator(mode="after")
+    def _in_order(self) -> FamiliarLimits:
+        if not self.review <= self.refuse:
+            raise ValueError(f"review {self.review} lies beyond refuse {self.refuse}")
+        return self
+
+
 class Manifest(_Strict):
     """`manifest.json`: everything about a package that is not weights."""
 
-    format: Literal[1]
+    format: Literal[1, 2]
     version: str = Field(pattern=VERSION_PATTERN)
     created_at: str  # UTC, ISO 8601
     classes: tuple[str, str]  # in the order of training; aligned by name, never by position
@@ -69,6 +86,7 @@ class Manifest(_Strict):
     temperature: float = Field(gt=0, allow_inf_nan=False)
     threshold: Probability  # PNEUMONIA at this probability or above
     review_band: tuple[Probability, Probability]  # REVIEW from the first up to below the second
+    familiar: FamiliarLimits | None = None  # None: nothing is too strange
     files: dict[str, FileFacts]
     training: dict[str, Any]  # data digest, counts, seed, split: for people and for the night
     libraries: dict[str, str]
@@ -84,6 +102,8 @@ class Manifest(_Strict):
             )
         if not {SERVED, GOLDEN} <= self.files.keys():
             raise ValueError(f"files must name {SERVED} and {GOLDEN}")
+        if self.familiar is not None and (self.format < 2 or FAMILIAR not in self.files):
+            raise ValueError(f"limits of the familiar need format 2 and {FAMILIAR}")
         if any(Path(name).name != name or name == MANIFEST for name in self.files):
             raise ValueError("files must be plain names beside the manifest")
         return self
@@ -100,6 +120,16 @@ class Verdict:
     decision: str  # the label, or REVIEW
     review_reason: ReviewReason | None
     threshold: float
+    strangeness: float | None  # None where the package has no limits of the familiar
+    prevalence: float  # of PNEUMONIA, that probability, confidence and threshold are for
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """What one version gives for some bytes: all that a verdict is made of."""
+
+    logit: float
+    strangeness: float | None = None  # None where the package has no limits of the familiar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,31 +141,83 @@ class Output:
     features: Floats  # (channels,): pooled, what the logit is a weighted sum of
 
 
-def judge(logit: float, manifest: Manifest) -> Verdict:
-    """Turn a logit into a calibrated probability, a label and a decision.
+def judge(score: Score, manifest: Manifest, *, prevalence: float | None = None) -> Verdict:
+    """Turn a score into a calibrated probability, a label and a decision.
 
     The logit is divided by the package's temperature (Guo et al. 2017, *On Calibration of Modern
-    Neural Networks*) and put through the logistic function.
+    Neural Networks*) and put through the logistic function. Label and decision are those of the
+    package's own balance; `prevalence` then moves probability and threshold alike, so that the
+    cut on the logit stays where it was chosen. A film that is unfamiliar is REVIEW for that
+    reason, near the threshold or not: its probability says little then.
+
+    Args:
+        score: from `Model.score`, now or before.
+        manifest: of the model that gave it.
+        prevalence: of PNEUMONIA where the films come from, between 0 and 1; None for the
+            package's own.
 
     Raises:
-        ModelPackageError: the logit is not finite. Nothing is ever decided on such a one.
+        ModelPackageError: a number is not finite, or the package has limits of the familiar and
+            there is nothing to hold against them. Nothing is ever decided on such a one.
+        FilmRefused: beyond the outer limit of the familiar.
     """
+    logit, limits = score.logit, manifest.familiar
     if not math.isfinite(logit):
         raise ModelPackageError(f"model {manifest.version} gave a logit that is not finite")
+    strange = limits is not None and _is_strange(score.strangeness, limits, manifest.version)
     probability = float(calibrate(np.float64(logit), manifest.temperature))
     positive = probability >= manifest.threshold
     label = POSITIVE if positive else NEGATIVE
     low, high = manifest.review_band
-    near = low <= probability < high
+    reason = ReviewReason.NEAR_THRESHOLD if low <= probability < high else None
+    if strange:
+        reason = ReviewReason.UNFAMILIAR
+
+    prior = BALANCE if prevalence is None else prevalence
+    here = shift_prior(probability, prior)
     return Verdict(
         logit=logit,
-        probability=probability,
+        probability=here,
         label=label,
-        confidence=probability if positive else 1.0 - probability,
-        decision=REVIEW if near else label,
-        review_reason=ReviewReason.NEAR_THRESHOLD if near else None,
-        threshold=manifest.threshold,
+        confidence=here if positive else 1.0 - here,
+        decision=label if reason is None else REVIEW,
+        review_reason=reason,
+        threshold=shift_prior(manifest.threshold, prior),
+        strangeness=None if limits is None else score.strangeness,
+        prevalence=prior,
     )
+
+
+def _is_strange(strangeness: float | None, limits: FamiliarLimits, version: str) -> bool:
+    """Whether a film lies between the two limits."""
+    if strangeness is None or not math.isfinite(strangeness):
+        raise ModelPackageError(f"model {version} gave a strangeness that is not finite")
+    if not strangeness <= limits.refuse:
+        raise FilmRefused(
+            RefusalCode.NOT_A_CHEST_XRAY,
+            f"The picture is not like a frontal chest X-ray: its strangeness is "
+            f"{strangeness:.2f}, over the limit of {limits.refuse:.2f}.",
+            measured=round(strangeness, 3),
+            limit=round(limits.refuse, 3),
+        )
+    return not strangeness <= limits.review
+
+
+def shift_prior(probability: float, prevalence: float) -> float:
+    """Return what a probability for balanced classes is where PNEUMONIA has this prevalence.
+
+    In log-odds it moves by the prevalence's (Saerens, Latinne and Decaestecker 2002, *Adjusting
+    the Outputs of a Classifier to New a Priori Probabilities*).
+
+    >>> shift_prior(0.5, 0.1)
+    0.1
+    >>> shift_prior(0.9, 0.5)
+    0.9
+    """
+    if prevalence == BALANCE:
+        return probability  # to the last digit
+    positive, negative = probability * prevalence, (1 - probability) * (1 - prevalence)
+    return positive / (positive + negative)
 
 
 def calibrate(
@@ -265,14 +347,24 @@ class Model:
 
     manifest: Manifest
     network: Network
+    familiar: Familiar | None = None
 
     def predict(self, pixels: Pixels) -> Output:
         """Run the network on one film: (height, width) uint8. See `Network.predict`."""
         return self.network.predict(pixels)
 
+    def score(self, pixels: Pixels) -> Score:
+        """Predict one film, (height, width) uint8, and say how unlike the training films it is."""
+        output = self.predict(pixels)
+        strange = None if self.familiar is None else self.familiar.strangeness
+        return Score(
+            logit=output.logit,
+            strangeness=None if strange is None else strange(pixels, output.features),
+        )
+
     def screen(self, pixels: Pixels) -> Verdict:
-        """Predict and judge one film: (height, width) uint8 to a verdict."""
-        return judge(self.predict(pixels).logit, self.manifest)
+        """Predict and judge one film: (height, width) uint8 to a verdict. See `judge`."""
+        return judge(self.score(pixels), self.manifest)
 
 
 def load(folder: Path, *, predict_seconds: float | None = None) -> Model:
@@ -289,7 +381,10 @@ def load(folder: Path, *, predict_seconds: float | None = None) -> Model:
     verify_files(folder, manifest)
     served = _read_verified(folder, SERVED, manifest)  # the very bytes that will serve
     try:
-        model = Model(manifest, Network(served))
+        familiar = None
+        if manifest.familiar is not None:
+            familiar = read_familiar(_read_verified(folder, FAMILIAR, manifest))
+        model = Model(manifest, Network(served), familiar)
     except ModelPackageError as error:
         raise ModelPackageError(f"{folder.name}: {error}") from error
     _check_golden(folder, model)
@@ -320,13 +415,16 @@ def _check_golden(folder: Path, model: Model) -> None:
     try:
         with np.load(archive, allow_pickle=False) as golden:
             inputs, logits = golden["inputs"], golden["logits"]
+            strange = golden["strangeness"] if model.familiar is not None else None
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise ModelPackageError(f"{folder.name}: {GOLDEN} cannot be read: {error}") from error
-    if len(inputs) == 0 or len(inputs) != len(logits):
+    counts = {len(logits), len(logits if strange is None else strange)}
+    if len(inputs) == 0 or counts != {len(inputs)}:
         raise ModelPackageError(f"{folder.name}: {GOLDEN} holds nothing to check against")
-    for pixels, expected in zip(inputs, logits, strict=True):
+    for row, (pixels, expected) in enumerate(zip(inputs, logits, strict=True)):
         try:
             output = model.predict(pixels)
+            found = None if model.familiar is None else model.score(pixels).strangeness
         except (ValueError, RuntimeError) as error:
             raise ModelPackageError(
                 f"{folder.name}: {GOLDEN} does not fit the network: {error}"
@@ -339,3 +437,11 @@ def _check_golden(folder: Path, model: Model) -> None:
                 f"{folder.name}: golden output differs by {drift:.4g} "
                 f"(evidence map from logit by {gap:.4g})"
             )
+        if found is not None and strange is not None:
+            _check_strangeness(folder, found, float(strange[row]))
+
+
+def _check_strangeness(folder: Path, found: float, expected: float) -> None:
+    off = abs(found - expected) / max(1.0, expected)
+    if not off <= _STRANGENESS_TOLERANCE:
+        raise ModelPackageError(f"{folder.name}: golden strangeness differs by {off:.4g}")

@@ -23,7 +23,7 @@ from worker.errors import (
 from worker.filing import Filing
 from worker.inbox import Inbox
 from worker.messages import Result, refusal_from
-from worker.model import Manifest, judge
+from worker.model import Manifest, Score, judge
 from worker.pool import Asked, Died, Event, HandedBack, Pool, Screened
 from worker.records import Changes, Claim, Facts, Outcome, Sighting
 from worker.seen import SeenBytes
@@ -48,6 +48,7 @@ class Policy:
     lease_seconds: float
     incomplete_seconds: float
     keep_in_inbox: bool
+    prevalence: float | None = None  # of PNEUMONIA at this site; None for the package's own
 
 
 class Pipeline:
@@ -291,34 +292,33 @@ class Pipeline:
         if result.logit is None or result.sha256 is None:
             self._ended_screener(claim, RefusalCode.SCREENER_CRASHED, "no answer", now)
             return
+        score = Score(logit=result.logit, strangeness=result.strangeness)
         try:
-            self._verdict(claim, _facts(result), result.logit, version, now=now, reused=False)
-        except ModelPackageError as error:  # a logit that is not finite is never a verdict
+            self._verdict(claim, _facts(result), score, version, now=now, reused=False)
+        except ModelPackageError as error:  # what is not finite is never a verdict
             self._ended_screener(claim, RefusalCode.SCREENER_CRASHED, str(error), now)
             return
-        for twin, facts in self._seen.answered(result.sha256, version, result.logit):
-            self._verdict(twin, facts, result.logit, version, now=now, reused=True)
+        for twin, facts in self._seen.answered(result.sha256, version, score):
+            self._verdict(twin, facts, score, version, now=now, reused=True)
 
     def _skipped(self, claim: Claim, result: Result, version: str, now: float) -> None:
-        logit = self._seen.logit(result.sha256 or "", version)
-        if logit is not None:
-            self._verdict(claim, _facts(result), logit, version, now=now, reused=True)
+        score = self._seen.score(result.sha256 or "", version)
+        if score is not None:
+            self._verdict(claim, _facts(result), score, version, now=now, reused=True)
         elif not self._seen.wait_for_twin(claim, _facts(result), version):
             self._claimed.append(claim)  # its twin came to nothing: screen it after all
 
     def _verdict(
-        self, claim: Claim, facts: Facts, logit: float, version: str, *, now: float, reused: bool
+        self, claim: Claim, facts: Facts, score: Score, version: str, *, now: float, reused: bool
     ) -> None:
         manifest = self._manifest_of(version)
+        try:
+            verdict = judge(score, manifest, prevalence=self._policy.prevalence)
+        except FilmRefused as refusal:  # it is no chest film
+            self._outcome(Outcome(claim=claim, facts=facts, refusal=refusal), now)
+            return
         self._outcome(
-            Outcome(
-                claim=claim,
-                facts=facts,
-                verdict=judge(logit, manifest),
-                model=manifest,
-                reused=reused,
-            ),
-            now,
+            Outcome(claim=claim, facts=facts, verdict=verdict, model=manifest, reused=reused), now
         )
 
     def _refused(self, claim: Claim, facts: Facts, refusal: FilmRefused, now: float) -> None:

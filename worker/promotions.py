@@ -9,6 +9,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from worker.database import Database
+from worker.familiar import FAMILIAR
 from worker.history import Change, Kind
 from worker.model import SERVED, Manifest
 from worker.schema import model_versions, predictions, promotions
@@ -16,7 +17,7 @@ from worker.schema import model_versions, predictions, promotions
 # What of a manifest a prediction depends on, beside the weights.
 _DECIDING = (
     *("classes", "height", "width", "preprocessing_version"),
-    *("temperature", "threshold", "review_band"),
+    *("temperature", "threshold", "review_band", "familiar"),
 )
 
 
@@ -79,10 +80,11 @@ class Promotions:
             return None
         facts = manifest.model_dump(mode="json")
         for name in _DECIDING:
-            if facts[name] != known.get(name):
+            if facts[name] != known.get(name):  # format 1 knew of no `familiar`: None, as here
                 return name
-        if facts["files"][SERVED]["sha256"] != known["files"][SERVED]["sha256"]:
-            return SERVED
+        for name in (SERVED, FAMILIAR):
+            if _digest(facts, name) != _digest(known, name):
+                return name
         return None
 
     def rows_by_version(self) -> dict[str, int]:
@@ -92,3 +94,8 @@ class Promotions:
         )
         with self._database.reading() as connection:
             return {version: int(count) for version, count in connection.execute(statement)}
+
+
+def _digest(manifest: Mapping[str, Any], name: str) -> str | None:
+    digest: str | None = manifest["files"].get(name, {}).get("sha256")
+    return digest

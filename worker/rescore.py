@@ -15,10 +15,10 @@ from pathlib import Path
 
 from worker.archive import Archive, Archived, Selection
 from worker.database import Database
-from worker.errors import ModelPackageError
+from worker.errors import FilmRefused, ModelPackageError
 from worker.inbox import bytes_of, sighting_of, spell
 from worker.messages import Result
-from worker.model import Manifest, Verdict, judge, read_manifest
+from worker.model import Manifest, Score, Verdict, judge, read_manifest
 from worker.pool import Died, Event, HandedBack, NotServing, Pool, Screened, Serving
 from worker.preprocessing import Limits
 from worker.promotions import Promotions
@@ -40,6 +40,7 @@ class Means:
     screen_seconds: float
     memory_mb: int
     predict_seconds: float
+    prevalence: float | None = None  # of PNEUMONIA at this site; None for the package's own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,7 +282,11 @@ class _Bench:
         elif result.kind != "predicted" or result.logit is None:
             why = {"lost": "changed while it was read"}.get(result.kind, result.kind)
         else:
-            return judge(result.logit, self._manifest)
+            score = Score(logit=result.logit, strangeness=result.strangeness)
+            try:
+                return judge(score, self._manifest, prevalence=self._means.prevalence)
+            except FilmRefused as refusal:
+                why = f"refused now: {refusal.sentence}"
         return Skipped(scan_id=film.scan_id, why=why)
 
 

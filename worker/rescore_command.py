@@ -67,6 +67,7 @@ def _means(settings: Settings) -> Means:
         screen_seconds=settings.screen_seconds,
         memory_mb=settings.screener_memory_mb,
         predict_seconds=settings.predict_milliseconds / 1000,
+        prevalence=settings.prevalence,
     )
 
 

@@ -72,4 +72,6 @@ def prediction_row(outcome: Outcome) -> dict[str, Any]:
         "decision": verdict.decision,
         "review_reason": None if verdict.review_reason is None else verdict.review_reason.value,
         "threshold": verdict.threshold,
+        "strangeness": verdict.strangeness,
+        "prevalence": verdict.prevalence,
     }

@@ -32,7 +32,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import JSON
 
-REVISION = "0002"  # the newest migration: where the database stands, no migration is run
+REVISION = "0003"  # the newest migration: where the database stands, no migration is run
 
 
 class State(StrEnum):
@@ -199,6 +199,8 @@ predictions = Table(
     SqlColumn("review_reason", Text),
     SqlColumn("threshold", Double, nullable=False),
     SqlColumn("predicted_at", Utc, nullable=False),
+    SqlColumn("strangeness", Double),  # null where the package has no limits of the familiar
+    SqlColumn("prevalence", Double, nullable=False, server_default="0.5"),
     UniqueConstraint("scan_id", "model_version"),
     Index(
         "uq_predictions_screening",
@@ -284,4 +286,6 @@ results = Table(
     SqlColumn("refusal_limit", Text),
     SqlColumn("reused", Boolean),
     SqlColumn("filed_as", Text),
+    SqlColumn("strangeness", Double),
+    SqlColumn("prevalence", Double),
 )

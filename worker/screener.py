@@ -60,7 +60,7 @@ class Screener:
             size = self._model.manifest
             film = read_film(data, height=size.height, width=size.width, limits=self._limits)
             predict = not job.ask or self._answer(job.scan_id)
-            logit = self._model.predict(film.pixels).logit if predict else None
+            score = self._model.score(film.pixels) if predict else None
         except FilmRefused as refusal:
             return Result(
                 scan_id=job.scan_id,
@@ -84,7 +84,8 @@ class Screener:
             width=film.width,
             height=film.height,
             contrast=film.contrast,
-            logit=logit,
+            logit=None if score is None else score.logit,
+            strangeness=None if score is None else score.strangeness,
         )
 
     def _read(self, job: Job) -> bytes:

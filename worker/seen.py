@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 
 from worker.errors import DatabaseTrouble
+from worker.model import Score
 from worker.records import Claim, Facts
 from worker.store import Store
 
-_ANSWERS_KEPT = 4096  # logits of bytes seen lately, before the database knows them
+_ANSWERS_KEPT = 4096  # scores of bytes seen lately, before the database knows them
 
 
 class SeenBytes:
@@ -17,7 +18,7 @@ class SeenBytes:
     def __init__(self, store: Store) -> None:
         """Ask `store` for what was said before."""
         self._store = store
-        self._logits: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._scores: OrderedDict[tuple[str, str], Score] = OrderedDict()
         self._predicting: dict[tuple[str, str], Claim] = {}  # who is being predicted
         self._twins: dict[tuple[str, str], list[tuple[Claim, Facts]]] = {}
         self._sizes_out: Counter[int] = Counter()  # of films that will not ask
@@ -42,10 +43,10 @@ class SeenBytes:
     def ask(self, claim: Claim, sha256: str, version: str) -> bool:
         """Whether these bytes must be predicted: nobody has, and nobody is at it."""
         key = (version, sha256)
-        if key in self._predicting or self.logit(sha256, version) is not None:
+        if key in self._predicting or self.score(sha256, version) is not None:
             return False
         try:
-            earlier = self._store.earlier_logit(sha256, version)
+            earlier = self._store.earlier_score(sha256, version)
         except DatabaseTrouble:
             earlier = None  # predicting again gives the same answer, and recording it will wait
         if earlier is not None:
@@ -54,9 +55,9 @@ class SeenBytes:
         self._predicting[key] = claim
         return True
 
-    def logit(self, sha256: str, version: str) -> float | None:
+    def score(self, sha256: str, version: str) -> Score | None:
         """Return what this model said of these bytes lately."""
-        return self._logits.get((version, sha256))
+        return self._scores.get((version, sha256))
 
     def wait_for_twin(self, claim: Claim, facts: Facts, version: str) -> bool:
         """Keep a film until the one of the same bytes is predicted, if one is."""
@@ -66,10 +67,10 @@ class SeenBytes:
         self._twins.setdefault(key, []).append((claim, facts))
         return True
 
-    def answered(self, sha256: str, version: str, logit: float) -> list[tuple[Claim, Facts]]:
+    def answered(self, sha256: str, version: str, score: Score) -> list[tuple[Claim, Facts]]:
         """Remember an answer, and return the films that waited for it."""
         key = (version, sha256)
-        self._remember(key, logit)
+        self._remember(key, score)
         self._predicting.pop(key, None)
         return self._twins.pop(key, [])
 
@@ -85,7 +86,7 @@ class SeenBytes:
         """Return every film that waits for another of the same bytes."""
         return [twin for twins in self._twins.values() for twin, _ in twins]
 
-    def _remember(self, key: tuple[str, str], logit: float) -> None:
-        self._logits[key] = logit
-        while len(self._logits) > _ANSWERS_KEPT:
-            self._logits.popitem(last=False)
+    def _remember(self, key: tuple[str, str], score: Score) -> None:
+        self._scores[key] = score
+        while len(self._scores) > _ANSWERS_KEPT:
+            self._scores.popitem(last=False)

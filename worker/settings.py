@@ -105,6 +105,15 @@ class Settings(BaseSettings):
         le=128,
         description="Least standard deviation of the pixels, in grey levels; less is blank.",
     )
+    prevalence: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        allow_inf_nan=False,
+        description="Share of films with pneumonia at this site. Probability, confidence and "
+        "threshold are then written for it, and the row says so; decisions stay as they are. "
+        "Unset: the 0.5 that models are calibrated for.",
+    )
     patient_pattern: str = Field(
         "",
         description="A regular expression that finds the patient in a film's name, with a group "

@@ -33,7 +33,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from worker.database import Database
-from worker.model import Manifest
+from worker.model import Manifest, Score
 from worker.records import (
     Changes,
     Claim,
@@ -239,15 +239,16 @@ class Store:
         )
         return [row.id for row in rows if by_id[row.id].claim.attempt == row.attempt]
 
-    def earlier_logit(self, sha256: str, model_version: str) -> float | None:
-        """Return what this model version said of these bytes before, if it ever did."""
+    def earlier_score(self, sha256: str, model_version: str) -> Score | None:
+        """Return what this model version gave for these bytes before, if it ever did."""
         with self.database.reading() as connection:
-            return connection.scalar(
-                select(predictions.c.logit)
+            row = connection.execute(
+                select(predictions.c.logit, predictions.c.strangeness)
                 .join(scans, scans.c.id == predictions.c.scan_id)
                 .where(scans.c.sha256 == sha256, predictions.c.model_version == model_version)
                 .limit(1)
-            )
+            ).first()
+        return None if row is None else Score(logit=row.logit, strangeness=row.strangeness)
 
     # Filing
 

@@ -1,0 +1,148 @@
+"""How unlike the training films a picture is: one number, and what it is compared with.
+
+Three distances, each as a multiple of what 99 in 100 training films stay within: of the network's
+features, of the picture's layout (a grid of mean grey levels), and of that layout to what it would
+be turned over, laid on its side or inverted. Their root mean square, scaled alike, is the
+strangeness: above 1 lies one training film in a hundred, whatever the version.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from worker.errors import ModelPackageError
+from worker.preprocessing import Pixels
+
+FAMILIAR: Final = "familiar.npz"
+GRID: Final = 8  # cells of a layout, each way
+_LEAST = 1e-6  # in place of nothing to divide by
+
+Floats = npt.NDArray[np.float64]
+Features = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """Where the training films lie: Mahalanobis distance by a whitening matrix."""
+
+    middle: Floats  # (n,)
+    whitening: Floats  # (n, n): W such that W' W is the inverse of the covariance
+
+    def distances(self, points: Floats) -> Floats:
+        """Return (m,) distances of (m, n) points, root mean square over the n directions."""
+        white = (points - self.middle) @ self.whitening.T
+        distances: Floats = np.sqrt(np.mean(white**2, axis=1))
+        return distances
+
+
+@dataclass(frozen=True, kw_only=True)
+class Familiar:
+    """What a package knows of the films it learnt from."""
+
+    features: Spread
+    layout: Spread
+    scales: Floats  # (4,): of the features', the layout's and the turn's distance, and of them all
+
+    def strangeness(self, pixels: Pixels, features: Features) -> float:
+        """Return how unlike the training films one picture is.
+
+        Args:
+            pixels: (height, width) uint8, as `preprocessing.read_film` makes them; each side 8 or
+                more.
+            features: (channels,), what the network pools of them.
+
+        Returns:
+            0 or more, or NaN where the features are no numbers: never a verdict.
+        """
+        return float(self.of(layouts(pixels[np.newaxis]), directions(features[np.newaxis]))[0])
+
+    def of(self, layout: Floats, direction: Floats) -> Floats:
+        """Return (m,) strangeness of (m, cells) layouts and (m, channels) feature directions."""
+        scaled = self.distances(layout, direction) / self.scales[:3]
+        strangeness: Floats = np.sqrt(np.mean(scaled**2, axis=1)) / self.scales[3]
+        return strangeness
+
+    def distances(self, layout: Floats, direction: Floats) -> Floats:
+        """Return (m, 3) distances, not yet scaled: features, layout, turn."""
+        upright = self.layout.distances(layout)
+        others = [self.layout.distances(one) for one in turned(layout)]
+        turn = upright / np.maximum(np.minimum.reduce(others), _LEAST)
+        return np.stack([self.features.distances(direction), upright, turn], axis=1)
+
+    def to_bytes(self) -> bytes:
+        """Write the parameters as an array file: the same bytes for the same parameters."""
+        arrays = {"scales": self.scales.astype(np.float32)}
+        for name in ("features", "layout"):
+            for part in fields(Spread):
+                value = getattr(getattr(self, name), part.name)
+                arrays[f"{name}_{part.name}"] = value.astype(np.float32)
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)  # type: ignore[arg-type] # its dates are fixed
+        return buffer.getvalue()
+
+
+def from_bytes(data: bytes) -> Familiar:
+    """Read what `to_bytes` wrote.
+
+    Raises:
+        ModelPackageError: it is no such file, or its arrays do not fit together.
+    """
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            arrays = {name: file[name].astype(np.float64) for name in file.files}
+        spreads = {
+            name: Spread(middle=arrays[f"{name}_middle"], whitening=arrays[f"{name}_whitening"])
+            for name in ("features", "layout")
+        }
+        familiar = Familiar(scales=arrays["scales"], **spreads)
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ModelPackageError(f"{FAMILIAR} cannot be read: {error}") from error
+    sizes = [one.middle.size for one in spreads.values()]
+    shapes = [one.whitening.shape for one in spreads.values()]
+    whole = shapes == [(size, size) for size in sizes] and sizes[1] == GRID * GRID
+    if not (whole and familiar.scales.shape == (4,) and np.all(familiar.scales > 0)):
+        raise ModelPackageError(f"{FAMILIAR} cannot be read: its arrays do not fit together")
+    return familiar
+
+
+def layouts(pixels: Pixels) -> Floats:
+    """Return the layouts of (m, height, width) uint8 pictures: (m, 64), each mean 0, deviation 1.
+
+    A cell is the mean grey level of an eighth by an eighth of the picture.
+    """
+    _, height, width = pixels.shape
+    rows, columns = (np.arange(GRID) * side // GRID for side in (height, width))
+    sums = np.add.reduceat(pixels, rows, axis=1, dtype=np.float64)
+    sums = np.add.reduceat(sums, columns, axis=2)
+    sizes = np.outer(np.diff(rows, append=height), np.diff(columns, append=width))
+    cells = (sums / sizes).reshape(len(pixels), -1)
+    cells -= cells.mean(axis=1, keepdims=True)
+    # As in the network: the 1, in grey levels squared, keeps an even picture at 0.
+    standard: Floats = cells / np.sqrt(np.mean(cells**2, axis=1, keepdims=True) + 1.0)
+    return standard
+
+
+def mirrored(layout: Floats) -> Floats:
+    """Return (m, 64) layouts left for right."""
+    return layout.reshape(-1, GRID, GRID)[:, :, ::-1].reshape(len(layout), -1)
+
+
+def turned(layout: Floats) -> tuple[Floats, ...]:
+    """Return (m, 64) layouts as of a picture upside down, on either side, and inverted in grey."""
+    grids = layout.reshape(-1, GRID, GRID)
+    ways = (grids[:, ::-1], np.rot90(grids, 1, (1, 2)), np.rot90(grids, -1, (1, 2)), -grids)
+    return tuple(way.reshape(len(layout), -1) for way in ways)
+
+
+def directions(features: Features) -> Floats:
+    """Return (m, channels) features at length 1: which ones speak, not how loud."""
+    found = features.astype(np.float64)
+    lengths = np.linalg.norm(found, axis=1, keepdims=True)
+    unit: Floats = found / np.maximum(lengths, _LEAST)
+    return unit
