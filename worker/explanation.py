@@ -19,11 +19,10 @@ from worker.errors import FilmRefused, RegistryError, ScanError
 from worker.evidence_picture import Told, draw, fit
 from worker.inbox import bytes_of
 from worker.model import Floats, Model, load
-from worker.preprocessing import Limits, Pixels, check_header, read_film
+from worker.preprocessing import TURNED, Limits, Pixels, check_header, read_film
 from worker.registry import Registry
 
 _SAME_LOGIT = 2e-3  # another CPU may sum in another order
-_LYING = 5  # EXIF orientations from here on are of films stored on their side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +145,7 @@ def _look(data: bytes, limits: Limits) -> Pixels:
     """Return a film at a size to look at, (height, width) uint8, in its own aspect."""
     header = check_header(data, limits)
     size = (header.width, header.height)
-    width, height = fit(*(reversed(size) if header.orientation >= _LYING else size))
+    width, height = fit(*(reversed(size) if header.orientation in TURNED else size))
     # That it is not blank is the network's size to say.
     return read_film(
         data, height=height, width=width, limits=replace(limits, min_contrast=0.0)
