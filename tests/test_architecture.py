@@ -18,7 +18,7 @@ LAYERS = [
     {"worker.familiar"},
     {"worker.model", "worker.settings"},
     {"worker.registry", "worker.records", "worker.database", "worker.trouble"},
-    {"worker.rows"},
+    {"worker.rows", "worker.finding"},
     {"worker.inbox", "worker.store", "worker.results", "worker.stability", "worker.process"}
     | {"worker.labels", "worker.ledger"},
     {"worker.label_lists"},
@@ -27,11 +27,12 @@ LAYERS = [
     {"worker.promotions", "worker.archive"},
     {"worker.pool", "worker.filing", "worker.tables", "worker.checks"},
     {"worker.model_tables", "worker.pruning"},
-    {"worker.pipeline", "worker.lookout", "worker.serving", "worker.rescore"},
+    {"worker.pipeline", "worker.lookout", "worker.serving", "worker.rescore"}
+    | {"worker.explanation", "worker.evidence_picture"},
     {"worker.service"},
     {"worker.assembly"},
     {"worker.entry"},
-    {"worker.model_commands", "worker.rescore_command"},
+    {"worker.model_commands", "worker.rescore_command", "worker.explain_command"},
     {"worker.__main__"},
 ]
 # All that training and migrations may import of the worker.
@@ -59,7 +60,9 @@ DOORS = {
     "ai_edge_litert": {"worker.model"},
     "watchdog": {"worker.watcher"},
     "sqlalchemy": {"worker.schema", "worker.database", "worker.store", "worker.results"}
-    | {"worker.labels", "worker.ledger", "worker.promotions", "worker.archive"},
+    | {"worker.labels", "worker.ledger", "worker.promotions", "worker.archive"}
+    | {"worker.finding"},
+    "PIL": {"worker.preprocessing", "worker.evidence_picture", "training.disturbances"},
     "alembic": {"worker.database"},
     "sklearn": {"training.evaluation", "training.familiarity"},
     "matplotlib": {"training.figures", "training.sheets"},

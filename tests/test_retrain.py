@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -172,6 +173,21 @@ def test_the_card_says_whom_it_is_of_and_what_it_is_not(night: Night) -> None:
     assert "8 NORMAL and 8 PNEUMONIA films" in card
     assert "Drawn last." in card
     assert "| class | precision | recall | F1 | films |" in card
+
+
+def test_the_card_says_how_far_its_numbers_reach(night: Night) -> None:
+    """Elsewhere, other prevalences, by series, on disturbed films, and where the evidence lies."""
+    card = (night.outcome.package / "card.md").read_text(encoding="utf-8")
+    assert "0.54" in card
+    assert "| 1% | " in card
+    assert re.search(r"^\| virus \| 0 \| 8 \|  \| [01]\.\d{4} \(", card, re.MULTILINE)
+    assert re.search(r"^\| gamma 0\.7 \| [01]\.\d{4} \| ", card, re.MULTILINE)
+    assert "8 NORMAL and 8 PNEUMONIA films, all." in card
+    assert "43.8%" in card
+    evaluation = json.loads((night.outcome.package / "evaluation.json").read_bytes())
+    assert evaluation["robustness"]["untouched"]["auc"] == pytest.approx(evaluation["auc"])
+    assert 0 < evaluation["evidence_outside"]["mean"] < 1
+    assert evaluation["groups"]["size"] == {}, "all were drawn of one size"
 
 
 def test_the_cards_table_of_classes_agrees_with_scikit_learn(night: Night) -> None:

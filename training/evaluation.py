@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, confusion_matrix, roc_auc_score, roc_curve
 
 from worker.errors import DataError
-from worker.model import calibrate
+from worker.model import Manifest, calibrate
 
 Truth = npt.NDArray[np.bool_]  # (n,), True for PNEUMONIA
 Scores = npt.NDArray[np.float64]  # (n,), higher for PNEUMONIA
@@ -49,6 +49,15 @@ class OperatingPoint:
     temperature: float
     threshold: float  # PNEUMONIA at this probability or above
     review_band: tuple[float, float]  # REVIEW from the first up to below the second
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> OperatingPoint:
+        """Return a package's own."""
+        return cls(
+            temperature=manifest.temperature,
+            threshold=manifest.threshold,
+            review_band=manifest.review_band,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from training.breakdown import break_down
 from training.comparison import Reading, compare
 from training.dataset import LabelledScan
 from training.evaluation import OperatingPoint, Scores, Truth, evaluate
@@ -29,7 +30,7 @@ class Judged:
     truth: Truth  # (n,)
     challenger: Reading
     point: OperatingPoint  # of the challenger
-    numbers: dict[str, Any]  # of the challenger, from `evaluation.evaluate`
+    numbers: dict[str, Any]  # of the challenger: `evaluation.evaluate`, `breakdown.break_down`
     comparison: dict[str, Any] | None  # None where no champion could be measured
     lost: Sequence[int]  # rows of the films the champion has right and the challenger wrong
     trouble: str  # why the champion could not be measured, if it could not
@@ -45,14 +46,17 @@ def judge(challenger: Path, champion: Path | None, scans: Sequence[LabelledScan]
     packages = [challenger] if champion is None else [challenger, champion]
     scored = score(packages, [scan.path for scan in scans])
     truth = is_positive(scans)
-    logits, point = _logits(scored[0], scans), _point(challenger)
+    logits, point = _logits(scored[0], scans), OperatingPoint.of(read_manifest(challenger))
     reading = Reading.of(logits, point)
     comparison: dict[str, Any] | None = None
     lost: list[int] = []
     trouble = ""
     if champion is not None:
         try:
-            theirs, their_point = _logits(scored[1], scans), _point(champion)
+            theirs, their_point = (
+                _logits(scored[1], scans),
+                OperatingPoint.of(read_manifest(champion)),
+            )
             other = Reading.of(theirs, their_point)
             lost = np.flatnonzero((other.called == truth) & (reading.called != truth)).tolist()
             comparison = {
@@ -68,7 +72,16 @@ def judge(challenger: Path, champion: Path | None, scans: Sequence[LabelledScan]
         truth=truth,
         challenger=reading,
         point=point,
-        numbers=evaluate(truth, logits, point),
+        numbers={
+            **evaluate(truth, logits, point),
+            **break_down(
+                truth,
+                reading,
+                patients=[scan.patient for scan in scans],
+                sizes=scored[0].sizes,
+                outside=scored[0].outside,
+            ),
+        },
         comparison=comparison,
         lost=lost,
         trouble=trouble,
@@ -97,15 +110,6 @@ def _logits(scored: Scored, scans: Sequence[LabelledScan]) -> Scores:
     if not np.isfinite(logits).all():
         raise ModelPackageError("the model gave a logit that is not finite")
     return logits
-
-
-def _point(package: Path) -> OperatingPoint:
-    manifest = read_manifest(package)
-    return OperatingPoint(
-        temperature=manifest.temperature,
-        threshold=manifest.threshold,
-        review_band=manifest.review_band,
-    )
 
 
 def _lost(scan: LabelledScan, row: int, champion: Reading, challenger: Reading) -> dict[str, Any]:

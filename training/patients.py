@@ -56,6 +56,16 @@ class Patients:
         return f"{_ALONE}{sha256}"
 
 
+def series_of(patient: str) -> str | None:
+    """Return the series of names that a patient's key is from, or None where it is from none.
+
+    >>> series_of("NORMAL2-IM-7"), series_of("patient-7")
+    ('NORMAL2-IM', None)
+    """
+    series, _, number = patient.rpartition("-")
+    return series if series in _SERIES and number.isdigit() else None
+
+
 def is_alone(patient: str) -> bool:
     """Whether this is the key of a film of which no patient is known."""
     return patient.startswith(_ALONE)

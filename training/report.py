@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from training import reach
 from training.evaluation import promised_coverage
 
 _NO_POPULATION = (
@@ -48,6 +49,7 @@ def write_card(
         _per_class(evaluation["confusion"]),
         _confusion(evaluation["confusion"]) + shown("confusion", "confusion matrix"),
         _against_champion(evaluation.get("comparison")) + _archive(evaluation.get("archive")),
+        *reach.sections(evaluation),
         _operating_point(evaluation, training)
         + shown("calibration", "calibration")
         + shown("scores", "scores of the test films"),

@@ -1,24 +1,35 @@
 """Score films with packages as they lie on disk, in a fresh process and by the worker's code.
 
     python -m training.scoring PACKAGE... < paths.json > scores.json
+    python -m training.scoring --disturbed PACKAGE < paths.json > scores.json
 
 Reads a list of paths; writes, for each package, each film's logit, or its refusal code, in the
 same order, or why the package cannot serve. Each film is read once, so all packages see the very
-same bytes. No TensorFlow is loaded here, as none is where the packages serve.
+same bytes. With `--disturbed` each film is scored as it is, and after each of `disturbances`.
+No TensorFlow is loaded here, as none is where the packages serve.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
+from training.disturbances import DISTURBANCES, disturb
+from training.evidence import outer_share
 from worker.errors import FilmRefused, LungwatchError, ModelPackageError
 from worker.model import Model, load
-from worker.preprocessing import read_film
+from worker.preprocessing import TURNED, Limits, Pixels, check_header, read_film
+
+UNTOUCHED = "as they are"
+_DISTURBED = "--disturbed"
 
 
 @dataclass(kw_only=True)
@@ -26,6 +37,8 @@ class Scored:
     """What one package makes of the films."""
 
     scores: list[float | str] = field(default_factory=list)  # of each film: logit or refusal code
+    outside: list[float] = field(default_factory=list)  # of each that was read: `outer_share`
+    sizes: list[int] = field(default_factory=list)  # of each that was read: pixels, as stored
     error: str = ""  # why the package cannot serve; then there are no scores
 
 
@@ -35,8 +48,36 @@ def score(packages: Sequence[Path], films: Sequence[Path]) -> list[Scored]:
     Raises:
         ModelPackageError: that process failed; the message is its own last line.
     """
+    return [Scored(**one) for one in _run([*map(str, packages)], films)]
+
+
+def score_disturbed(package: Path, films: Sequence[Path]) -> dict[str, list[float | str]]:
+    """Return what a package makes of the films as they are, and after each disturbance.
+
+    Runs a process on each core. A film is disturbed alike for every package.
+
+    Returns:
+        By the disturbance's name, `UNTOUCHED` first: each film's logit or refusal code, in order.
+
+    Raises:
+        ModelPackageError: the package cannot serve, or a process failed.
+    """
+    count = max(1, min(len(os.sched_getaffinity(0)), len(films)))
+    parts = [films[first::count] for first in range(count)]
+    with ThreadPoolExecutor(count) as pool:
+        done = list(pool.map(lambda part: _run([_DISTURBED, str(package)], part), parts))
+    found: dict[str, list[float | str]] = {}
+    for name in (UNTOUCHED, *DISTURBANCES):
+        scores: list[float | str] = [""] * len(films)
+        for first, part in enumerate(done):
+            scores[first::count] = part[name]
+        found[name] = scores
+    return found
+
+
+def _run(arguments: Sequence[str], films: Sequence[Path]) -> Any:
     run = subprocess.run(  # noqa: S603 - our own module, on our own interpreter
-        [sys.executable, "-m", "training.scoring", *map(str, packages)],
+        [sys.executable, "-m", "training.scoring", *arguments],
         input=json.dumps([str(film) for film in films]),
         capture_output=True,
         text=True,
@@ -45,23 +86,60 @@ def score(packages: Sequence[Path], films: Sequence[Path]) -> list[Scored]:
     if run.returncode != 0:
         lines = run.stderr.strip().splitlines() or [f"exit code {run.returncode}"]
         raise ModelPackageError(f"the films cannot be scored: {lines[-1]}")
-    return [Scored(**one) for one in json.loads(run.stdout)]
+    return json.loads(run.stdout)
 
 
 def main() -> int:
     """Read paths from standard input, write scores to standard output."""
-    loaded = [_load(Path(name)) for name in sys.argv[1:]]
     try:
-        for path in json.load(sys.stdin):
-            film = Path(path).read_bytes()
-            for model, scored in loaded:
-                if model is not None:
-                    scored.scores.append(_score(model, film))
+        if sys.argv[1] == _DISTURBED:
+            found: Any = _score_disturbed(load(Path(sys.argv[2])), json.load(sys.stdin))
+        else:
+            found = _score_all([_load(Path(name)) for name in sys.argv[1:]], json.load(sys.stdin))
     except (LungwatchError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    json.dump([asdict(scored) for _, scored in loaded], sys.stdout)
+    json.dump(found, sys.stdout)
     return 0
+
+
+def _score_all(
+    loaded: Sequence[tuple[Model | None, Scored]], paths: Sequence[str]
+) -> list[dict[str, Any]]:
+    for path in paths:
+        film = Path(path).read_bytes()
+        for model, scored in loaded:
+            if model is not None:
+                _score(model, film, scored)
+    return [asdict(scored) for _, scored in loaded]
+
+
+def _score_disturbed(model: Model, paths: Sequence[str]) -> Mapping[str, list[float | str]]:
+    found: dict[str, list[float | str]] = {name: [] for name in (UNTOUCHED, *DISTURBANCES)}
+    for path in paths:
+        film = Path(path).read_bytes()
+        seed = int(hashlib.sha256(film).hexdigest()[:8], 16)
+        grey = _decode(film)
+        for name, scores in found.items():
+            if isinstance(grey, str):
+                scores.append(grey)
+                continue
+            one = Scored()
+            _score(model, film if name == UNTOUCHED else disturb(name, grey, seed), one)
+            scores.extend(one.scores)
+    return found
+
+
+def _decode(film: bytes) -> Pixels | str:
+    """Return a film at its own size, (height, width) uint8, or its refusal code."""
+    try:
+        header = check_header(film, Limits())
+        height, width = header.height, header.width
+        if header.orientation in TURNED:
+            height, width = width, height
+        return read_film(film, height=height, width=width).pixels
+    except FilmRefused as refusal:
+        return str(refusal.code)
 
 
 def _load(package: Path) -> tuple[Model | None, Scored]:
@@ -71,13 +149,17 @@ def _load(package: Path) -> tuple[Model | None, Scored]:
         return None, Scored(error=str(error))
 
 
-def _score(model: Model, film: bytes) -> float | str:
+def _score(model: Model, film: bytes, scored: Scored) -> None:
     manifest = model.manifest
     try:
         read = read_film(film, height=manifest.height, width=manifest.width)
     except FilmRefused as refusal:
-        return str(refusal.code)
-    return model.predict(read.pixels).logit
+        scored.scores.append(str(refusal.code))
+        return
+    output = model.predict(read.pixels)
+    scored.scores.append(output.logit)
+    scored.outside.append(outer_share(output.evidence))
+    scored.sizes.append(read.width * read.height)
 
 
 if __name__ == "__main__":

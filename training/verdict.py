@@ -24,6 +24,7 @@ from training.production import Product
 from training.promotion import Promotion, judge_promotion
 from training.record import Record
 from training.report import write_card
+from training.robustness import FILMS_A_NIGHT, measure
 from training.sheets import write_sheets
 from worker.database import Database
 from worker.errors import ModelPackageError
@@ -112,6 +113,8 @@ def _measure(
     looks = record.look(digest_of(scans))
     say(f"measuring {made.version} and {champion or 'no champion'} on {dataset.test_name}")
     judged = judge(made.package, registry.folder(champion) if champion else None, scans)
+    say("measuring it on the same films, disturbed")
+    robustness = measure(made.package, scans, most=FILMS_A_NIGHT)
     return judged, {
         "version": made.version,
         "data": dataset.test_name,
@@ -122,6 +125,7 @@ def _measure(
         **judged.numbers,
         "calibration_side": made.product.calibration_side,
         "comparison": judged.comparison,
+        "robustness": robustness,
     }
 
 

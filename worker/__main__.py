@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from worker import entry
+from worker.explain_command import explain
 from worker.model_commands import models
 from worker.rescore_command import rescore
 
@@ -187,6 +188,7 @@ def check() -> None:
 
 
 app.command()(rescore)
+app.command()(explain)
 
 
 if __name__ == "__main__":

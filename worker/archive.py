@@ -1,4 +1,4 @@
-"""Archived films and what other versions say of them: the queries behind `lungwatch rescore`."""
+"""Archived films and what versions say of them: the queries behind `rescore` and `explain`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from sqlalchemy import Select, and_, exists, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from worker.database import Database
+from worker.errors import ScanError
+from worker.finding import choose_screened, find_scans
 from worker.model import Manifest, Verdict
 from worker.schema import Origin, State, database_time, predictions, scans
 
@@ -25,6 +27,20 @@ class Archived:
     sha256: str
     place: str  # below its folder, as `inbox.spell` writes it
     in_inbox: bool  # its folder is the inbox, where films stay; else the archive
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """What a version said of a film."""
+
+    version: str
+    logit: float
+    probability: float
+    threshold: float
+    label: str
+    decision: str
+    review_reason: str | None
+    on_record: bool  # a row says so
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +87,52 @@ class Archive:
             if len(rows) < size:
                 return
             left, below = None if left is None else left - size, rows[-1].id
+
+    def find(self, wanted: str) -> Archived:
+        """Return the screened film that is meant; the newest of several of the same bytes.
+
+        Args:
+            wanted: a scan's id, its file name, or the beginning of its SHA-256.
+
+        Raises:
+            ScanError: none is meant, or it cannot be told which, or it was refused.
+        """
+        with self._database.reading() as connection:
+            rows = choose_screened(find_scans(connection, {wanted})[wanted])
+        if isinstance(rows, str):
+            raise ScanError(f"{wanted}: {rows}")
+        row = max(rows, key=lambda row: (row["filed_as"] is not None, row["id"]))
+        filed = row["state"] == State.FILED
+        if filed and row["filed_as"] is None:
+            raise ScanError(f"scan {row['id']}: its film was gone before it could be filed")
+        return Archived(
+            scan_id=row["id"],
+            sha256=row["sha256"],
+            place=row["filed_as"] if filed else row["file_name"],
+            in_inbox=not filed,
+        )
+
+    def said(self, scan_id: int, version: str | None) -> Said | None:
+        """Return what a version has said of a scan, or None; without one, what screened it."""
+        statement = select(predictions).where(predictions.c.scan_id == scan_id)
+        if version is None:
+            statement = statement.where(predictions.c.origin == Origin.SCREENING)
+        else:
+            statement = statement.where(predictions.c.model_version == version)
+        with self._database.reading() as connection:
+            row = connection.execute(statement).one_or_none()
+        if row is None:
+            return None
+        return Said(
+            version=row.model_version,
+            logit=row.logit,
+            probability=row.probability,
+            threshold=row.threshold,
+            label=row.label,
+            decision=row.decision,
+            review_reason=row.review_reason,
+            on_record=True,
+        )
 
     def record(self, verdicts: Sequence[tuple[int, Verdict]], manifest: Manifest) -> None:
         """Keep what a version said of scans, by scan id, unless it has said so before."""

@@ -6,6 +6,7 @@
     ├── FilmStuck              one film cannot be looked at or moved now; its neighbours can
     ├── ModelPackageError      a model package that must not serve
     ├── RegistryError          the models folder cannot do what was asked
+    ├── ScanError              a scan that was asked for is not there, or not as it was screened
     ├── DataError              labelled films that cannot be trained on as they are
     └── OwnTrouble             not the film's fault: wait, say so, go on when it clears
         ├── DatabaseTrouble
@@ -161,6 +162,10 @@ class ModelPackageError(LungwatchError):
 
 class RegistryError(LungwatchError):
     """The models folder holds no such version, or refuses what was asked of it."""
+
+
+class ScanError(LungwatchError):
+    """The scan asked for is not known, was refused, or its film is not what was screened."""
 
 
 class DataError(LungwatchError):

@@ -31,6 +31,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+TURNED = {5, 6, 7, 8}  # orientations of pictures that are stored lying on their side
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,141 @@
+"""How a package stands disturbed films, and how originals and their copies agree."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from films import draw, jpeg, stored
+from packages import copy_package
+from test_retrain import draw_folder
+
+from training.disturbances import DISTURBANCES, disturb
+from training.robustness import agree, choose, main, measure
+from training.scoring import UNTOUCHED, score_disturbed
+from training.sources import find_films
+from training.splits import LabelledScan, Shares, Side, split
+from worker.errors import DataError, ModelPackageError
+from worker.model import SERVED, load
+from worker.preprocessing import read_film
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Drawn films in the Kaggle layout, six of each class to test with."""
+    return draw_folder(tmp_path / "drawn", train=2, test=6)
+
+
+def films_of(tree: Path) -> list[LabelledScan]:
+    """Return the test films."""
+    scans = split(find_films([tree]).films, salt="x", shares=Shares())
+    return [scan for scan in scans if scan.side is Side.TEST]
+
+
+def test_films_are_scored_as_the_worker_would_after_each_disturbance(
+    tree: Path, shipped: Path
+) -> None:
+    """Untouched as the bytes lie there; disturbed as `disturb` leaves them; refusals stand."""
+    paths = [scan.path for scan in films_of(tree)][:3]
+    lying = tree / "lying.jpeg"
+    lying.write_bytes(jpeg(stored(draw(3, width=400, height=300), 6), orientation=6, quality=95))
+    upright = tree / "upright.jpeg"
+    upright.write_bytes(jpeg(draw(3, width=400, height=300), quality=95))
+    text = tree / "text.jpeg"
+    text.write_bytes(b"hello")
+    found = score_disturbed(shipped, [*paths, lying, upright, text])
+    assert list(found) == [UNTOUCHED, *DISTURBANCES]
+    model = load(shipped)
+    for number, path in enumerate(paths):
+        data = path.read_bytes()
+        film = read_film(data, height=128, width=128)
+        assert found[UNTOUCHED][number] == model.predict(film.pixels).logit
+        grey = read_film(data, height=film.height, width=film.width).pixels
+        again = read_film(disturb("gamma 1.4", grey, 0), height=128, width=128).pixels
+        assert found["gamma 1.4"][number] == model.predict(again).logit
+    for scores in found.values():
+        assert scores[-1] == "not_a_jpeg"
+        if scores[3] != "blank":
+            assert np.isfinite([scores[3], scores[4]]).all()
+    for name in ("gamma 0.7", "turned 5 degrees left", "resampled by half"):
+        assert found[name][3] == pytest.approx(found[name][4], abs=0.15)
+
+
+def test_the_table_compares_with_the_same_films_untouched(tree: Path, shipped: Path) -> None:
+    """Numbers of each disturbance; a film that is refused after one is counted and left out."""
+    scans = films_of(tree)
+    small = tree / "test/NORMAL/IM-9000-0001.jpeg"
+    small.write_bytes(jpeg(draw(77, width=120, height=110)))
+    scans = films_of(tree)
+    found = measure(shipped, scans)
+    assert found["films"] == found["of"] == {"NORMAL": 7, "PNEUMONIA": 6}
+    assert found["disturbed"].keys() == DISTURBANCES.keys()
+    halved = found["disturbed"]["resampled by half"]
+    assert halved["refused"] == 13, "films of 160 x 128 are too small by half"
+    assert (halved["auc"], halved["difference"], halved["sensitivity"]) == (None, None, None)
+    for name, one in found["disturbed"].items():
+        if name != "resampled by half" and not one["refused"]:
+            change = one["auc"] - found["untouched"]["auc"]
+            assert one["difference"]["value"] == pytest.approx(change)
+
+
+def test_a_night_takes_some_films_of_each_class_and_the_same_ones(tree: Path) -> None:
+    """By content: not by name or order; all where there are no more."""
+    scans = films_of(tree)
+    few = choose(scans, most=4)
+    assert [scan.label for scan in few].count("NORMAL") == 4
+    assert len(few) == 8
+    assert choose(scans[::-1], most=4) == few
+    assert len(choose(scans, most=None)) == len(choose(scans, most=150)) == len(scans)
+
+
+def test_a_package_that_must_not_serve_is_not_measured(
+    tree: Path, tmp_path: Path, shipped: Path
+) -> None:
+    """It says which file is wrong."""
+    broken = copy_package(shipped, tmp_path, version="broken")
+    (broken / SERVED).write_bytes(b"x")
+    with pytest.raises(ModelPackageError, match=SERVED):
+        measure(broken, films_of(tree))
+
+
+def test_originals_are_matched_with_their_copies_by_name(
+    tmp_path: Path, tree: Path, shipped: Path
+) -> None:
+    """Of those that have one: same bytes agree wholly, another film's bytes do not."""
+    copies = [scan.path for scan in films_of(tree)]
+    originals = tmp_path / "originals" / "NORMAL"
+    originals.mkdir(parents=True)
+    for path in copies[:4]:
+        (originals / path.name).write_bytes(path.read_bytes())
+    (originals / "stranger.jpeg").write_bytes(copies[0].read_bytes())
+    found = agree(shipped, originals.parent, copies)
+    assert found == {
+        "pairs": 4,
+        "refused": 0,
+        "same_decision": 1.0,
+        "same_label": 1.0,
+        "median_difference": 0.0,
+        "largest_difference": 0.0,
+    }
+    (originals / copies[0].name).write_bytes(b"hello")
+    (originals / copies[1].name).write_bytes(jpeg(draw(99, opacity=1.0)[::-1]))
+    found = agree(shipped, originals.parent, copies)
+    assert (found["pairs"], found["refused"]) == (3, 1)
+    assert found["largest_difference"] > 0
+    with pytest.raises(DataError, match="has the name"):
+        agree(shipped, originals.parent, copies[6:])
+
+
+def test_the_command_prints_the_table(
+    tree: Path, shipped: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A row for each disturbance, the films counted, the agreement; trouble is one line."""
+    assert main([str(shipped), str(tree), "--originals", str(tree / "test")]) == 0
+    told = capsys.readouterr().out
+    for name in ("nothing", *DISTURBANCES):
+        assert f"| {name} | " in told
+    assert "6 NORMAL and 6 PNEUMONIA films, all." in told
+    assert "Of 12 originals and their copies, 100.0% get the same decision" in told
+    assert main([str(shipped), str(tree / "nowhere")]) == 1
+    assert capsys.readouterr().out.startswith("error: no films under")

@@ -1,0 +1,144 @@
+"""What may happen to a film between the machine and the inbox, done to it on purpose.
+
+Each is done to the decoded grey film at its own size, and saved as a JPEG again. Pure: pixels and
+a generator in, pixels out.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
+
+from worker.preprocessing import Pixels
+
+_QUALITY = 95  # of the JPEG, where it is not the disturbance itself
+_SIDE = 512.0  # blur and text are of the size they have on a film of so many pixels
+
+Floats = npt.NDArray[np.floating]
+Disturbance = Callable[[Pixels, np.random.Generator], Pixels]
+
+
+def disturb(name: str, grey: Pixels, seed: int) -> bytes:
+    """Return a film, (height, width) uint8, disturbed and saved as JPEG; the same for one seed."""
+    disturbance, quality = DISTURBANCES[name]
+    changed = disturbance(grey, np.random.default_rng(seed))
+    buffer = io.BytesIO()
+    Image.fromarray(changed).save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def _brightness(share: float) -> Disturbance:
+    return lambda grey, _: _levels(grey * (1 + share))
+
+
+def _contrast(share: float) -> Disturbance:
+    def change(grey: Pixels, _: np.random.Generator) -> Pixels:
+        middle = grey.mean(dtype=np.float64)
+        return _levels(middle + (grey - middle) * (1 + share))
+
+    return change
+
+
+def _gamma(power: float) -> Disturbance:
+    table = _levels(255 * (np.arange(256) / 255) ** power)
+    return lambda grey, _: table[grey]
+
+
+def _as_it_is(grey: Pixels, _: np.random.Generator) -> Pixels:
+    return grey
+
+
+def _blur(grey: Pixels, _: np.random.Generator) -> Pixels:
+    radius = 1.5 * min(grey.shape) / _SIDE
+    return np.asarray(Image.fromarray(grey).filter(ImageFilter.GaussianBlur(radius)))
+
+
+def _noise(grey: Pixels, generator: np.random.Generator) -> Pixels:
+    return _levels(grey + generator.normal(0, 10, grey.shape))
+
+
+def _rotation(degrees: float) -> Disturbance:
+    def change(grey: Pixels, _: np.random.Generator) -> Pixels:
+        turned = Image.fromarray(grey).rotate(degrees, Image.Resampling.BILINEAR)
+        return np.asarray(turned)
+
+    return change
+
+
+def _shift(grey: Pixels, generator: np.random.Generator) -> Pixels:
+    height, width = grey.shape
+    down, right = generator.choice([-1, 1], size=2) * np.rint([0.05 * height, 0.05 * width])
+    moved = np.zeros_like(grey)
+    rows, from_rows = _overlap(height, int(down))
+    columns, from_columns = _overlap(width, int(right))
+    moved[rows, columns] = grey[from_rows, from_columns]
+    return moved
+
+
+def _overlap(side: int, by: int) -> tuple[slice, slice]:
+    """Return where pixels moved by so many come to lie, and where they lay."""
+    return slice(max(by, 0), side + min(by, 0)), slice(max(-by, 0), side - max(by, 0))
+
+
+def _crop(grey: Pixels, generator: np.random.Generator) -> Pixels:
+    height, width = (round(0.9 * side) for side in grey.shape)
+    top = int(generator.integers(0, grey.shape[0] - height + 1))
+    left = int(generator.integers(0, grey.shape[1] - width + 1))
+    return np.ascontiguousarray(grey[top : top + height, left : left + width])
+
+
+def _mask_border(share: float) -> Disturbance:
+    def change(grey: Pixels, _: np.random.Generator) -> Pixels:
+        top, left = (round(share * side) for side in grey.shape)
+        masked = np.zeros_like(grey)
+        inside = (slice(top, grey.shape[0] - top), slice(left, grey.shape[1] - left))
+        masked[inside] = grey[inside]
+        return masked
+
+    return change
+
+
+def _text(grey: Pixels, generator: np.random.Generator) -> Pixels:
+    height, width = grey.shape
+    picture = Image.fromarray(grey)
+    size = max(8.0, 40 * min(height, width) / _SIDE)
+    words = str(generator.choice(["R PORTABLE", "L  AP ERECT", "R 14:32"]))
+    place = (float(generator.uniform(0.03, 0.5)) * width, float(generator.uniform(0.02, 0.1)))
+    font = ImageFont.load_default(size)
+    ImageDraw.Draw(picture).text((place[0], place[1] * height), words, fill=250, font=font)
+    return np.asarray(picture)
+
+
+def _resample(grey: Pixels, _: np.random.Generator) -> Pixels:
+    height, width = (max(1, side // 2) for side in grey.shape)
+    return np.asarray(Image.fromarray(grey).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def _levels(values: Floats) -> Pixels:
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+
+# In the card's words, and in its order: what is done, and the quality it is saved with.
+DISTURBANCES: dict[str, tuple[Disturbance, int]] = {
+    "brightness +20 %": (_brightness(0.2), _QUALITY),
+    "brightness -20 %": (_brightness(-0.2), _QUALITY),
+    "contrast +20 %": (_contrast(0.2), _QUALITY),
+    "contrast -20 %": (_contrast(-0.2), _QUALITY),
+    "gamma 0.7": (_gamma(0.7), _QUALITY),
+    "gamma 1.4": (_gamma(1.4), _QUALITY),
+    "JPEG quality 30": (_as_it_is, 30),
+    "blur, 1.5 pixels of 512": (_blur, _QUALITY),
+    "noise, 10 grey levels": (_noise, _QUALITY),
+    "turned 5 degrees left": (_rotation(5), _QUALITY),
+    "turned 5 degrees right": (_rotation(-5), _QUALITY),
+    "shifted by 5 %": (_shift, _QUALITY),
+    "cropped by 10 %": (_crop, _QUALITY),
+    "border masked, 10 % on each side": (_mask_border(0.1), _QUALITY),
+    "border masked, 20 % on each side": (_mask_border(0.2), _QUALITY),
+    "text drawn in": (_text, _QUALITY),
+    "resampled by half": (_resample, _QUALITY),
+}

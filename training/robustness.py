@@ -1,0 +1,199 @@
+"""How a package stands what happens to films: the same test films, disturbed one way at a time.
+
+    python -m training.robustness PACKAGE TREE [--whole-tree] [--originals DIR]
+
+Prints a table: AUC, sensitivity and specificity on the test films of TREE, as they are and after
+each disturbance. The test films are those of TREE's `test` folder and of patients that the
+package's own split put on the test side; with `--whole-tree`, all. `--originals DIR` holds films of
+which TREE has copies by the same names: how well the answers agree. About a film a second on a
+core where films are of full size, twenty where they are small.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training.comparison import Reading, auc_difference
+from training.evaluation import OperatingPoint, Scores, Truth, auc
+from training.judging import is_positive
+from training.reach import agreement_in_words, robustness_table
+from training.scoring import UNTOUCHED, score, score_disturbed
+from training.sources import CLASSES, find_films
+from training.splits import LabelledScan, Shares, Side, split
+from worker.errors import DataError, LungwatchError, ModelPackageError
+from worker.model import judge, read_manifest
+
+FILMS_A_NIGHT = 150  # of each class: a night stays short
+
+
+def measure(
+    package: Path, scans: Sequence[LabelledScan], *, most: int | None = None
+) -> dict[str, Any]:
+    """Return how good a package is on films as they are, and after each disturbance.
+
+    Args:
+        package: to load as the worker would, in processes of their own.
+        scans: the test films, of both classes.
+        most: films of each class, chosen by their content; all where not given.
+
+    Returns:
+        Plain values: `films` and `of`, how many of how many by class; `untouched` and, by name,
+        `disturbed`: AUC, sensitivity and specificity, in `disturbed` with the AUC's `difference`
+        from the same films untouched (paired DeLong, 95 %) and how many were `refused`. What
+        cannot be computed is None.
+
+    Raises:
+        ModelPackageError: the package cannot serve, or gives a logit that is not finite.
+    """
+    chosen = choose(scans, most=most)
+    found = score_disturbed(package, [scan.path for scan in chosen])
+    truth, point = is_positive(chosen), OperatingPoint.of(read_manifest(package))
+    logits = {name: _logits(scores) for name, scores in found.items()}
+    before = logits.pop(UNTOUCHED)
+    return {
+        "films": _count(chosen),
+        "of": _count(scans),
+        "untouched": _numbers(truth, before, point),
+        "disturbed": {
+            name: _numbers(truth, after, point) | _change(truth, before, after)
+            for name, after in logits.items()
+        },
+    }
+
+
+def choose(scans: Sequence[LabelledScan], *, most: int | None) -> list[LabelledScan]:
+    """Return so many films of each class, the same ones whenever these are asked for."""
+    chosen: list[LabelledScan] = []
+    for label in CLASSES:
+        films = sorted(
+            (scan for scan in scans if scan.label == label), key=lambda scan: scan.sha256
+        )
+        chosen += films[:most]
+    return chosen
+
+
+def agree(package: Path, originals: Path, copies: Sequence[Path]) -> dict[str, Any]:
+    """Return how well a package's answers on originals and on their copies agree.
+
+    Args:
+        package: to load as the worker would.
+        originals: a folder, with films in it or in folders below.
+        copies: films, of which those count that have an original's name.
+
+    Raises:
+        DataError: no copy has an original.
+        ModelPackageError: the package cannot serve.
+    """
+    by_name = {path.name: path for path in copies}
+    pairs = [
+        (path, by_name[path.name])
+        for path in sorted(originals.rglob("*"))
+        if path.name in by_name and path.is_file()
+    ]
+    if not pairs:
+        raise DataError(f"no film in {originals} has the name of one in the tree")
+    films = [film for pair in pairs for film in pair]
+    (scored,) = score([package], films)
+    if scored.error:
+        raise ModelPackageError(scored.error)
+    logits = _logits(scored.scores).reshape(-1, 2)
+    read = logits[np.isfinite(logits).all(axis=1)]
+    manifest = read_manifest(package)
+    verdicts = [[judge(float(logit), manifest) for logit in pair] for pair in read]
+    gaps = [abs(one.probability - other.probability) for one, other in verdicts]
+    return {
+        "pairs": len(verdicts),
+        "refused": len(pairs) - len(verdicts),
+        "same_decision": _mean([one.decision == other.decision for one, other in verdicts]),
+        "same_label": _mean([one.label == other.label for one, other in verdicts]),
+        "median_difference": float(np.median(gaps)) if gaps else None,
+        "largest_difference": max(gaps, default=None),
+    }
+
+
+def _mean(values: Sequence[bool]) -> float | None:
+    return float(np.mean(values)) if values else None
+
+
+def _count(scans: Sequence[LabelledScan]) -> dict[str, int]:
+    return {label: sum(scan.label == label for scan in scans) for label in CLASSES}
+
+
+def _logits(scores: Sequence[float | str]) -> Scores:
+    """Return logits, NaN for films that were refused."""
+    logits = np.array([np.nan if isinstance(one, str) else one for one in scores], dtype=np.float64)
+    refused = np.array([isinstance(one, str) for one in scores], dtype=np.bool_)
+    if not np.isfinite(logits[~refused]).all():
+        raise ModelPackageError("the model gave a logit that is not finite")
+    return logits
+
+
+def _numbers(truth: Truth, logits: Scores, point: OperatingPoint) -> dict[str, float | None]:
+    read = np.isfinite(logits)
+    truth, reading = truth[read], Reading.of(logits[read], point)
+    both = bool(truth.any() and not truth.all())
+    return {
+        "auc": auc(truth, logits[read]).value if both else None,
+        "sensitivity": _mean(reading.called[truth].tolist()),
+        "specificity": _mean((~reading.called[~truth]).tolist()),
+    }
+
+
+def _change(truth: Truth, before: Scores, after: Scores) -> dict[str, Any]:
+    read = np.isfinite(before) & np.isfinite(after)
+    refused = int((np.isfinite(before) & ~np.isfinite(after)).sum())
+    if not truth[read].any() or truth[read].all():
+        return {"difference": None, "refused": refused}
+    found = auc_difference(truth[read], before[read], after[read])
+    return {
+        "difference": {"value": found.value, "low": found.low, "high": found.high},
+        "refused": refused,
+    }
+
+
+def _test_films(tree: Path, package: Path, *, whole: bool) -> tuple[list[Path], list[LabelledScan]]:
+    """Return all films of a tree, and those to measure on."""
+    films = find_films([tree]).films
+    salt = str(read_manifest(package).training.get("salt") or "")
+    if not salt and not whole:
+        raise DataError(f"{package.name} does not say how it was split: --whole-tree, if it may")
+    scans = split(films, salt=salt, shares=Shares())
+    test = [scan for scan in scans if whole or scan.side is Side.TEST]
+    missing = [label for label, count in _count(test).items() if not count]
+    if missing:
+        raise DataError(f"no {' and no '.join(missing)} film of {tree} is on the test side")
+    return [film.path for film in films], test
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Read the command line, measure, print."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.robustness",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("package", type=Path, help="folder of a model package")
+    parser.add_argument("tree", type=Path, help="class-per-folder tree of films")
+    parser.add_argument("--whole-tree", action="store_true", help="measure on every film of it")
+    parser.add_argument("--originals", type=Path, help="films of which the tree has copies")
+    asked = parser.parse_args(arguments)
+    try:
+        films, test = _test_films(asked.tree, asked.package, whole=asked.whole_tree)
+        sys.stdout.write(f"{robustness_table(measure(asked.package, test))}\n")
+        if asked.originals is not None:
+            told = agreement_in_words(agree(asked.package, asked.originals, films))
+            sys.stdout.write(f"\n{told}\n")
+    except LungwatchError as error:
+        sys.stdout.write(f"error: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""`lungwatch explain`: where on an archived film the model's evidence lies, as a picture.
+
+Imports here are kept to what `--help` needs.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from worker import entry
+
+
+def explain(
+    scan: Annotated[str, typer.Argument(help="Id, file name, or beginning of the SHA-256.")],
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The picture to write, a .png.")],
+    model: Annotated[
+        str | None, typer.Option(help="Explain by this version; else the one that screened it.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the picture, if there is one.")
+    ] = False,
+) -> None:
+    """Draw where on an archived film the model's evidence lies, with score and threshold.
+
+    The film is screened again, and must give what its row says. It shows what the model went by,
+    not the outline of a lesion. One colour scale for all films.
+    """
+    from worker.explanation import Places  # noqa: PLC0415
+    from worker.explanation import explain as explain_film  # noqa: PLC0415
+    from worker.registry import Registry  # noqa: PLC0415
+
+    if output.suffix.lower() != ".png":
+        entry.fail(f"{output}: name a picture that ends in .png")
+    if not force and os.path.lexists(output):
+        entry.fail(f"{output} is there already: --force replaces it")
+    settings = entry.settings()
+    found = explain_film(
+        entry.database(settings),
+        Registry(settings.models),
+        Places(archive=settings.archive, inbox=settings.inbox, limits=settings.limits),
+        scan,
+        version=model,
+        predict_seconds=settings.predict_milliseconds / 1000,
+    )
+    _write(output, found.draw(), force=force)
+    told = found.told
+    typer.echo(
+        f"{output}: scan {told.scan_id}, {told.decision}, score {told.probability:.3f}, "
+        f"threshold {told.threshold:.3f}, by {told.version}"
+    )
+
+
+def _write(output: Path, picture: bytes, *, force: bool) -> None:
+    """Write the whole picture or none; replace one only if told to."""
+    from worker.files import move, write_atomically  # noqa: PLC0415
+
+    aside = output.with_name(f".{output.name}.{os.getpid()}.part")
+    try:
+        write_atomically(output if force else aside, picture)
+        if not force:
+            move(os.fsencode(aside), os.fsencode(output))
+    except FileExistsError:
+        aside.unlink(missing_ok=True)
+        entry.fail(f"{output} is there already: --force replaces it")
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        entry.fail(f"{output} cannot be written: {error.strerror}")

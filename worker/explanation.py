@@ -1,0 +1,178 @@
+"""Why a film was scored as it was: the archived bytes screened again, and where the evidence lies.
+
+What is explained is what is on record: the very bytes, by the version that made the row, and
+giving the row's logit again; anything else is an error, not a picture.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from worker.archive import Archive, Archived, Said
+from worker.database import Database
+from worker.errors import FilmRefused, RegistryError, ScanError
+from worker.evidence_picture import Told, draw, fit
+from worker.inbox import bytes_of
+from worker.model import Floats, Model, load
+from worker.preprocessing import TURNED, Limits, Pixels, check_header, read_film
+from worker.registry import Registry
+
+_SAME_LOGIT = 2e-3  # another CPU may sum in another order
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where films lie, and what they may measure."""
+
+    archive: Path
+    inbox: Path  # films may have stayed there
+    limits: Limits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """A film as a person looks at it, what the model said of it, and where it saw that."""
+
+    grey: Pixels  # (height, width) uint8, upright, of the film's own aspect
+    evidence: Floats  # (rows, columns): adds up to the logit
+    told: Told
+
+    def draw(self) -> bytes:
+        """Return it as a PNG."""
+        return draw(self.grey, self.evidence, self.told)
+
+
+def explain(
+    database: Database,
+    registry: Registry,
+    places: Places,
+    wanted: str,
+    *,
+    version: str | None = None,
+    predict_seconds: float | None = None,
+) -> Explanation:
+    """Screen an archived film again and say where its evidence lies.
+
+    Args:
+        database: where scans and predictions are.
+        registry: of the model packages.
+        places: where films lie.
+        wanted: a scan, by id, file name, or beginning of the SHA-256.
+        version: of the model; the one that made the row where not given.
+        predict_seconds: of processor time, that the network may take for a film; None for any.
+
+    Raises:
+        ScanError: there is no such scan, it was refused, its film is not where it was or not what
+            it was, or it does not give the logit on record.
+        RegistryError: the version is not there, or not any more.
+        ModelPackageError: it is, and must not serve.
+        DatabaseTrouble: the database cannot be asked.
+    """
+    archive = Archive(database)
+    film = archive.find(wanted)
+    said = archive.said(film.scan_id, version)
+    package = _package(registry, film, said, version)
+    data = _read(film, places)
+    model = load(package, predict_seconds=predict_seconds)
+    try:
+        return _explain(film, said, model, data, places.limits)
+    except FilmRefused as refusal:
+        raise ScanError(f"scan {film.scan_id} is refused now: {refusal.sentence}") from refusal
+
+
+def _package(registry: Registry, film: Archived, said: Said | None, version: str | None) -> Path:
+    if version is None:
+        if said is None:
+            raise ScanError(f"scan {film.scan_id} has no prediction")
+        if not registry.folder(said.version).is_dir():
+            raise RegistryError(
+                f"scan {film.scan_id} was screened by {said.version}, which is gone from "
+                f"{registry.root}: name another version with --model"
+            )
+        version = said.version
+    registry.manifest(version)
+    return registry.folder(version)
+
+
+def _explain(
+    film: Archived, said: Said | None, model: Model, data: bytes, limits: Limits
+) -> Explanation:
+    size = model.manifest
+    pixels = read_film(data, height=size.height, width=size.width, limits=limits).pixels
+    output = model.predict(pixels)
+    if said is None:
+        verdict = model.screen(pixels)
+        reason = verdict.review_reason
+        said = Said(
+            version=size.version,
+            logit=verdict.logit,
+            probability=verdict.probability,
+            threshold=verdict.threshold,
+            label=verdict.label,
+            decision=verdict.decision,
+            review_reason=None if reason is None else reason.value,
+            on_record=False,
+        )
+    elif not abs(output.logit - said.logit) <= _SAME_LOGIT:
+        raise ScanError(
+            f"scan {film.scan_id}: {said.version} gives a logit of {output.logit:.4f} now, and "
+            f"{said.logit:.4f} stands in its row: the row is not explained by this package"
+        )
+    return Explanation(
+        grey=_look(data, limits),
+        evidence=output.evidence,
+        told=Told(
+            scan_id=film.scan_id,
+            sha256=film.sha256,
+            version=said.version,
+            logit=output.logit,
+            probability=said.probability,
+            threshold=said.threshold,
+            label=said.label,
+            decision=said.decision,
+            review_reason=said.review_reason,
+            on_record=said.on_record,
+        ),
+    )
+
+
+def _look(data: bytes, limits: Limits) -> Pixels:
+    """Return a film at a size to look at, (height, width) uint8, in its own aspect."""
+    header = check_header(data, limits)
+    size = (header.width, header.height)
+    width, height = fit(*(reversed(size) if header.orientation in TURNED else size))
+    # That it is not blank is the network's size to say.
+    return read_film(
+        data, height=height, width=width, limits=replace(limits, min_contrast=0.0)
+    ).pixels
+
+
+def _read(film: Archived, places: Places) -> bytes:
+    """Read an archived film whole, and nothing else: no link, no device, no other file."""
+    folder = places.inbox if film.in_inbox else places.archive
+    path = os.fsencode(folder.absolute()) + b"/" + bytes_of(film.place)
+    lost = f"scan {film.scan_id}: its film is not where it was filed, {film.place}"
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        gone = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
+        why = lost if gone else f"scan {film.scan_id}: {film.place} cannot be read"
+        raise ScanError(f"{why}: {error.strerror}") from error
+    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor has no path
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise ScanError(f"{lost}: no regular file is in its place")
+        if found.st_size > places.limits.max_bytes:
+            raise ScanError(
+                f"scan {film.scan_id}: {found.st_size:,} bytes are over the limit now, "
+                f"{places.limits.max_bytes:,}"
+            )
+        data = file.read(found.st_size)
+    if hashlib.sha256(data).hexdigest() != film.sha256:
+        raise ScanError(f"scan {film.scan_id}: its bytes are not those that were screened")
+    return data

@@ -1,0 +1,92 @@
+"""Which scans a person means by an id, a file name, or the beginning of a SHA-256."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, RowMapping, or_, select
+
+from worker.schema import State, scans
+
+_CHUNK = 200  # names looked up in one statement: well under SQLite's limit on bound values
+_SHORTEST_PREFIX = 8  # digits of a SHA-256 that tell one film from another
+_LISTED = 5  # of the scans that a name could mean, how many are told
+_HAVE_A_VERDICT = (State.RECORDED, State.KEPT, State.FILED)
+
+
+def find_scans(connection: Connection, names: set[str]) -> dict[str, list[RowMapping]]:
+    """Return the scans that each name could mean, in order of their ids."""
+    found: dict[str, list[RowMapping]] = {}
+    ordered = sorted(names)
+    for start in range(0, len(ordered), _CHUNK):
+        found |= _find_chunk(connection, ordered[start : start + _CHUNK])
+    return found
+
+
+def choose_screened(rows: Sequence[RowMapping]) -> list[RowMapping] | str:
+    """Return the screened scans among those that a name could mean, or why that cannot be told.
+
+    Several scans of the very same bytes are all meant; different films are not told apart here.
+    """
+    read = [row for row in rows if row["state"] in _HAVE_A_VERDICT and not row["refusal_code"]]
+    if not read:
+        refused = [row for row in rows if row["refusal_code"]]
+        if refused:
+            return f"scan {refused[-1]['id']} was refused ({refused[-1]['refusal_code']})"
+        return "is not screened yet" if rows else "no scan of that id, file name or SHA-256"
+    if len({row["sha256"] for row in read}) > 1:
+        more = f", and {len(read) - _LISTED} more" if len(read) > _LISTED else ""
+        could = ", ".join(
+            f"scan {row['id']} ({row['file_name']}, {row['sha256'][:12]})" for row in read[:_LISTED]
+        )
+        return f"could be {could}{more}: name one by its id or SHA-256"
+    return read
+
+
+def _find_chunk(connection: Connection, names: Sequence[str]) -> dict[str, list[RowMapping]]:
+    prefixes = [name.lower() for name in names if _is_prefix(name)]
+    statement = (
+        select(
+            scans.c.id,
+            scans.c.file_name,
+            scans.c.filed_as,
+            scans.c.sha256,
+            scans.c.state,
+            scans.c.refusal_code,
+        )
+        .where(
+            or_(
+                scans.c.file_name.in_(names),
+                scans.c.id.in_([int(name) for name in names if _is_id(name)]),
+                # "g" sorts behind every hexadecimal digit; so put, an index serves.
+                *(scans.c.sha256.between(prefix, f"{prefix}g") for prefix in prefixes),
+            )
+        )
+        .order_by(scans.c.id)
+    )
+    rows = connection.execute(statement).mappings().all()
+    by_name: dict[str, list[RowMapping]] = defaultdict(list)
+    by_id: dict[int, RowMapping] = {}
+    for row in rows:
+        by_name[row["file_name"]].append(row)
+        by_id[row["id"]] = row
+    found: dict[str, list[RowMapping]] = {}
+    for name in names:
+        hits = {row["id"]: row for row in by_name[name]}
+        if _is_id(name) and int(name) in by_id:
+            hits[int(name)] = by_id[int(name)]
+        if _is_prefix(name):
+            hits |= {
+                row["id"]: row for row in rows if (row["sha256"] or "").startswith(name.lower())
+            }
+        found[name] = [hits[scan_id] for scan_id in sorted(hits)]
+    return found
+
+
+def _is_id(name: str) -> bool:
+    return name.isascii() and name.isdigit() and len(name) < 19
+
+
+def _is_prefix(name: str) -> bool:
+    return len(name) >= _SHORTEST_PREFIX and set(name.lower()) <= set("0123456789abcdef")
