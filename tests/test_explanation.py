@@ -139,7 +139,7 @@ def test_a_film_that_is_not_what_was_screened_is_not_explained(screened: Site) -
         explained(screened, "lying.jpeg")
     database = Database(screened.database_url)
     with database.writing() as connection:
-        connection.exec_driver_sql("UPDATE predictions SET logit = logit + 0.01")
+        connection.exec_driver_sql("UPDATE predictions SET logit = logit + 0.2")
     database.close()
     with pytest.raises(ScanError, match="stands in its row"):
         explained(screened, "hazy.jpeg")

@@ -204,3 +204,12 @@ def test_a_model_without_mistakes_has_an_empty_sheet(tmp_path: Path) -> None:
     assert (folder / "worst-mistakes.txt").read_text("utf-8") == ""
     with Image.open(folder / "worst-mistakes.png") as sheet:
         assert sheet.size[0] > 300
+
+
+def test_the_card_says_how_many_test_films_are_unfamiliar() -> None:
+    """A reader sees what the limits would have kept from being decided; and without, nothing."""
+    numbers = evaluation()
+    without = write_card("v1", numbers, TRAINING, [])
+    card = write_card("v1", numbers | {"unfamiliar": {"refused": 0.0, "review": 0.0123}}, TRAINING, [])
+    assert "0.0% of them would be refused, 1.2% be REVIEW" in card
+    assert "would be refused" not in without

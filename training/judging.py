@@ -19,7 +19,7 @@ from training.dataset import LabelledScan
 from training.evaluation import OperatingPoint, Scores, Truth, evaluate
 from training.scoring import Scored, score
 from worker.errors import ModelPackageError
-from worker.model import POSITIVE, read_manifest
+from worker.model import POSITIVE, FamiliarLimits, read_manifest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +81,7 @@ def judge(challenger: Path, champion: Path | None, scans: Sequence[LabelledScan]
                 sizes=scored[0].sizes,
                 outside=scored[0].outside,
             ),
+            "unfamiliar": _unfamiliar(scored[0], read_manifest(challenger).familiar),
         },
         comparison=comparison,
         lost=lost,
@@ -97,6 +98,15 @@ def digest_of(scans: Sequence[LabelledScan]) -> str:
     """Name a set of test films, by their content and labels, in whatever order."""
     lines = sorted(f"{scan.sha256} {scan.label}\n" for scan in scans)
     return hashlib.sha256("".join(lines).encode("ascii")).hexdigest()
+
+
+def _unfamiliar(scored: Scored, limits: FamiliarLimits | None) -> dict[str, float] | None:
+    """Return the shares of the films beyond the limits of the familiar; None without limits."""
+    if limits is None:
+        return None
+    strange = np.array(scored.strangeness, dtype=np.float64)
+    refused = float((strange > limits.refuse).mean())
+    return {"refused": refused, "review": float((strange > limits.review).mean()) - refused}
 
 
 def _logits(scored: Scored, scans: Sequence[LabelledScan]) -> Scores:

@@ -189,6 +189,18 @@ def _operating_point(evaluation: Mapping[str, Any], training: Mapping[str, Any])
         f"{side['specificity']:.4f}, calibration error {side['calibration_error']:.4f}. "
         f"Probabilities are for equally frequent classes; the temperature is "
         f"{evaluation['temperature']:.4f}. Thresholds do not carry over to another version."
+        f"{_unfamiliar(evaluation.get('unfamiliar'))}"
+    )
+
+
+def _unfamiliar(shares: Mapping[str, float] | None) -> str:
+    if shares is None:
+        return ""
+    return (
+        "\n\nWhat is no chest film is refused, and what is unlike the training films is REVIEW, by "
+        f"limits fitted without these films: {shares['refused']:.1%} of them would be refused, "
+        f"{shares['review']:.1%} be REVIEW for that reason. The numbers above are of the label, "
+        "which all of them have."
     )
 
 

@@ -23,11 +23,11 @@ from training.comparison import Reading, auc_difference
 from training.evaluation import OperatingPoint, Scores, Truth, auc
 from training.judging import is_positive
 from training.reach import agreement_in_words, robustness_table
-from training.scoring import UNTOUCHED, score, score_disturbed
+from training.scoring import UNTOUCHED, Scored, score, score_disturbed
 from training.sources import CLASSES, find_films
 from training.splits import LabelledScan, Shares, Side, split
-from worker.errors import DataError, LungwatchError, ModelPackageError
-from worker.model import judge, read_manifest
+from worker.errors import DataError, FilmRefused, LungwatchError, ModelPackageError
+from worker.model import Manifest, Score, Verdict, judge, read_manifest
 
 FILMS_A_NIGHT = 150  # of each class: a night stays short
 
@@ -102,19 +102,37 @@ def agree(package: Path, originals: Path, copies: Sequence[Path]) -> dict[str, A
     (scored,) = score([package], films)
     if scored.error:
         raise ModelPackageError(scored.error)
-    logits = _logits(scored.scores).reshape(-1, 2)
-    read = logits[np.isfinite(logits).all(axis=1)]
-    manifest = read_manifest(package)
-    verdicts = [[judge(float(logit), manifest) for logit in pair] for pair in read]
-    gaps = [abs(one.probability - other.probability) for one, other in verdicts]
+    answers = _answers(scored, read_manifest(package))
+    both = [
+        (one, other)
+        for one, other in zip(answers[::2], answers[1::2], strict=True)
+        if one is not None and other is not None
+    ]
+    gaps = [abs(one.probability - other.probability) for one, other in both]
     return {
-        "pairs": len(verdicts),
-        "refused": len(pairs) - len(verdicts),
-        "same_decision": _mean([one.decision == other.decision for one, other in verdicts]),
-        "same_label": _mean([one.label == other.label for one, other in verdicts]),
+        "pairs": len(both),
+        "refused": len(pairs) - len(both),
+        "same_decision": _mean([one.decision == other.decision for one, other in both]),
+        "same_label": _mean([one.label == other.label for one, other in both]),
         "median_difference": float(np.median(gaps)) if gaps else None,
         "largest_difference": max(gaps, default=None),
     }
+
+
+def _answers(scored: Scored, manifest: Manifest) -> list[Verdict | None]:
+    """Return what the worker would have in its rows; None for films that it would refuse."""
+    strange = iter(scored.strangeness)
+    answers: list[Verdict | None] = []
+    for logit in _logits(scored.scores):
+        if not np.isfinite(logit):
+            answers.append(None)
+            continue
+        found = Score(logit=float(logit), strangeness=next(strange))
+        try:
+            answers.append(judge(found, manifest))
+        except FilmRefused:
+            answers.append(None)
+    return answers
 
 
 def _mean(values: Sequence[bool]) -> float | None:

@@ -39,6 +39,7 @@ class Scored:
     scores: list[float | str] = field(default_factory=list)  # of each film: logit or refusal code
     outside: list[float] = field(default_factory=list)  # of each that was read: `outer_share`
     sizes: list[int] = field(default_factory=list)  # of each that was read: pixels, as stored
+    strangeness: list[float | None] = field(default_factory=list)  # of each read; None: no limits
     error: str = ""  # why the package cannot serve; then there are no scores
 
 
@@ -158,6 +159,7 @@ def _score(model: Model, film: bytes, scored: Scored) -> None:
         return
     output = model.predict(read.pixels)
     scored.scores.append(output.logit)
+    scored.strangeness.append(model.strangeness(read.pixels, output))
     scored.outside.append(outer_share(output.evidence))
     scored.sizes.append(read.width * read.height)
 

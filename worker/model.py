@@ -356,11 +356,13 @@ class Model:
     def score(self, pixels: Pixels) -> Score:
         """Predict one film, (height, width) uint8, and say how unlike the training films it is."""
         output = self.predict(pixels)
-        strange = None if self.familiar is None else self.familiar.strangeness
-        return Score(
-            logit=output.logit,
-            strangeness=None if strange is None else strange(pixels, output.features),
-        )
+        return Score(logit=output.logit, strangeness=self.strangeness(pixels, output))
+
+    def strangeness(self, pixels: Pixels, output: Output) -> float | None:
+        """Return how unlike the training films a film is; None where the package cannot say."""
+        if self.familiar is None:
+            return None
+        return self.familiar.strangeness(pixels, output.features)
 
     def screen(self, pixels: Pixels) -> Verdict:
         """Predict and judge one film: (height, width) uint8 to a verdict. See `judge`."""
