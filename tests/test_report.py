@@ -207,9 +207,14 @@ def test_a_model_without_mistakes_has_an_empty_sheet(tmp_path: Path) -> None:
 
 
 def test_the_card_says_how_many_test_films_are_unfamiliar() -> None:
-    """A reader sees what the limits would have kept from being decided; and without, nothing."""
-    numbers = evaluation()
-    without = write_card("v1", numbers, TRAINING, [])
-    card = write_card("v1", numbers | {"unfamiliar": {"refused": 0.0, "review": 0.0123}}, TRAINING, [])
-    assert "0.0% of them would be refused, 1.2% be REVIEW" in card
+    """A reader sees how many films the limits would have kept from being decided."""
+    truth = np.tile([False, True], 40)
+    numbers = evaluate(truth, np.linspace(-1, 1, 80), POINT)
+    evaluation = {**numbers, "data": "drawn/test", "data_note": "", "calibration_side": numbers}
+    without = write_card("drawn-1", {**evaluation, "comparison": None}, TRAINING, [])
+    shares = {"refused": 0.0, "review": 0.0123}
+    told = {**evaluation, "comparison": None, "unfamiliar": shares}
+    assert "0.0% of them would be refused, 1.2% be REVIEW" in write_card(
+        "drawn-1", told, TRAINING, []
+    )
     assert "would be refused" not in without
