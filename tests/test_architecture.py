@@ -12,7 +12,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 # Lower layers know nothing of higher ones; within a layer a module may use another listed with it.
 LAYERS = [
-    {"worker.errors"},
+    {"worker.errors", "worker.patience"},
     {"worker.jpeg", "worker.files", "worker.history", "worker.schema"},
     {"worker.preprocessing"},
     {"worker.familiar"},
@@ -42,6 +42,7 @@ SHARED_KERNEL = {
         *("settings", "errors", "preprocessing", "model", "registry", "schema", "store"),
         *(
             "database",
+            "patience",
             "records",
             "rows",
             "files",
@@ -64,6 +65,7 @@ DOORS = {
     | {"worker.finding"},
     "PIL": {"worker.preprocessing", "worker.evidence_picture", "training.disturbances"},
     "alembic": {"worker.database"},
+    "psycopg": {"worker.patience"},
     "sklearn": {"training.evaluation", "training.familiarity"},
     "matplotlib": {"training.figures", "training.sheets"},
 }

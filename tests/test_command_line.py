@@ -12,8 +12,8 @@ from pathlib import Path
 import films
 import pytest
 from driver import Site, wait_for
+from films import batch
 from packages import change_manifest
-from test_end_to_end import batch
 
 
 @pytest.fixture

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import signal
-import socket
-import stat
 from pathlib import Path
 
 import films
@@ -16,17 +13,6 @@ import pytest
 from driver import Site, wait_for
 from sklearn.metrics import roc_auc_score
 from swaps import report
-
-
-def batch(count: int, *, seed: int = 0) -> dict[str, bytes]:
-    """Draw sound films, each with bytes of its own."""
-    drawn = [films.jpeg(films.draw(number, opacity=number % 3 / 2)) for number in range(8)]
-    return {
-        f"scan-{seed}-{number:03}.jpeg": films.with_comment(
-            drawn[number % len(drawn)], b"%d/%d" % (seed, number)
-        )
-        for number in range(count)
-    }
 
 
 def damaged() -> dict[str, bytes]:
@@ -47,7 +33,7 @@ def test_a_film_moved_into_the_inbox_is_not_waited_for(site: Site) -> None:
 
 def test_each_film_is_answered_once_though_the_worker_is_killed(any_site: Site) -> None:
     """Killed in the middle again and again, the worker in the end answers every film once."""
-    everything = batch(60) | damaged()
+    everything = films.batch(60) | damaged()
     names = list(everything)
     random.Random(7).shuffle(names)
     before, during = names[: len(names) // 2], names[len(names) // 2 :]
@@ -106,7 +92,7 @@ def test_films_that_come_while_it_runs(site: Site) -> None:
     site.settings["INCOMPLETE_SECONDS"] = "3600"  # so that the slow one is not given up
     worker = site.start()
     wait_for(lambda: '"films_per_second"' in _report(site), what="the worker is up")
-    three = batch(3)
+    three = films.batch(3)
     copied, renamed, slow = three
     site.drop({copied: three[copied]})
     (site.inbox / "upload.part").write_bytes(three[renamed])
@@ -132,7 +118,7 @@ def _report(site: Site) -> str:
 
 def test_the_same_bytes_are_predicted_once(any_site: Site) -> None:
     """The same bytes under other names, at once or later, get rows of their own, one answer."""
-    (data,) = batch(1).values()
+    (data,) = films.batch(1).values()
     together = {f"together-{number}.jpeg": data for number in range(6)}
     any_site.drop(together)
     any_site.call("run", "--once")
@@ -146,57 +132,9 @@ def test_the_same_bytes_are_predicted_once(any_site: Site) -> None:
     assert not rows["other.jpeg"]["reused"]
 
 
-def test_what_is_no_film_is_left_alone(site: Site, tmp_path: Path) -> None:
-    """Folders, links, FIFOs, sockets and temporary names are never opened, and never in the way."""
-    outside = tmp_path / "outside.jpeg"
-    (outside_film,) = batch(1, seed=5).values()
-    outside.write_bytes(outside_film)
-    (site.inbox / "folder.jpg").mkdir()
-    (site.inbox / "folder.jpg" / "inside.jpeg").write_bytes(outside_film)
-    (site.inbox / "link.jpg").symlink_to(outside)
-    os.mkfifo(site.inbox / "fifo.jpg")
-    listener = socket.socket(socket.AF_UNIX)
-    home = Path.cwd()
-    os.chdir(site.inbox)  # a socket's path must be short
-    try:
-        listener.bind("socket.jpg")
-    finally:
-        os.chdir(home)
-    (site.inbox / "upload.jpg.part").write_bytes(outside_film)
-    (site.inbox / ".hidden.jpg").write_bytes(outside_film)
-    before = {path.name: path.lstat().st_mode for path in site.inbox.iterdir()}
-    sound = batch(3)
-    site.drop(sound)
-    site.call("run", "--once")
-    listener.close()
-    assert {row["file_name"] for row in site.results()} == set(sound)
-    assert {path.name: path.lstat().st_mode for path in site.inbox.iterdir()} == before
-    assert stat.S_ISLNK(before["link.jpg"])
-    assert outside.read_bytes() == outside_film
-
-
-def test_names_of_any_bytes(site: Site) -> None:
-    """A film's name may be any bytes: it is answered, archived under them, and shown escaped."""
-    names = [
-        b"latin-\xe9.jpg",
-        b"-rf.jpg",
-        b"new\nline.jpg",
-        b"n" * 251 + b".jpg",
-        "雪.jpg".encode(),
-    ]
-    for name, data in zip(names, batch(len(names)).values(), strict=True):
-        (Path(os.fsdecode(os.fsencode(site.inbox) + b"/" + name))).write_bytes(data)
-    site.call("run", "--once")
-    (day,) = site.archive.iterdir()
-    assert sorted(os.fsencode(path.name) for path in day.iterdir()) == sorted(names)
-    table = site.call("results").stdout
-    assert r"latin-\xe9.jpg" in table.replace("\\\\", "\\")
-    assert "new\nline" not in table
-
-
 def test_sigterm_leaves_nothing_in_hand(site: Site) -> None:
     """Told to stop in mid-batch it ends well and soon, and the next start finishes the rest."""
-    everything = batch(80)
+    everything = films.batch(80)
     site.drop(everything)
     worker = site.start()
     wait_for(lambda: site.finished() >= 5, what="some films done")
@@ -211,7 +149,7 @@ def test_sigterm_leaves_nothing_in_hand(site: Site) -> None:
 def test_films_may_stay_in_the_inbox(site: Site) -> None:
     """With KEEP_IN_INBOX films stay where they are, and a restart does not screen them again."""
     site.settings["KEEP_IN_INBOX"] = "true"
-    kept = batch(5)
+    kept = films.batch(5)
     site.drop(kept)
     site.call("run", "--once")
     first = site.results()
@@ -233,7 +171,7 @@ def test_a_refused_film_that_stayed_is_tried_again(site: Site) -> None:
 
 def test_the_log_names_no_file(site: Site) -> None:
     """File names can carry a patient's name: no log line above DEBUG holds one."""
-    site.drop(batch(3) | damaged())
+    site.drop(films.batch(3) | damaged())
     worker = site.start()
     site.wait_until_finished(3 + len(damaged()))
     site.stop(worker)
@@ -242,7 +180,7 @@ def test_the_log_names_no_file(site: Site) -> None:
     assert log.count('"event": "refused"') == len(damaged())
     for line in log.splitlines():
         assert json.loads(line)["level"] in ("info", "warning", "error")
-    for name in batch(3) | damaged():
+    for name in films.batch(3) | damaged():
         assert name not in log
     assert str(site.inbox) not in log
 
@@ -282,7 +220,7 @@ def test_a_database_that_comes_later_is_waited_for(site: Site) -> None:
     database = site.root / "not-yet.db"
     database.write_text("no database", encoding="utf-8")
     site.database_url = f"sqlite:///{database}"
-    three = batch(3)
+    three = films.batch(3)
     site.drop(three)
     worker = site.start()
     wait_for(lambda: '"trouble"' in site.log(), what="the trouble is said")
@@ -297,15 +235,3 @@ def _count(site: Site) -> int:
         return int(site.query("SELECT count(*) AS n FROM scans WHERE state = 'filed'")[0]["n"])
     except Exception:  # noqa: BLE001 - no tables yet
         return 0
-
-
-def test_a_film_with_an_odd_date_is_a_film(any_site: Site) -> None:
-    """A date centuries off, from a broken clock, neither ends the worker nor holds up others."""
-    three = batch(3)
-    any_site.drop(three)
-    odd = any_site.inbox / next(iter(three))
-    os.utime(odd, ns=(0, 2**63 + 10**9))
-    if odd.stat().st_mtime_ns < 2**63:
-        pytest.skip("this file system holds no such date")
-    any_site.call("run", "--once")
-    any_site.check_invariants(three)

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from driver import Site, wait_for
+from films import batch
 from packages import change_manifest, copy_package
 from swaps import children
-from test_end_to_end import batch
 
 from worker.archive import Archive, Selection
 from worker.database import Database

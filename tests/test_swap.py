@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from driver import Site, wait_for
+from films import batch
 from packages import change_manifest, copy_package, golden_bytes, read_golden, replace_file
 from swaps import (
     check_rows_are_of_their_models,
@@ -20,7 +21,6 @@ from swaps import (
     refuses,
     wait_until_serving,
 )
-from test_end_to_end import batch
 
 from worker.history import Kind
 from worker.model import GOLDEN, SERVED, load, seconds_for_a_film

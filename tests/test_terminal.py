@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 from driver import Site, wait_for
-from test_end_to_end import batch
+from films import batch
 
 
 def watch_until(site: Site, films: int) -> str:

@@ -44,7 +44,9 @@ def open_service(settings: Settings) -> Iterator[Service]:
             "Train one with `python -m training.retrain --data DIR`."
         )
     registry.manifest(model)
-    database = Database(settings.database_url.get_secret_value())
+    database = Database(
+        settings.database_url.get_secret_value(), answer_seconds=settings.database_seconds
+    )
     reporter = open_reporter(settings.log_format, settings.log_level)
     _adopt(registry, shipped, reporter)
     inbox = Inbox(settings.inbox, archive=settings.archive, refused=settings.refused)

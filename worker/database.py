@@ -20,7 +20,7 @@ from worker.schema import REVISION
 
 # From this library version on SQLite's WAL is free of a bug that could corrupt the database.
 _WAL_IS_SOUND = (3, 51, 3)
-_BUSY_SECONDS = 10
+_ANSWER_SECONDS = 20.0  # if nobody says otherwise
 # An arbitrary number that names Lungwatch's migrations among Postgres's advisory locks.
 _MIGRATION_LOCK = 7_201_623_994
 _MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
@@ -29,15 +29,20 @@ _MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 class Database:
     """An engine, and transactions on it whose troubles are `DatabaseTrouble`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, answer_seconds: float = _ANSWER_SECONDS) -> None:
         """Make an engine for `url`. Nothing is opened yet.
+
+        Args:
+            url: where the database is.
+            answer_seconds: a database that has not answered for so long is away.
 
         Raises:
             SettingsError: the URL is neither SQLite nor Postgres.
         """
         self.url = _parse(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self.engine = _sqlite_engine(self.url) if self.is_sqlite else _postgres_engine(self.url)
+        make_engine = _sqlite_engine if self.is_sqlite else _postgres_engine
+        self.engine = make_engine(self.url, answer_seconds)
 
     def __str__(self) -> str:
         """The URL, without its password."""
@@ -152,8 +157,8 @@ def _parse(url: str) -> URL:
     return parsed
 
 
-def _sqlite_engine(url: URL) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
+def _sqlite_engine(url: URL, answer_seconds: float) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": answer_seconds / 2})
     journal = "WAL" if sqlite3.sqlite_version_info >= _WAL_IS_SOUND else "TRUNCATE"
 
     @event.listens_for(engine, "connect")
@@ -171,18 +176,34 @@ def _sqlite_engine(url: URL) -> Engine:
     return engine
 
 
-def _postgres_engine(url: URL) -> Engine:
-    return create_engine(
+def _postgres_engine(url: URL, answer_seconds: float) -> Engine:
+    # The server's own limits come first: it ends a statement, and can say why.
+    limits = {
+        "statement_timeout": 0.75,
+        "lock_timeout": 0.5,
+        "idle_in_transaction_session_timeout": 1.0,  # locks of a client that froze are freed
+    }
+    options = [f"-c {name}={share * answer_seconds * 1000:.0f}" for name, share in limits.items()]
+    engine = create_engine(
         url,
         pool_size=2,
         pool_pre_ping=True,
         connect_args={
-            # A database that hangs is a database that is away.
-            "connect_timeout": 5,
+            "connect_timeout": max(2, int(answer_seconds / 4)),
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,
-            "tcp_user_timeout": 20_000,
-            "options": "-c statement_timeout=60000 -c lock_timeout=30000 -c timezone=UTC",
+            "tcp_user_timeout": int(answer_seconds * 1000),
+            "options": " ".join([*options, "-c timezone=UTC"]),
         },
     )
+
+    @event.listens_for(engine, "do_connect")
+    def _connect(_dialect: Any, _record: Any, _args: Any, options: dict[str, Any]) -> Any:
+        from worker.patience import Impatient  # noqa: PLC0415 - SQLite needs no Postgres client
+
+        connection = Impatient.connect(**options)
+        connection.answer_seconds = answer_seconds
+        return connection
+
+    return engine

@@ -12,7 +12,11 @@ from worker.records import Process
 
 
 class StopSignals:
-    """SIGTERM and SIGINT set a flag and wake the loop, for as long as the context lasts."""
+    """SIGTERM and SIGINT set a flag and wake the loop, for as long as the context lasts.
+
+    SIGHUP does too where a terminal is behind us, which is what went away then. Else it is somebody
+    who thinks that we read settings anew: it is passed over.
+    """
 
     def __init__(self, handler: Callable[[int, FrameType | None], None], wake: int) -> None:
         """Call `handler` in the handler's place, and write a byte to `wake`."""
@@ -23,12 +27,19 @@ class StopSignals:
     def __enter__(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._before[number] = signal.signal(number, self._handler)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+            handler = self._handler if os.isatty(0) else _pass_over
+            self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, handler)
         self._wake_before = signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
 
     def __exit__(self, *_: object) -> None:
         signal.set_wakeup_fd(self._wake_before)
         for number, before in self._before.items():
             signal.signal(number, before)
+
+
+def _pass_over(_number: int, _frame: FrameType | None) -> None:
+    """Do nothing. Unlike SIG_IGN this is not handed on to what we start."""
 
 
 def boot_id() -> str:

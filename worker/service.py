@@ -244,7 +244,8 @@ class Service:
         self._recent.append((now, self._done))
         self._adopt_orphans()
         self._store.beat(self._report(), lease_seconds=self._pace.lease_seconds)
-        self._next_beat = now + _BEAT_SECONDS
+        # A lease is renewed well before it runs out, however short it is.
+        self._next_beat = now + min(_BEAT_SECONDS, self._pace.lease_seconds / 4)
         self._keeper.has_news = False
         model = self._keeper.serving or "none"
         self._notifier.status(f"model {model}, {self._done} screened, {self._backlog()} waiting")

@@ -44,6 +44,12 @@ class Settings(BaseSettings):
         SecretStr("sqlite:///var/lungwatch.db"),
         description="SQLite, or `postgresql+psycopg://user:password@host/database`.",
     )
+    database_seconds: float = Field(
+        20.0,
+        ge=1,
+        le=600,
+        description="A database that has not answered for so long is taken to be away.",
+    )
     settle_seconds: float = Field(
         1.0,
         ge=0,

@@ -19,9 +19,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from driver import Site
+from films import batch
 from packages import copy_package
 from swaps import check_rows_are_of_their_models, children, serves, wait_until_serving
-from test_end_to_end import batch
 
 from worker.registry import Registry
 

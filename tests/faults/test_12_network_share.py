@@ -1,0 +1,122 @@
+"""An inbox that sends no events, whose reads fail, and that goes away: FUSE in a share's place."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import films
+import fuse
+import pytest
+from driver import Site, wait_for
+from swaps import report, wait_until_serving
+from trials import Trial
+from volumes import unmount
+
+
+class Share:
+    """The site's inbox as a share, and the folder beneath it that others write to."""
+
+    def __init__(self, site: Site) -> None:
+        """Know the folders; nothing is mounted yet."""
+        self.site = site
+        self.beneath = site.root / "beneath"
+        self.beneath.mkdir(exist_ok=True)
+        self.stale, self.stale_met = site.root / "stale", site.root / "stale-met"
+
+    @contextmanager
+    def mounted(self) -> Iterator[subprocess.Popen[str]]:
+        """Serve it, and unmount it whatever happens; skip where that may not be."""
+        if os.geteuid() != 0 or not Path("/dev/fuse").exists():
+            pytest.skip("a share's stand-in takes root and /dev/fuse")
+        folders = map(str, (self.site.inbox, self.beneath, self.site.root))
+        command = [sys.executable, fuse.__file__, *folders]
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as server:
+            assert server.stdout is not None
+            assert server.stderr is not None
+            if server.stdout.readline() != "mounted\n":
+                pytest.skip(f"no FUSE here: {server.stderr.read().strip().splitlines()[-1]}")
+            try:
+                yield server
+            finally:
+                unmount(self.site.inbox)
+                server.kill()
+
+    def drop(self, new: dict[str, bytes]) -> None:
+        """Write films as another host does: no event is sent."""
+        for name, data in new.items():
+            (self.beneath / f".{name}").write_bytes(data)
+            (self.beneath / f".{name}").rename(self.beneath / name)
+
+
+@pytest.fixture
+def share(any_site: Site) -> Share:
+    """Return a share that is the inbox of a site."""
+    any_site.settings |= {"SCREENERS": "1"}
+    return Share(any_site)
+
+
+def test_written_from_underneath(share: Share, trial: Trial, shipped: Path) -> None:
+    """No event tells of a film: it is known for a share, listed, and every film is found."""
+    site, everything = share.site, dict[str, bytes]()
+    with share.mounted():
+        site.start()
+        wait_until_serving(site, shipped.name)
+        assert report(site)["events"] is False, "the listing alone is relied on"
+        for number in range(trial.count(2, 30)):
+            new = films.small_batch(8, seed=number)
+            everything |= new
+            share.drop(new)
+            with trial.recovery():
+                site.wait_until_finished(len(everything))
+            trial.rounds += 1
+        trial.end(site, everything, rounds=0)
+
+
+def test_reads_that_fail(share: Share, trial: Trial, shipped: Path) -> None:
+    """Reads that fail with ESTALE are no fault of the film: it is read later."""
+    site, everything = share.site, dict[str, bytes]()
+    with share.mounted():
+        site.start()
+        wait_until_serving(site, shipped.name)
+        for number in range(trial.count(1, 20)):
+            new = films.small_batch(4, seed=number)
+            everything |= new
+            share.stale.touch()
+            share.drop(new)
+            wait_for(share.stale_met.exists, what="a read fails")
+            share.stale.unlink()
+            share.stale_met.unlink()
+            with trial.recovery():
+                site.wait_until_finished(len(everything))
+            trial.rounds += 1
+        assert all(row["decision"] for row in site.results())
+        trial.end(site, everything, rounds=0)
+
+
+def test_the_share_goes_away(share: Share, trial: Trial, shipped: Path) -> None:
+    """Its server killed, it is waited for; mounted again, work goes on where it stood."""
+    site, everything = share.site, dict[str, bytes]()
+    site.call("check", status=None)
+    worker = site.start()
+    wait_until_serving(site, shipped.name)
+    for number in range(trial.count(1, 20)):
+        new = films.small_batch(24, seed=number)
+        everything |= new
+        with share.mounted() as server:
+            goal = site.finished() + 1
+            share.drop(new)
+            site.wait_until_finished(goal)
+            server.kill()
+            wait_for(lambda: "storage" in str(report(site).get("trouble")), what="it says so")
+            assert worker.poll() is None
+        with share.mounted(), trial.recovery():
+            site.wait_until_finished(len(everything))
+        trial.rounds += 1
+    trial.end(site, everything, rounds=0)

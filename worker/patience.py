@@ -1,0 +1,45 @@
+"""A connection to Postgres that does not wait for ever.
+
+The server's own timeouts are of no use when it is the server that is frozen, and the kernel's
+(keepalive, user timeout) none where connections stand: the machine answers and the server does
+not, or it is reached through a socket in the file system.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from math import inf
+from typing import Any
+
+import psycopg
+
+
+class Impatient(psycopg.Connection[Any]):
+    """Gives up on a server that has not answered a question for `answer_seconds`."""
+
+    answer_seconds: float = inf
+
+    def wait(self, gen: Generator[Any, Any, Any], *args: Any, **kwargs: Any) -> Any:
+        """Wait for what the server has to say; psycopg calls this whenever it waits.
+
+        Raises:
+            psycopg.OperationalError: nothing came in time. The connection is closed.
+        """
+        return super().wait(
+            self._until(gen, time.monotonic() + self.answer_seconds), *args, **kwargs
+        )
+
+    def _until(self, gen: Generator[Any, Any, Any], deadline: float) -> Generator[Any, Any, Any]:
+        try:
+            wanted = next(gen)
+            while True:
+                # psycopg looks up several times a second, though there is nothing to be read.
+                ready = yield wanted
+                if time.monotonic() > deadline:
+                    self.close()
+                    told = f"the database has not answered for {self.answer_seconds:g} s"
+                    raise psycopg.OperationalError(told)
+                wanted = gen.send(ready)
+        except StopIteration as over:
+            return over.value
