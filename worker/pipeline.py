@@ -167,12 +167,15 @@ class Pipeline:
         if not self._may_claim:
             return
         batch = [self._ready[index] for index in range(min(_BATCH, len(self._ready)))]
-        answer = self._store.claim(
-            [one.sighting for one in batch], lease_seconds=self._policy.lease_seconds
-        )
-        by_sighting = {one.sighting: one for one in batch}
+        # Where several workers share a backlog, another has done most of what was ready here.
+        there = [one.sighting for one in batch if self._is_there(one.sighting)]
+        answer = self._store.claim(there, lease_seconds=self._policy.lease_seconds)
         for _ in batch:
             self._ready.popleft()
+        by_sighting = {one.sighting: one for one in batch}
+        for gone in by_sighting.keys() - set(there):
+            by_sighting.pop(gone)
+            self._let_go(gone.name, now)
         for claim in answer.claims:
             self._settled[claim.scan_id] = by_sighting.pop(claim.sighting)
             self._claimed.append(claim)
@@ -358,7 +361,10 @@ class Pipeline:
 
     def _withdraw(self, claim: Claim, now: float) -> None:
         self._change(now).withdrawn.append(claim)
-        name = self._settled.pop(claim.scan_id).sighting.name
+        self._let_go(self._settled.pop(claim.scan_id).sighting.name, now)
+
+    def _let_go(self, name: str, now: float) -> None:
+        """Forget a file that is not what it was; what stands there now starts afresh."""
         self._busy.discard(name)
         self.unreadable.pop(name, None)
         with suppress(StorageTrouble):  # the listing will find it

@@ -38,6 +38,8 @@ class OwnPostgres:
 
     def start(self) -> None:
         """Start it again."""
+        # The package takes a process that is dead, and that nobody has waited for, for a server.
+        (self._server.pgdata / "postmaster.pid").unlink(missing_ok=True)
         self._server.start()
 
     def kill(self) -> None:

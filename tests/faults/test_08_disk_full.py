@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -87,7 +88,6 @@ ERRORS = {
     "syncs failing": (("fsync",), "EIO", 6),
     "database syncs failing": (("fdatasync",), "EIO", 6),
     "database full": (("pwrite64",), "ENOSPC", 12),
-    "too many open files": (("openat",), "EMFILE", 25),
 }
 
 
@@ -100,8 +100,7 @@ def test_a_system_call_that_fails(site: Site, trial: Trial, how: str) -> None:
     everything = _batch(0)
     site.drop(everything)
     log = site.root / "calls"
-    first = 900 if calls == ("openat",) else 3  # after the start, which may end in one line
-    inject = f"error={error}:when={first}..{first + times}"
+    inject = f"error={error}:when=3..{3 + times}"
     worker = site.start(wrapper=strace(log, calls=calls, inject=inject))
     number = 0
 
@@ -118,3 +117,24 @@ def test_a_system_call_that_fails(site: Site, trial: Trial, how: str) -> None:
         site.wait_until_finished(len(everything))
     assert worker.poll() is None
     trial.end(site, everything)
+
+
+def test_too_many_open_files(any_site: Site, trial: Trial, shipped: Path) -> None:
+    """A worker that may open nothing more waits, says so, and goes on when it may."""
+    site, everything = any_site, dict[str, bytes]()
+    site.settings |= {"SCREENERS": "1"}
+    worker = site.start()
+    wait_until_serving(site, shipped.name)
+    most = resource.prlimit(worker.pid, resource.RLIMIT_NOFILE)
+    for number in range(trial.count(1, 30)):
+        everything |= (new := _batch(number))
+        said = _said(site)
+        resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (3, most[1]))
+        site.drop(new)
+        wait_for(partial(_says_more, site, said), what="it says so")
+        assert worker.poll() is None
+        resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, most)
+        with trial.recovery():
+            site.wait_until_finished(len(everything))
+        trial.rounds += 1
+    trial.end(site, everything, rounds=0)

@@ -58,6 +58,8 @@ def test_they_share_the_inbox(any_site: Site, trial: Trial, workers: int) -> Non
 
     wait_for(all_have, what="every worker has answered some")
     site.wait_until_finished(len(everything))
+    vain = site.query("SELECT count(*) AS n FROM scans WHERE state = 'withdrawn'")
+    assert vain[0]["n"] < len(everything) / 4, "they do not claim what another has done"
     trial.end(site, everything, rounds=0)
 
 

@@ -41,7 +41,7 @@ def strace(log: Path, *, calls: tuple[str, ...], inject: str = "") -> list[str]:
 def calls_in(log: Path) -> list[str]:
     """Return the names of the calls in a log, in order."""
     told = log.read_text(encoding="utf-8", errors="replace")
-    return re.findall(r"^\d+ (\w+)\(", told, re.MULTILINE)
+    return re.findall(r"^\d+ +(\w+)\(", told, re.MULTILINE)
 
 
 def injected(log: Path) -> int:
