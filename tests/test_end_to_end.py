@@ -25,7 +25,7 @@ def test_a_film_moved_into_the_inbox_is_not_waited_for(site: Site) -> None:
     site.settings |= {"SETTLE_SECONDS": "3600", "SCAN_SECONDS": "3600"}
     worker = site.start()
     wait_for(lambda: report(site).get("model"), what="it serves")
-    (site.root / "aside.jpeg").write_bytes(batch(1)["scan-0-000.jpeg"])
+    (site.root / "aside.jpeg").write_bytes(films.batch(1)["scan-0-000.jpeg"])
     (site.root / "aside.jpeg").rename(site.inbox / "film.jpeg")
     site.wait_until_finished(1)
     assert site.stop(worker) == 0

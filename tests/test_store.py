@@ -529,7 +529,7 @@ def away(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Store]:
     """Yield a store whose database cannot do its work."""
-    monkeypatch.setattr("worker.database._BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("worker.database._ANSWER_SECONDS", 0.1)
     path = tmp_path / "folder" / "lungwatch.db"
     url = f"sqlite:///{path}"
     path.parent.mkdir()

@@ -29,7 +29,7 @@ _MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 class Database:
     """An engine, and transactions on it whose troubles are `DatabaseTrouble`."""
 
-    def __init__(self, url: str, *, answer_seconds: float = _ANSWER_SECONDS) -> None:
+    def __init__(self, url: str, *, answer_seconds: float | None = None) -> None:
         """Make an engine for `url`. Nothing is opened yet.
 
         Args:
@@ -42,7 +42,7 @@ class Database:
         self.url = _parse(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         make_engine = _sqlite_engine if self.is_sqlite else _postgres_engine
-        self.engine = make_engine(self.url, answer_seconds)
+        self.engine = make_engine(self.url, answer_seconds or _ANSWER_SECONDS)
 
     def __str__(self) -> str:
         """The URL, without its password."""
