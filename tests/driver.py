@@ -124,6 +124,7 @@ class Site:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 text=True,
+                start_new_session=True,  # so that what a wrapper runs is ended with it
             )
         self.processes.append(process)
         return process
@@ -162,7 +163,7 @@ class Site:
         """Leave no process behind."""
         for process in self.processes:
             if process.poll() is None:
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
 
     def log(self) -> str:
