@@ -41,14 +41,12 @@ class NightUnderway(LungwatchError):
 
 
 def stand_back() -> None:
-    """Let this process and all it starts run only where nothing else wants to: not the worker.
+    """Let other processes go first, the worker above all: the lowest priority.
 
-    The kernel's idle class, see sched(7); on a machine without it, the lowest priority.
+    Not the kernel's idle class: a night that holds the database's lock there, on a machine that
+    others keep busy, may hold it for seconds, and then the worker waits after all.
     """
-    if hasattr(os, "SCHED_IDLE"):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    else:
-        os.nice(19)
+    os.nice(19)
 
 
 @contextmanager
