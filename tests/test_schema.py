@@ -14,8 +14,8 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from conftest import REPOSITORY
-from databases import execute, query
-from sqlalchemy import inspect
+from databases import Postgres, execute, query
+from sqlalchemy import inspect, text
 
 from worker.database import Database
 from worker.errors import DatabaseTrouble, SettingsError
@@ -110,6 +110,26 @@ def test_eight_start_on_an_empty_database(empty_database_url: str, open_database
     assert sorted(made) == [False] * 7 + [True]
     assert databases[0].revision() == REVISION
     assert query(databases[0], "SELECT * FROM results") == []
+
+
+def test_a_long_migration_is_not_given_up(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large table takes longer to alter than the worker would wait for an answer otherwise."""
+    database = Database(postgres.url(postgres.create()), answer_seconds=1.0)
+    upgrade, slow = command.upgrade, text("SELECT pg_sleep(1.5)")
+
+    def take_long(config: Any, revision: str) -> None:
+        config.attributes["connection"].execute(slow)
+        upgrade(config, revision)
+
+    monkeypatch.setattr(command, "upgrade", take_long)
+    try:
+        assert database.migrate()
+        with pytest.raises(DatabaseTrouble), database.reading() as connection:
+            connection.execute(slow)
+    finally:
+        database.close()
 
 
 def test_a_folder_for_the_database_is_made(open_database: Open, tmp_path: Any) -> None:

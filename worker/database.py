@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -108,12 +109,28 @@ class Database:
                 return False  # another starter was first
             config.attributes["connection"] = connection
             try:
-                command.upgrade(config, "head")
+                with _unhurried(connection):
+                    command.upgrade(config, "head")
             except CommandError as error:
                 raise DatabaseTrouble(
                     f"the database is at a schema that this version does not know: {error}"
                 ) from error
         return True
+
+
+@contextmanager
+def _unhurried(connection: Connection) -> Iterator[None]:
+    """Let statements take the time they take: a large table is not altered in seconds."""
+    if connection.dialect.name == "sqlite":
+        yield
+        return
+    connection.execute(text("SET LOCAL statement_timeout = 0"))
+    client: Any = connection.connection.driver_connection
+    usual, client.answer_seconds = client.answer_seconds, inf
+    try:
+        yield
+    finally:
+        client.answer_seconds = usual
 
 
 def _revision(connection: Connection) -> str | None:
