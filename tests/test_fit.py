@@ -276,7 +276,7 @@ def test_augmentation_leaves_the_film_in_place_when_told_to() -> None:
     """With every limit at zero only the mirror is left: the geometry itself is exact."""
     from training.augmentation import Augmentation
 
-    names = ("degrees", "zoom", "shift", "gamma", "contrast", "brightness", "noise", "edge")
+    names = ("degrees", "zoom", "away", "shift", "gamma", "contrast", "brightness", "noise", "edge")
     layer = Augmentation(**dict.fromkeys(names, 0.0), seed=3)
     films = examples(8).pixels[..., np.newaxis].astype(np.float32)
     moved = np.array(layer._move(films))

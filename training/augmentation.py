@@ -30,6 +30,7 @@ class Augmentation(layers.Layer):  # type: ignore[misc] # keras has no types
         *,
         degrees: float = 10.0,  # rotation, either way
         zoom: float = 0.15,  # of each side by itself, either way: the aspect ratio is not kept
+        away: float = 0.1,  # of a side's logarithm: how much farther off than in screening
         shift: float = 0.08,  # of a side, either way
         gamma: float = 0.4,  # of the exponent's logarithm, either way
         contrast: float = 0.3,  # of the range, either way
@@ -44,6 +45,7 @@ class Augmentation(layers.Layer):  # type: ignore[misc] # keras has no types
         self.limits = {
             "degrees": degrees,
             "zoom": zoom,
+            "away": away,
             "shift": shift,
             "gamma": gamma,
             "contrast": contrast,
@@ -82,7 +84,10 @@ class Augmentation(layers.Layer):  # type: ignore[misc] # keras has no types
         _, height, width, _ = films.shape
         limits = self.limits
         angle = self._draw(films, -1, 1) * (limits["degrees"] * np.pi / 180)
-        stretch = ops.exp(self._draw(films, -limits["zoom"], limits["zoom"], columns=2))
+        # What was smaller in training is read better: Touvron et al. 2019, *Fixing the train-test
+        # resolution discrepancy*.
+        near, far = limits["away"] - limits["zoom"], limits["away"] + limits["zoom"]
+        stretch = ops.exp(self._draw(films, near, far, columns=2))
         mirror = ops.sign(self._draw(films, -1, 1))
         shift = self._draw(films, -limits["shift"], limits["shift"], columns=2)
         a, b = ops.cos(angle) * stretch[:, :1] * mirror, -ops.sin(angle) * stretch[:, :1]

@@ -22,9 +22,9 @@ _PACKAGE = "lungwatch"
 class Architecture:
     """What it takes to build the network again."""
 
-    height: int = 144  # of the input, pixels
-    width: int = 144
-    margin: int = 8  # of the input, pixels on each side that are not looked at: letters, borders
+    height: int = 160  # of the input, pixels
+    width: int = 160
+    margin: int = 16  # of the input, pixels on each side that are not looked at: letters, borders
     stem: int = 16  # channels after the first convolution, at half size
     stages: tuple[int, ...] = (32, 64, 128, 192)  # channels of each residual stage
     strides: tuple[int, ...] = (2, 2, 2, 1)  # the last map is 8 x 8: finer evidence than 4 x 4
@@ -34,9 +34,9 @@ class Architecture:
     def of(cls, side: int) -> Architecture:
         """Return the architecture for films of so many pixels a side.
 
-        An eighteenth on each side is not looked at, where that leaves the strides whole pixels.
+        A tenth on each side is not looked at, where that leaves the strides whole pixels.
         """
-        margin = side // 18
+        margin = side // 10
         whole = math.prod((2, *cls.strides))
         return cls(
             height=side, width=side, margin=margin if (side - 2 * margin) % whole == 0 else 0

@@ -34,7 +34,7 @@ class Plan:
     max_minutes: float = 120.0  # that fitting may take, teachers and all
     tensorboard: Path | None = None  # a folder for event files
     seed: int = 20
-    side_pixels: int = 144  # height and width of the network's input
+    side_pixels: int = 160  # height and width of the network's input
     salt: str = ""  # decides the split of patients; empty for the one kept with the models
     population: str = ""  # whose films these are, for the model card
     test_note: str = ""  # how the test side came about, in place of what can be seen of it
