@@ -31,6 +31,7 @@ SIDE = 112
 BROKEN = {RefusalCode.TRUNCATED, RefusalCode.DAMAGED}
 # What no film's bytes cause by themselves at the default limits.
 NOT_FROM_BYTES = {
+    RefusalCode.NOT_A_CHEST_XRAY,
     RefusalCode.TOO_MANY_BYTES,
     RefusalCode.SCREENER_CRASHED,
     RefusalCode.SCREENER_OVERRAN,

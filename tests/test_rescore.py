@@ -113,7 +113,7 @@ def test_some_at_a_time_newest_first(screened: Site) -> None:
 
 def test_killed_and_started_again_it_goes_on(site: Site) -> None:
     """Killed in the middle, what is recorded stays, and the next run does the rest, once."""
-    many = batch(250)
+    many = batch(1000)
     site.drop(many)
     site.call("run", "--once")
     command = [sys.executable, "-m", "worker", "rescore", "--model", "hot"]

@@ -185,6 +185,22 @@ def test_a_folder_that_is_removed_raises_doubt(watcher: Watcher, folder: Path) -
     wait_for(watcher.doubts, seconds=DEADLINE, what="a doubt about the folder that went")
 
 
+def test_a_folder_made_again_with_the_same_inode_is_followed(
+    watcher: Watcher, folder: Path
+) -> None:
+    """File systems give a number again at once: what is the same by number is another folder."""
+    found = folder.stat()
+    identity = (found.st_dev, found.st_ino)
+    assert not watcher.follow(identity)
+    folder.rmdir()
+    wait_for(watcher.doubts, seconds=DEADLINE, what="a doubt about the folder that went")
+    folder.mkdir()
+    assert watcher.follow(identity)
+    assert not watcher.follow(identity)
+    (folder / "film.jpg").touch()
+    told(watcher, "film.jpg")
+
+
 def test_a_dead_observer_is_replaced(watcher: Watcher, folder: Path) -> None:
     """If the thread that listens has died, following the same folder is news."""
     assert watcher._observer is not None

@@ -102,7 +102,7 @@ def digest_of(scans: Sequence[LabelledScan]) -> str:
 
 def _unfamiliar(scored: Scored, limits: FamiliarLimits | None) -> dict[str, float] | None:
     """Return the shares of the films beyond the limits of the familiar; None without limits."""
-    if limits is None:
+    if limits is None or not scored.strangeness:
         return None
     strange = np.array(scored.strangeness, dtype=np.float64)
     refused = float((strange > limits.refuse).mean())

@@ -63,6 +63,7 @@ class Watcher:
         self._wake = wake
         self._hints: queue.Queue[Hint] = queue.Queue(_QUEUE)
         self._doubt = False
+        self._lost = False  # the watched folder was deleted; one made anew may have its inode
         self._observer: BaseObserver | None = None
         self._identity: tuple[int, int] | None = None
         self._complaints = _Complaints(self._notify)
@@ -75,14 +76,15 @@ class Watcher:
             Whether this is news: then events may have been missed, and the inbox must be listed.
         """
         alive = self._observer is None or self._observer.is_alive()
-        if identity == self._identity and alive:
+        if identity == self._identity and alive and not self._lost:
             return False
         self.stop()
+        self._lost = False
         self._identity = identity
         self.by_events = file_system_of(self._folder) not in _WITHOUT_EVENTS
         if self.by_events:
             observer = _Observer()
-            handler = _Handler(self._hints, self._notify)
+            handler = _Handler(self._folder, self._hints, self._notify)
             _chatter.addHandler(self._complaints)
             kinds = [*_INTERESTING, DirDeletedEvent, DirMovedEvent]
             try:
@@ -120,9 +122,11 @@ class Watcher:
         self._observer = None
         self._identity = None
 
-    def _notify(self, *, doubt: bool) -> None:
+    def _notify(self, *, doubt: bool, lost: bool = False) -> None:
         if doubt:
             self._doubt = True
+        if lost:
+            self._lost = True
         self._wake()
 
 
@@ -157,12 +161,14 @@ class _Complaints(logging.Handler):
 class _Handler(FileSystemEventHandler):
     """Runs in watchdog's thread: puts hints in a queue and does nothing else."""
 
-    def __init__(self, hints: queue.Queue[Hint], notify: Callable[..., None]) -> None:
+    def __init__(self, folder: Path, hints: queue.Queue[Hint], notify: Callable[..., None]) -> None:
+        self._folder = os.fsencode(folder)
         self._hints = hints
         self._notify = notify
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         doubt = event.is_directory
+        lost = isinstance(event, DirDeletedEvent) and os.fsencode(event.src_path) == self._folder
         if not event.is_directory:
             path = event.dest_path or event.src_path
             name = spell(os.fsencode(path).rpartition(b"/")[2])
@@ -171,7 +177,7 @@ class _Handler(FileSystemEventHandler):
                     self._hints.put_nowait(Hint(name, isinstance(event, FileMovedEvent)))
             except queue.Full:
                 doubt = True
-        self._notify(doubt=doubt)
+        self._notify(doubt=doubt, lost=lost)
 
 
 def file_system_of(folder: Path) -> str:

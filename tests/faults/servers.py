@@ -38,8 +38,9 @@ class OwnPostgres:
 
     def start(self) -> None:
         """Start it again."""
-        # The package takes a process that is dead, and that nobody has waited for, for a server.
-        (self._server.pgdata / "postmaster.pid").unlink(missing_ok=True)
+        # A process that is dead, and that nobody has waited for, is taken for a server.
+        for lock in ("postmaster.pid", ".s.PGSQL.5432.lock"):
+            (self._server.pgdata / lock).unlink(missing_ok=True)
         self._server.start()
 
     def kill(self) -> None:
