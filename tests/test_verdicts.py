@@ -238,12 +238,14 @@ def test_before_a_promotion_it_is_told_which_decisions_would_change(
     assert outcome.ruling is Ruling.PROMOTED
     preview = ledger.nights()[0]["details"]["evaluation"]["archive"]
     assert preview["screened"] == 5
-    model = load(outcome.package)
+    champion, challenger = load(archived.models / CHAMPION), load(outcome.package)
     expected = {}
     for number in range(1, 6):
         pixels = read_film(jpeg(draw(number)), height=32, width=32).pixels
-        if (decision := model.screen(pixels).decision) != "PNEUMONIA":
-            expected[number + 1] = decision
+        before, after = champion.screen(pixels).decision, challenger.screen(pixels).decision
+        if before != after:
+            expected[number + 1] = after
+    assert expected
     turned = {one["scan_id"]: one["challenger"][0] for one in preview["turned"]}
     assert turned == expected
     assert sum(preview["turns"].values()) == len(expected)
