@@ -17,7 +17,7 @@ from swaps import children
 
 from worker.archive import Archive, Selection
 from worker.database import Database
-from worker.model import SERVED, load
+from worker.model import SERVED, Model, Verdict, load
 from worker.preprocessing import Limits, read_film
 from worker.registry import Registry
 from worker.rescore import Means, compare_decisions, rescore
@@ -197,6 +197,12 @@ def test_a_screener_that_is_ended_costs_no_film(screened: Site) -> None:
     assert {row["file_name"] for row in rescored(screened)} == FILMS.keys()
 
 
+def screen(model: Model, data: bytes) -> Verdict:
+    """Return what a model says of a film's bytes."""
+    size = model.manifest
+    return model.screen(read_film(data, height=size.height, width=size.width).pixels)
+
+
 def test_before_a_promotion_decisions_that_would_change_are_listed(
     screened: Site, shipped: Path
 ) -> None:
@@ -222,8 +228,7 @@ def test_before_a_promotion_decisions_that_would_change_are_listed(
         names = {row["scan_id"]: row["file_name"] for row in screened.results()}
         expected = {}
         for film in newest:
-            pixels = read_film(FILMS[names[film.scan_id]], height=128, width=128).pixels
-            both = [load(one).screen(pixels) for one in (steady, strict)]
+            both = [screen(load(one), FILMS[names[film.scan_id]]) for one in (steady, strict)]
             if both[0].decision != both[1].decision:
                 expected[film.scan_id] = both
         assert expected

@@ -46,12 +46,13 @@ def test_films_are_scored_as_the_worker_would_after_each_disturbance(
     found = score_disturbed(shipped, [*paths, lying, upright, text])
     assert list(found) == [UNTOUCHED, *DISTURBANCES]
     model = load(shipped)
+    height, width = model.manifest.height, model.manifest.width
     for number, path in enumerate(paths):
         data = path.read_bytes()
-        film = read_film(data, height=128, width=128)
+        film = read_film(data, height=height, width=width)
         assert found[UNTOUCHED][number] == model.predict(film.pixels).logit
         grey = read_film(data, height=film.height, width=film.width).pixels
-        again = read_film(disturb("gamma 1.4", grey, 0), height=128, width=128).pixels
+        again = read_film(disturb("gamma 1.4", grey, 0), height=height, width=width).pixels
         assert found["gamma 1.4"][number] == model.predict(again).logit
     for scores in found.values():
         assert scores[-1] == "not_a_jpeg"
