@@ -24,7 +24,7 @@ from worker.registry import Registry
 
 
 def _begun(site: Site, nights: int) -> bool:
-    with suppress(DatabaseTrouble):  # a night has all but no processor time, and holds locks long
+    with suppress(DatabaseTrouble):  # a night has little processor time, and may hold locks long
         (row,) = site.query("SELECT count(*) AS n FROM training_runs")
         return bool(row["n"] >= nights)
     return False
@@ -36,8 +36,9 @@ def test_a_night_killed_beside_the_worker(site: Site, trial: Trial) -> None:
     site.settings |= {"SCREENERS": "1", "MIN_TEST_FILMS": "1"}
     for label, opacity in (("NORMAL", 0.0), ("PNEUMONIA", 1.0)):
         (site.root / "films" / label).mkdir(parents=True)
-        for number in range(12):
-            picture = films.draw(number, width=160, height=128, opacity=opacity)
+        for number in range(40):
+            seed = 2 * number + (opacity > 0)  # no film is a copy of another
+            picture = films.draw(seed, width=160, height=128, opacity=opacity)
             path = site.root / "films" / label / f"{label}-{number}.jpeg"
             path.write_bytes(films.jpeg(picture, comment=label.encode()))
     worker = site.start()
