@@ -280,6 +280,9 @@ def _leak(week: Week) -> None:
 
 
 def _label(site: Site, labels: dict[str, str], *, by: str) -> None:
+    """Label what was screened: a film that was refused cannot be."""
+    screened = {row["file_name"] for row in site.results() if row["refusal_code"] is None}
+    labels = {name: label for name, label in labels.items() if name in screened}
     path = site.root / "labels.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("scan", "label", "by"), *((*it, by) for it in labels.items())])
