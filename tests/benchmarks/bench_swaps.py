@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from driver import Site
 from films import batch
-from packages import copy_package
+from packages import copy_package, without_limits
 from swaps import check_rows_are_of_their_models, children, serves, wait_until_serving
 
 from worker.registry import Registry
@@ -31,11 +31,13 @@ _MODELS = Path(__file__).resolve().parent.parent.parent / "models"
 def main(swaps: int, drop: int) -> None:
     """Swap so often, and say what it cost."""
     shipped = Registry(_MODELS)
-    package = shipped.folder(shipped.serving())
+    serving = shipped.folder(shipped.serving())
     films = iter(batch(100 * swaps if drop else 0).items())
     dropped: dict[str, bytes] = {}
     took = []
     with tempfile.TemporaryDirectory() as folder:
+        # Without limits of the familiar: the films are drawn.
+        package = without_limits(serving, Path(folder) / "shipped")
         site = Site(Path(folder), settings={"SCREENERS": "2"})
         for version, temperature in (("one", 0.4), ("other", 1.4)):
             copy_package(package, site.models, version=version, temperature=temperature)
