@@ -15,6 +15,7 @@ import keras
 
 from training.batches import Examples, InOrder, Shuffled
 from training.events import EventFile
+from training.memory import KeepFreedMemory
 from training.progress import bar
 from training.watching import (
     Clock,
@@ -122,7 +123,7 @@ def fit(
                 initial_epoch=done,
                 shuffle=False,  # `batches` shuffles, by its seed
                 validation_data=InOrder(calibration),
-                callbacks=[StopNonFinite(advance), best, averaged, keeper],
+                callbacks=[KeepFreedMemory(), StopNonFinite(advance), best, averaged, keeper],
                 verbose=0,
             )
         ended = keeper.ended
