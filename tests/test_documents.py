@@ -14,10 +14,12 @@ from typing import Any
 
 import pytest
 import typer.main
+from databases import query
 from pydantic import SecretStr
 
 from worker import errors
 from worker.__main__ import app
+from worker.database import Database
 from worker.inbox import is_passed_over
 from worker.schema import results
 from worker.settings import PREFIX, Settings
@@ -107,6 +109,17 @@ def test_every_make_target_named_in_readme_exists() -> None:
     )
     assert named
     assert named <= targets
+
+
+QUERIES = re.findall(
+    r"^```sql\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+)
+
+
+@pytest.mark.parametrize("statement", QUERIES)
+def test_every_query_in_readme_runs(database: Database, statement: str) -> None:
+    """What README shows can be pasted into a client, on either database."""
+    query(database, statement)
 
 
 def test_what_readme_says_is_passed_over_is() -> None:
