@@ -21,7 +21,7 @@ from training import evaluation, familiarity, packaging
 from training.batches import Examples, InOrder
 from training.cache import Films
 from training.dataset import Dataset, Side
-from training.fit import Limits, Recipe, fit
+from training.fit import Fitted, Limits, Recipe, fit
 from training.judging import is_positive
 from training.network import Architecture, build_network, describe, shift_logit
 from training.start import Start
@@ -73,18 +73,7 @@ def produce(
     Raises:
         DataError: the loss is not finite, or a side lacks a class.
     """
-    training = {
-        "data": dataset.name,
-        "data_digest": dataset.digest,
-        "counts": dataset.counts(),
-        "salt": salt,
-        "from": start.version,  # whose weights; None for fresh ones
-        "recipe": asdict(recipe),
-        "lessons": asdict(lessons),
-        "architecture": describe(architecture),
-        "prevalence": 0.5,  # that the probabilities are calibrated for
-    }
-
+    training = _recorded(dataset, architecture, start, recipe=recipe, lessons=lessons, salt=salt)
     train = _examples(dataset, films, Side.TRAIN)
     calibration = _examples(dataset, films, Side.CALIBRATION)
     scratch = _scratch(scratch_root, training)
@@ -105,15 +94,56 @@ def produce(
         )
         train = replace(train, labels=heeding(train.labels, said, lessons))
 
+    network = _begun(architecture, start, recipe)
+    say(f"fitting {network.count_params():,} weights {start.why}, {recipe.epochs} epochs at most")
+    fitted = fit(network, train, calibration, recipe, scratch=scratch, say=say, limits=limits)
+    say(f"fitted: {fitted.ended}; the weights are those of epoch {fitted.epoch}")
+    return _finished(network, fitted, train, calibration, training, now=now)
+
+
+def _recorded(
+    dataset: Dataset,
+    architecture: Architecture,
+    start: Start,
+    *,
+    recipe: Recipe,
+    lessons: Lessons,
+    salt: str,
+) -> dict[str, Any]:
+    """Return what decides which weights come out, for the manifest and for the scratch folder."""
+    return {
+        "data": dataset.name,
+        "data_digest": dataset.digest,
+        "counts": dataset.counts(),
+        "salt": salt,
+        "from": start.version,  # whose weights; None for fresh ones
+        "recipe": asdict(recipe),
+        "lessons": asdict(lessons),
+        "architecture": describe(architecture),
+        "prevalence": 0.5,  # that the probabilities are calibrated for
+    }
+
+
+def _begun(architecture: Architecture, start: Start, recipe: Recipe) -> keras.Model:
+    """Return the network with the weights it begins with."""
     keras.utils.clear_session()  # layers' names go into the served file: let them start at one
     keras.utils.set_random_seed(recipe.seed)
     network = build_network(architecture)
     if start.weights is not None:
         network.load_weights(start.weights)
-    say(f"fitting {network.count_params():,} weights {start.why}, {recipe.epochs} epochs at most")
-    fitted = fit(network, train, calibration, recipe, scratch=scratch, say=say, limits=limits)
-    say(f"fitted: {fitted.ended}; the weights are those of epoch {fitted.epoch}")
+    return network
 
+
+def _finished(
+    network: keras.Model,
+    fitted: Fitted,
+    train: Examples,
+    calibration: Examples,
+    training: dict[str, Any],
+    *,
+    now: datetime,
+) -> Product:
+    """Calibrate, export, choose the operating point, and learn what is familiar."""
     # The calibration's shift goes into the network's bias, its temperature into the manifest.
     truth = calibration.labels > 0.5
     raw = network.predict(InOrder(calibration), verbose=0)["logit"][:, 0]
@@ -133,7 +163,6 @@ def produce(
         familiarity.look(exported.served, train.films()),
         familiarity.look(exported.served, calibration.films()),
     )
-    minutes = sum(epoch["seconds"] for epoch in fitted.curve) / 60
     return Product(
         exported=exported,
         point=point,
@@ -144,7 +173,7 @@ def produce(
             "aims": asdict(aims),
             "familiar": familiar.facts,
             "backend": keras.backend.backend(),
-            "minutes": minutes,
+            "minutes": sum(epoch["seconds"] for epoch in fitted.curve) / 60,
             "ended": fitted.ended,
             "epoch": fitted.epoch,  # whose weights these are
             "curve": fitted.curve,
