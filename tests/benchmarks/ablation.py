@@ -1,0 +1,281 @@
+"""What each ingredient of the recipe gives: trained with one thing changed, seed beside seed.
+
+    python tests/benchmarks/ablation.py --data TREE --runs FILE.jsonl [--cache DIR] [--epochs 8]
+        [--seeds 0 1 2] [--only NAME ...]
+
+Each seed leaves another fifth of the train side's patients out. A run is the recipe, short and at
+120 pixels, with one thing changed; it is measured on the patients left out, on the `test` folder,
+and on that folder's films disturbed in every way that the card names. The calibration side chooses
+the epoch, as in a night. Runs are kept in FILE a line each, and those that are there are not done
+again. Prints a Markdown table: each change's difference from the recipe as it stands, averaged over
+the seeds that both have, with the smallest and the largest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+
+import training.batches
+import training.fit
+import training.network
+from training.augmentation import Labels
+from training.batches import Examples
+from training.cache import decode_films
+from training.dataset import Dataset, read_dataset
+from training.disturbances import DISTURBANCES
+from training.evaluation import auc
+from training.fit import Recipe, fit
+from training.judging import is_positive
+from training.network import Architecture, build_network
+from training.splits import Side
+from worker.preprocessing import Pixels, resize
+
+_FOLDS = 5
+_SIDE = 120  # of the input, pixels; the middle 96 are looked at
+_MEASURED = ("fold", "block", "disturbed")
+Change = Callable[[keras.Model], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """The recipe with one thing changed."""
+
+    says: str
+    architecture: Architecture = field(default_factory=lambda: Architecture.of(_SIDE))
+    recipe: dict[str, Any] = field(default_factory=dict)
+    augmentation: dict[str, float] = field(default_factory=dict)
+    patched: Callable[[], AbstractContextManager[object]] = nullcontext
+    prepare: Callable[[Pixels], Pixels] = lambda films: films  # a batch, (n, h, w) uint8
+
+
+@contextmanager
+def _without_averaging() -> Iterator[None]:
+    """Let the averaged weights be those of the last step."""
+    compiled = training.fit._optimizer
+
+    def last_step(recipe: Recipe, *, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+        optimizer = compiled(recipe, steps_per_epoch=steps_per_epoch)
+        optimizer.ema_momentum = 0.0
+        return optimizer
+
+    with patch.object(training.fit, "_optimizer", last_step):
+        yield
+
+
+def _classes_as_they_are() -> AbstractContextManager[object]:
+    return patch.object(training.batches, "balance", np.ones_like)
+
+
+def _mixup() -> AbstractContextManager[object]:
+    """Mix whole films instead of rectangles: Zhang et al. 2018, with alpha 0.2."""
+
+    def mix(films: Pixels, labels: Labels, generator: np.random.Generator) -> tuple[Pixels, Labels]:
+        partner = generator.permutation(len(films))
+        share = np.float32(generator.beta(0.2, 0.2))
+        mixed = np.rint(films * share + films[partner] * (1 - share)).astype(np.uint8)
+        return mixed, labels * share + labels[partner] * (1 - share)
+
+    return patch.object(training.batches, "cut_and_mix", mix)
+
+
+def _not_standardised() -> AbstractContextManager[object]:
+    """Give the network grey levels over the range, the same for all films."""
+
+    def scale(_: object, films: Any) -> Any:
+        return keras.ops.cast(films, "float32") / 64.0 - 2.0
+
+    return patch.object(training.network.Standardise, "call", scale)
+
+
+def _group_norm() -> AbstractContextManager[object]:
+    def normalise(*, momentum: float) -> keras.layers.Layer:
+        del momentum
+        return keras.layers.GroupNormalization(groups=8)
+
+    return patch.object(keras.layers, "BatchNormalization", normalise)
+
+
+def _equalise(films: Pixels) -> Pixels:
+    return np.stack([np.asarray(ImageOps.equalize(Image.fromarray(film))) for film in films])
+
+
+VARIANTS = {
+    "as it stands": Variant(says="the recipe"),
+    "whole film": Variant(
+        says="no rim left out: 96 x 96 of the whole film, at the same cost",
+        architecture=Architecture(height=96, width=96, margin=0),
+    ),
+    "not farther off": Variant(
+        says="films in training as large as in screening", augmentation={"away": 0.0}
+    ),
+    "edges not masked": Variant(
+        says="no strips over the edges in training", augmentation={"edge": 0.0}
+    ),
+    "no CutMix": Variant(says="no films cut and mixed", recipe={"mixed_share": 0.0}),
+    "mixup": Variant(says="mixup in place of CutMix, on as many batches", patched=_mixup),
+    "smaller": Variant(
+        says="80 pixels, 64 looked at: less than half the cost", architecture=Architecture.of(80)
+    ),
+    "larger": Variant(
+        says="160 pixels, 128 looked at: 1.8 times the cost", architecture=Architecture.of(160)
+    ),
+    "exposure as it is": Variant(
+        says="no gamma, contrast or brightness in training",
+        augmentation={"gamma": 0.0, "contrast": 0.0, "brightness": 0.0},
+    ),
+    "not moved": Variant(
+        says="mirrored, but not turned, stretched or shifted",
+        augmentation={"degrees": 0.0, "zoom": 0.0, "shift": 0.0},
+    ),
+    "no smoothing": Variant(says="labels as they are", recipe={"label_smoothing": 0.0}),
+    "no averaging": Variant(says="the last weights, not their average", patched=_without_averaging),
+    "classes as they are": Variant(
+        says="classes weigh as many as there are", patched=_classes_as_they_are
+    ),
+    "not standardised": Variant(says="grey levels as they are", patched=_not_standardised),
+    "equalised": Variant(says="each film's histogram equalised first", prepare=_equalise),
+    "group norm": Variant(says="in place of batch norm", patched=_group_norm),
+}
+
+
+def run(
+    variant: Variant, dataset: Dataset, *, seed: int, epochs: int, cache: Path
+) -> dict[str, float]:
+    """Train once, and return the AUC on what it has not seen, and the seconds it took."""
+    height, width = variant.architecture.height, variant.architecture.width
+    films = decode_films(dataset.scans, cache, height=height, width=width)
+    kept = tuple(scan for scan in dataset.scans if scan.sha256 not in films.refused)
+    dataset = replace(dataset, scans=kept)
+
+    def examples(side: Side, *, fold: bool | None = None) -> Examples:
+        scans = dataset.side(side)
+        if fold is not None:
+            scans = [scan for scan in scans if (_fold(scan.patient) == seed % _FOLDS) is fold]
+        pixels = variant.prepare(films.select(scans))
+        labels = is_positive(scans).astype(np.float32)
+        return Examples(pixels=pixels, rows=np.arange(len(scans)), labels=labels)
+
+    started = time.process_time()
+    recipe = replace(Recipe(), epochs=epochs, seed=seed, **variant.recipe)
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(seed)
+    with variant.patched(), tempfile.TemporaryDirectory() as scratch:
+        network = build_network(variant.architecture)
+        network.get_layer("augmentation").limits.update(variant.augmentation)
+        train, calibration = examples(Side.TRAIN, fold=False), examples(Side.CALIBRATION)
+        fit(network, train, calibration, recipe, scratch=Path(scratch), say=_tell)
+        took = time.process_time() - started
+        fold, block = examples(Side.TRAIN, fold=True), examples(Side.TEST)
+        whole = films.select(dataset.side(Side.TEST))
+        disturbed = [
+            _auc(network, variant.prepare(_disturbed(name, whole)), block.labels)
+            for name in DISTURBANCES
+        ]
+        return {
+            "fold": _auc(network, fold.pixels, fold.labels),
+            "block": _auc(network, block.pixels, block.labels),
+            "disturbed": float(np.mean(disturbed)),
+            "processor_seconds": took,
+        }
+
+
+def _fold(patient: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"ablation:{patient}".encode()).digest()[:8]) % _FOLDS
+
+
+def _auc(network: keras.Model, pixels: Pixels, labels: Labels) -> float:
+    logits = network.predict(pixels[..., np.newaxis], batch_size=256, verbose=0)["logit"][:, 0]
+    return auc(labels > 0.5, logits.astype(np.float64)).value
+
+
+def _disturbed(name: str, films: Pixels) -> Pixels:
+    disturbance, _ = DISTURBANCES[name]
+    height, width = films.shape[1:]
+    changed: list[npt.NDArray[np.uint8]] = []
+    for number, film in enumerate(films):
+        grey = disturbance(film, np.random.default_rng(number))
+        changed.append(resize(grey, height=height, width=width))
+    return np.stack(changed)
+
+
+def table(runs: list[dict[str, Any]]) -> str:
+    """Return the differences from the recipe as it stands, as Markdown."""
+    found = {(one["name"], one["seed"]): one for one in runs}
+    own = [found[key] for key in sorted(found) if key[0] == "as it stands"]
+    lines = [
+        f"| what is changed | seeds | {' | '.join(_MEASURED)} |",
+        f"|---|---|{'---|' * len(_MEASURED)}",
+        f"| nothing: AUC | {len(own)} | "
+        + " | ".join(f"{np.mean([one[what] for one in own]):.4f}" for what in _MEASURED)
+        + " |",
+    ]
+    for name, variant in VARIANTS.items():
+        pairs = [(found[name, one["seed"]], one) for one in own if (name, one["seed"]) in found]
+        if name != "as it stands" and pairs:
+            cells = [
+                _in_words([changed[what] - as_is[what] for changed, as_is in pairs])
+                for what in _MEASURED
+            ]
+            lines.append(f"| {name}: {variant.says} | {len(pairs)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _in_words(differences: list[float]) -> str:
+    low, high = min(differences), max(differences)
+    return f"{np.mean(differences):+.4f} ({low:+.4f} to {high:+.4f})"
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Do the runs that are not done yet, seed by seed, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, default=Path("var/cache"))
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--only", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
+    chosen = parser.parse_args()
+    dataset = read_dataset([chosen.data], salt="lungwatch")
+    lines = chosen.runs.read_text().splitlines() if chosen.runs.exists() else []
+    runs = [one for one in map(json.loads, lines) if one["epochs"] == chosen.epochs]
+    done = {(one["name"], one["seed"]) for one in runs}
+    for seed in chosen.seeds:
+        for name in chosen.only:
+            if (name, seed) in done:
+                continue
+            _tell(f"{name}, seed {seed}")
+            measured = run(
+                VARIANTS[name], dataset, seed=seed, epochs=chosen.epochs, cache=chosen.cache
+            )
+            runs.append({"name": name, "seed": seed, "epochs": chosen.epochs, **measured})
+            with chosen.runs.open("a") as kept:
+                kept.write(json.dumps(runs[-1]) + "\n")
+    print(table(runs))
+
+
+if __name__ == "__main__":
+    main()
