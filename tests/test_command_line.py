@@ -180,7 +180,16 @@ def test_check_passes_on_a_sound_site_and_names_what_is_wrong(
     checked = screened.call("check", status=0)
     assert checked.stderr == ""
     sound = checked.stdout
-    for words in ("settings", "inbox", "archive", "refused", "database", "migrations", "model"):
+    for words in (
+        "settings",
+        "inbox",
+        "archive",
+        "refused",
+        "database",
+        "migrations",
+        "model",
+        "fence",
+    ):
         assert any(line.startswith("ok") and words in line for line in sound.splitlines()), words
     change_manifest(screened.models / shipped.name, threshold=2.0)
     broken = screened.call("check", status=1).stdout

@@ -210,7 +210,7 @@ _IMPOSTOR = """
 import socket, sys
 channel = socket.socket(fileno=int(sys.argv[1]))
 channel.recv(65536)
-channel.send(b'["Ready", {"model_version": "impostor"}]')
+channel.send(b'["Ready", {"model_version": "impostor", "unfenced": ""}]')
 channel.recv(65536)
 nonsense = bytes.fromhex(sys.argv[2])
 channel.send(nonsense)
@@ -261,7 +261,7 @@ def test_nonsense_is_as_good_as_a_crash(
     assert not ward.all_said(Screened)
 
 
-READY = b'["Ready", {"model_version": "impostor"}]'
+READY = b'["Ready", {"model_version": "impostor", "unfenced": ""}]'
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,7 @@ class Setup(Message):
     limits: dict[str, Any]
     memory_mb: int  # beyond what code and model take
     predict_seconds: float = 0.25  # of processor time, that the network may take for a film
+    screen_seconds: float = 20.0  # for a film, after which the parent ends the screener
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +87,12 @@ class Ready(Message):
     """The model is loaded and checked; jobs may come."""
 
     model_version: str
+    unfenced: str = ""  # what of the fence could not be put up
+
+    def __post_init__(self) -> None:
+        """Believe nothing that could not be."""
+        if not _is_plain(self.unfenced):
+            raise ValueError("other than plain words")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ then the old ones finish what they have and go.
 
 from __future__ import annotations
 
+import os
 import selectors
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from math import inf
 from pathlib import Path
 
 from worker.errors import ScreenerTrouble
+from worker.inbox import bytes_of
 from worker.messages import Answer, Channel, Hashed, Job, Message, Ready, Result, Setup, Unfit
 from worker.preprocessing import Limits
 from worker.records import Claim
@@ -71,6 +73,7 @@ class Serving:
     """Every screener serves this model version from now on."""
 
     model_version: str
+    unfenced: str = ""  # what of their fence could not be put up
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +95,8 @@ class _Screener:
     channel: Channel
     started: float  # monotonic seconds
     version: str | None = None  # once ready
+    unfenced: str = ""  # what of its fence could not be put up
+    outside: bool = False  # its fence stands around an inbox that is gone
     jobs: deque[Claim] = field(default_factory=deque)
     head_since: float = 0.0
     overran: bool = False
@@ -222,7 +227,7 @@ class Pool:
                 screener.process.kill()
         self._retire()
         if self._serving is not None and now >= self._retry_at:
-            ours = sum(one.package == self._serving for one in self._screeners)
+            ours = sum(one.package == self._serving and not one.outside for one in self._screeners)
             for _ in range(self._count - ours):
                 self._start(self._serving, now)
         if self._failures > 2 * self._count and not self._ready():
@@ -249,7 +254,9 @@ class Pool:
         return [
             one
             for one in self._screeners
-            if one.version is not None and one.package == self._serving and not one.overran
+            if one.version is not None
+            and one.package == self._serving
+            and not (one.overran or one.outside)
         ]
 
     def _start(self, package: Path, now: float) -> None:
@@ -279,6 +286,7 @@ class Pool:
             limits=asdict(self._limits),
             memory_mb=self._memory_mb,
             predict_seconds=self._predict_seconds,
+            screen_seconds=self._screen_seconds,
         )
         self._send(screener, setup)
 
@@ -302,7 +310,7 @@ class Pool:
         head = screener.jobs[0] if screener.jobs else None
         match message:
             case Ready(model_version=str()) if screener.version is None:
-                screener.version = message.model_version
+                screener.version, screener.unfenced = message.model_version, message.unfenced
                 self._failures = 0
                 self._take_over()
             case Unfit(why=str()) if screener.version is None:
@@ -318,28 +326,43 @@ class Pool:
                 screener.jobs.popleft()
                 screener.head_since = now
                 screener.alone = screener.asked = False
+                screener.outside |= message.kind == "unreadable" and self._inbox_moved(head)
                 self._events.append(
                     Screened(claim=head, result=message, model_version=screener.version or "")
                 )
             case _:
                 raise ValueError("out of turn")
 
+    def _inbox_moved(self, claim: Claim) -> bool:
+        """Whether a film that a screener may not open can be opened.
+
+        A screener is fenced into the folder that was the inbox when it started. Where a share was
+        mounted anew it is another, and so must the screener be.
+        """
+        path = os.path.join(os.fsencode(self._inbox), bytes_of(claim.sighting.name))
+        try:
+            os.close(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC))
+        except OSError:
+            return False
+        return True
+
     def _take_over(self) -> None:
         """Serve the coming package once all of its screeners are ready."""
         coming = [one for one in self._screeners if one.package == self._coming]
-        versions = {one.version for one in coming}
-        if self._coming is None or None in versions or len(coming) < self._count:
+        versions = {(one.version, one.unfenced) for one in coming}
+        ready = all(one.version is not None for one in coming)
+        if self._coming is None or not ready or len(coming) < self._count:
             return
         self._serving, self._coming = self._coming, None
-        for version in versions:
-            self._events.append(Serving(model_version=str(version)))
+        for version, unfenced in versions:
+            self._events.append(Serving(model_version=str(version), unfenced=unfenced))
         self._retire()
 
     def _retire(self) -> None:
         """Let go of idle screeners on a package that is no longer served."""
         for screener in list(self._screeners):
             wanted = screener.package in (self._serving, self._coming)
-            if not wanted and not screener.jobs:
+            if (screener.outside or not wanted) and not screener.jobs:
                 self._remove(screener)
 
     def _bury(self, screener: _Screener, now: float) -> None:

@@ -7,6 +7,7 @@ must change with it; a test holds the two together.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,6 +86,22 @@ def read_film(data: bytes, *, height: int, width: int, limits: Limits | None = N
             limit=limits.min_contrast,
         )
     return Film(pixels=pixels, width=header.width, height=header.height, contrast=contrast)
+
+
+def warm_up() -> None:
+    """Have the libraries load what they load when it is first needed.
+
+    A process that may open no file afterwards reads films all the same, whole or damaged.
+    """
+    slope = np.broadcast_to(
+        np.arange(256, dtype=np.uint8)[:, np.newaxis, np.newaxis], (256, 256, 1)
+    )
+    data = simplejpeg.encode_jpeg(np.ascontiguousarray(slope), colorspace="GRAY")
+    read_film(data, height=128, width=128)
+    for turn in _UPRIGHT:
+        _upright(np.zeros((2, 3), np.uint8), turn)
+    with suppress(FilmRefused):
+        read_film(data[: len(data) // 2] + data[-2:], height=128, width=128)
 
 
 def check_header(data: bytes, limits: Limits) -> Header:

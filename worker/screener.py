@@ -1,7 +1,7 @@
 """A screener: a child process that reads, hashes, decodes and predicts, one film at a time.
 
 Run by the pool as `python -m worker.screener FD`, with a socket to its parent as its only way
-out: see `messages`.
+out: see `messages`. With its model loaded it fences itself in: see `fence`.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ import sys
 from collections import deque
 from pathlib import Path
 
+from worker import fence
 from worker.errors import FilmRefused, ModelPackageError
 from worker.inbox import bytes_of, sighting_of
 from worker.messages import Answer, Channel, Hashed, Job, Ready, Result, Setup, Unfit
 from worker.model import Model, load
-from worker.preprocessing import Limits, read_film, too_many_bytes
+from worker.preprocessing import Limits, read_film, too_many_bytes, warm_up
 
 _PR_SET_PDEATHSIG = 1
+_FROZEN = 2.0  # times what a film may take: then the parent, which ends it sooner, is frozen
 
 
 class _Lost(Exception):
@@ -40,6 +42,7 @@ class Screener:
         self._channel = channel
         self._inbox = os.fsencode(setup.inbox)
         self._limits = Limits(**setup.limits)
+        self._screen_seconds = setup.screen_seconds
         self._model = model
         self._jobs: deque[Job] = deque()
 
@@ -52,6 +55,7 @@ class Screener:
 
     def _screen(self, job: Job) -> Result:
         sha256: str | None = None
+        fence.limit_processor_time(_FROZEN * self._screen_seconds)
         try:
             data = self._read(job)
             sha256 = hashlib.sha256(data).hexdigest()
@@ -95,7 +99,8 @@ class Screener:
         try:
             descriptor = os.open(path, flags)
         except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO):
+            # The fence answers for a folder in its place as rights would that are lacking.
+            if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO) or os.path.isdir(path):
                 raise _Lost from error
             raise
         try:
@@ -140,7 +145,6 @@ def main(descriptor: int) -> None:
     # The parent decides when to stop: a Ctrl-C in the terminal reaches both.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     channel = Channel(socket.socket(fileno=descriptor))
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         setup = channel.receive()
@@ -151,8 +155,10 @@ def main(descriptor: int) -> None:
         except ModelPackageError as error:
             channel.send(Unfit(why=str(error)))
             return
+        warm_up()
         _limit_memory(setup.memory_mb)
-        channel.send(Ready(model_version=model.manifest.version))
+        missing = fence.enclose(Path(setup.inbox))
+        channel.send(Ready(model_version=model.manifest.version, unfenced="; ".join(missing)))
         Screener(channel, setup, model).run()
 
 
