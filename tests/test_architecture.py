@@ -12,7 +12,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 # Lower layers know nothing of higher ones; within a layer a module may use another listed with it.
 LAYERS = [
-    {"worker.errors", "worker.patience", "worker.fence"},
+    {"worker.errors", "worker.patience", "worker.fence", "worker.privacy"},
     {"worker.jpeg", "worker.files", "worker.history", "worker.schema"},
     {"worker.preprocessing"},
     {"worker.familiar"},

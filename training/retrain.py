@@ -36,6 +36,7 @@ from training.splits import keep_salt
 from training.start import choose_start, from_scratch
 from worker.errors import LungwatchError
 from worker.ledger import Ruling
+from worker.privacy import shut_out_others
 from worker.registry import Registry
 from worker.settings import read_settings
 
@@ -212,6 +213,7 @@ def _without_refused(dataset: Dataset, films: Films, say: Say) -> Dataset:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Read the command line and the settings, and run one night."""
+    shut_out_others()
     before = signal.signal(signal.SIGTERM, _stop)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's notes on its own build
     try:

@@ -15,6 +15,7 @@ import typer
 from worker import entry
 from worker.explain_command import explain
 from worker.model_commands import models
+from worker.privacy import shut_out_others
 from worker.rescore_command import rescore
 
 app = typer.Typer(
@@ -47,6 +48,7 @@ def main() -> None:
     """Run the command line; end on trouble of ours with one line and status 2."""
     from worker.errors import LungwatchError  # noqa: PLC0415
 
+    shut_out_others()
     try:
         app()
     except LungwatchError as error:

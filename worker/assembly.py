@@ -47,7 +47,7 @@ def open_service(settings: Settings) -> Iterator[Service]:
     database = Database(
         settings.database_url.get_secret_value(), answer_seconds=settings.database_seconds
     )
-    reporter = open_reporter(settings.log_format, settings.log_level)
+    reporter = open_reporter(settings.log_format, settings.log_level, places=settings.places)
     _adopt(registry, shipped, reporter)
     inbox = Inbox(settings.inbox, archive=settings.archive, refused=settings.refused)
     service = Service(

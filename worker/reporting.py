@@ -1,16 +1,19 @@
 """What the worker says: lines and a progress bar to a person, structured events to a machine.
 
-Each outcome is said once, by `outcome`. File names can carry a patient's name: the structured log
-gives them at DEBUG only. The terminal of the person who dropped the films shows them.
+Each outcome is said once, by `outcome`. File names can carry a patient's name: a log gives them,
+and paths, at DEBUG only. The terminal of the person who dropped the films shows them.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from worker.model import NEGATIVE, POSITIVE
+from worker.privacy import Discretion
 from worker.records import Outcome
 from worker.trouble import Trouble
 
@@ -40,19 +43,26 @@ class Reporter(Protocol):
         """Say no more."""
 
 
-def open_reporter(log_format: str, level: str) -> Reporter:
-    """Open the reporter that fits: for a person if one is watching, else for a machine."""
-    if log_format == "plain" or (log_format == "auto" and sys.stdout.isatty()):
-        return TerminalReporter(debug=level == "DEBUG")
-    return LogReporter(level)
+def open_reporter(log_format: str, level: str, *, places: Mapping[str, Path]) -> Reporter:
+    """Open the reporter that fits: for a person if one is watching, else for a machine.
+
+    A log names no film and no path above DEBUG; the places are written by their names. A person
+    at a terminal sees both.
+    """
+    watched, debug = sys.stdout.isatty(), level == "DEBUG"
+    if log_format == "plain" or (log_format == "auto" and watched):
+        return TerminalReporter(discretion=None if watched or debug else Discretion(places))
+    return LogReporter(level, None if debug else Discretion(places))
 
 
 class LogReporter:
     """One JSON object a line on standard output."""
 
-    def __init__(self, level: str) -> None:
-        """Log what is at `level` or above."""
+    def __init__(self, level: str, discretion: Discretion | None = None) -> None:
+        """Log what is at `level` or above, in words passed through `discretion`."""
         import structlog  # noqa: PLC0415 - only who logs pays
+
+        self._fit: Callable[[str], str] = discretion or str
 
         self._log = structlog.wrap_logger(
             structlog.PrintLogger(sys.stdout),
@@ -95,7 +105,7 @@ class LogReporter:
 
     def trouble(self, trouble: Trouble) -> None:
         """Say that there is trouble of our own, once."""
-        self._log.warning("trouble", kind=trouble.kind, message=trouble.message)
+        self._log.warning("trouble", kind=trouble.kind, message=self._fit(trouble.message))
 
     def over(self, trouble: Trouble, now: float) -> None:
         """Say that it is over."""
@@ -105,7 +115,8 @@ class LogReporter:
 
     def event(self, name: str, **fields: Any) -> None:
         """Say something else that an operator would want to know."""
-        self._log.info(name, **fields)
+        fit = {key: self._fit(it) if isinstance(it, str) else it for key, it in fields.items()}
+        self._log.info(name, **fit)
 
     def progress(self, *, done: int, waiting: int) -> None:
         """Say nothing: a machine reads `status`."""
@@ -120,8 +131,8 @@ COLOURS = {POSITIVE: "bold red", NEGATIVE: "green"}
 class TerminalReporter:
     """Plain words, a line a scan, and a progress bar while there is a backlog."""
 
-    def __init__(self, *, debug: bool = False) -> None:
-        """Write to the terminal."""
+    def __init__(self, *, discretion: Discretion | None = None) -> None:
+        """Write to the terminal; to what is none with `discretion`, and naming no film."""
         from rich.console import Console  # noqa: PLC0415 - only who shows pays
         from rich.progress import (  # noqa: PLC0415
             BarColumn,
@@ -132,7 +143,7 @@ class TerminalReporter:
         )
 
         self._console = Console(highlight=False)
-        self._debug = debug
+        self._discretion = discretion
         self._bar = Progress(
             TextColumn("screening"),
             BarColumn(),
@@ -148,12 +159,15 @@ class TerminalReporter:
         """Say what is watched, where results go, and which model serves."""
         width = max(map(len, facts))
         for name, fact in facts.items():
-            self._line(f"[dim]{name:<{width}}[/dim]  {_escape(fact)}")
+            self._line(f"[dim]{name:<{width}}[/dim]  {_escape(self._fit(fact))}")
         self._line("Drop films in; Ctrl-C stops.", style="dim")
 
     def outcome(self, outcome: Outcome) -> None:
         """Say how a scan ended, in one line."""
-        name = _escape(shown(outcome.claim.sighting.name))
+        claim = outcome.claim
+        name = _escape(shown(claim.sighting.name))
+        if self._discretion is not None:
+            name = f"scan {claim.scan_id}  {(outcome.facts.sha256 or '')[:12]}"
         if outcome.refusal is not None:
             code = outcome.refusal.code.value
             self._line(f"[yellow]REFUSED  [/yellow]  {name}  {code}: {outcome.refusal.sentence}")
@@ -169,7 +183,9 @@ class TerminalReporter:
 
     def trouble(self, trouble: Trouble) -> None:
         """Say that there is trouble of our own, once."""
-        self._line(f"Waiting: {_escape(trouble.message)}. No film is lost.", style="bold yellow")
+        self._line(
+            f"Waiting: {_escape(self._fit(trouble.message))}. No film is lost.", style="bold yellow"
+        )
 
     def over(self, trouble: Trouble, now: float) -> None:
         """Say that it is over."""
@@ -178,7 +194,7 @@ class TerminalReporter:
     def event(self, name: str, **fields: Any) -> None:
         """Say something else that an operator would want to know."""
         told = "  ".join(f"{key} {value}" for key, value in fields.items())
-        self._line(f"[dim]{name}  {_escape(told)}[/dim]")
+        self._line(f"[dim]{name}  {_escape(self._fit(told))}[/dim]")
 
     def progress(self, *, done: int, waiting: int) -> None:
         """Show a bar while there is a backlog worth one."""
@@ -201,6 +217,9 @@ class TerminalReporter:
             self._bar.stop()
             self._bar.remove_task(self._task)
             self._task = None
+
+    def _fit(self, words: str) -> str:
+        return words if self._discretion is None else self._discretion(words)
 
     def _line(self, markup: str, style: str = "") -> None:
         self._console.print(markup, style=style, soft_wrap=True)

@@ -206,6 +206,12 @@ class Settings(BaseSettings):
         return _SHIPPED_MODELS
 
     @property
+    def places(self) -> dict[str, Path]:
+        """Folders by the names of their settings: for a log that must not name them."""
+        names = ("inbox", "archive", "refused", "models")
+        return {f"{PREFIX}{name.upper()}": getattr(self, name) for name in names}
+
+    @property
     def limits(self) -> Limits:
         """What a film may measure."""
         return Limits(
