@@ -51,11 +51,11 @@ class Screener:
         while True:
             job = self._jobs.popleft() if self._jobs else self._channel.receive()
             if isinstance(job, Job):  # or an Answer that came after its film was refused
+                fence.limit_processor_time(_FROZEN * self._screen_seconds)
                 self._channel.send(self._screen(job))
 
     def _screen(self, job: Job) -> Result:
         sha256: str | None = None
-        fence.limit_processor_time(_FROZEN * self._screen_seconds)
         try:
             data = self._read(job)
             sha256 = hashlib.sha256(data).hexdigest()
