@@ -276,8 +276,8 @@ def test_augmentation_leaves_the_film_in_place_when_told_to() -> None:
     """With every limit at zero only the mirror is left: the geometry itself is exact."""
     from training.augmentation import Augmentation
 
-    names = ("degrees", "zoom", "away", "shift", "gamma", "contrast", "brightness", "noise", "edge")
-    layer = Augmentation(**dict.fromkeys(names, 0.0), seed=3)
+    layer = Augmentation(seed=3)
+    layer.limits = dict.fromkeys(layer.limits, 0.0)
     films = examples(8).pixels[..., np.newaxis].astype(np.float32)
     moved = np.array(layer._move(films))
     mirrored = [np.array_equal(out, film) for out, film in zip(moved, films, strict=True)]
@@ -287,6 +287,37 @@ def test_augmentation_leaves_the_film_in_place_when_told_to() -> None:
     assert all(a != b for a, b in zip(mirrored, turned, strict=True))
     assert any(mirrored)
     assert any(turned)
+
+
+def test_a_bent_film_keeps_the_order_of_its_grey_levels() -> None:
+    """What was darker stays darker, black stays black and white white; no two curves are alike."""
+    from training.augmentation import Augmentation
+
+    layer = Augmentation(tone=1.0, seed=3)
+    ramp = np.linspace(0, 1, 256, dtype=np.float32).reshape(1, 16, 16, 1)
+    bent = np.array(layer._bend(np.repeat(ramp, 5, axis=0))).reshape(5, 256)
+    assert (np.diff(bent, axis=1) > 0).all()
+    np.testing.assert_allclose(bent[:, [0, -1]], [[0, 1]] * 5, atol=1e-6)
+    assert len({round(float(curve[128]), 3) for curve in bent}) == 5
+    layer.limits["tone"] = 0.0
+    np.testing.assert_array_equal(np.array(layer._bend(ramp)), ramp)
+
+
+def test_a_framed_film_is_masked_alike_on_all_sides() -> None:
+    """Its middle is as it was, around it one grey level, as wide above as below and beside."""
+    from training.augmentation import Augmentation
+
+    layer = Augmentation(framed=1.0, frame=0.25, seed=3)
+    film = np.full((20, 40, 40, 1), 0.123, dtype=np.float32)
+    masked = np.array(layer._frame(film))[..., 0] != np.float32(0.123)
+    widths = set()
+    for one in masked:
+        rows, columns = np.flatnonzero(~one.all(axis=1)), np.flatnonzero(~one.all(axis=0))
+        assert (rows == columns).all()
+        assert rows[0] == 39 - rows[-1] <= 10
+        assert not one[np.ix_(rows, columns)].any()
+        widths.add(int(rows[0]))
+    assert len(widths) > 3
 
 
 def test_cut_and_mix_mixes_labels_by_area() -> None:

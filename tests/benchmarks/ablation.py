@@ -131,6 +131,12 @@ VARIANTS = {
     "edges not masked": Variant(
         says="no strips over the edges in training", augmentation={"edge": 0.0}
     ),
+    "framed": Variant(
+        says="borders masked all around three films in ten", augmentation={"framed": 0.3}
+    ),
+    "bent": Variant(
+        says="grey levels of half the films bent by curves", augmentation={"tone": 0.5}
+    ),
     "no CutMix": Variant(says="no films cut and mixed", recipe={"mixed_share": 0.0}),
     "mixup": Variant(says="mixup in place of CutMix, on as many batches", patched=_mixup),
     "smaller": Variant(
