@@ -43,6 +43,7 @@ SHARED_KERNEL = {
         *(
             "database",
             "patience",
+            "privacy",
             "records",
             "rows",
             "files",

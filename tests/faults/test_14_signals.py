@@ -62,7 +62,7 @@ def _leases(site: Site) -> list[dict[str, float]]:
 def test_stopped_while_the_database_is_away(site: Site, trial: Trial) -> None:
     """It ends though it cannot record; the next start finishes what it had in hand."""
     site.settings |= {"SCREENERS": "1", "DATABASE_SECONDS": "1"}
-    everything = films.small_batch(60)
+    everything = films.small_batch(400)
     site.drop(everything)
     worker = site.start()
     site.wait_until_finished(3)
