@@ -103,7 +103,7 @@ class Site:
         }
         inherited = {name: value for name, value in os.environ.items() if "LUNGWATCH" not in name}
         ours = {f"LUNGWATCH_{name}": value for name, value in settings.items()}
-        return inherited | ours | self.variables
+        return inherited | {"PYTHONFAULTHANDLER": "1"} | ours | self.variables
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -205,11 +205,33 @@ class Site:
 
     def wait_until_finished(self, count: int) -> None:
         """Wait until so many scans have ended and been filed."""
-        wait_for(
-            lambda: self.finished() >= count,
-            seconds=_DEADLINE_SECONDS + count / 2,
-            every=min(1.0, 0.05 + count / 20_000),
-            what=f"{count} scans filed",
+        try:
+            wait_for(
+                lambda: self.finished() >= count,
+                seconds=_DEADLINE_SECONDS + count / 2,
+                every=min(1.0, 0.05 + count / 20_000),
+                what=f"{count} scans filed",
+            )
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.how_it_stands()}") from None
+
+    def how_it_stands(self) -> str:
+        """Return what a person would look at first where nothing goes on."""
+        last, before = self.processes[-1], len(self.log())
+        ended = last.poll()
+        if ended is None:
+            last.send_signal(signal.SIGABRT)  # it says where it stands: PYTHONFAULTHANDLER
+            last.wait(_DEADLINE_SECONDS)
+        states = self.query("SELECT state, worker, count(*) AS n FROM scans GROUP BY 1, 2")
+        reports = self.query("SELECT * FROM workers ORDER BY started_at DESC LIMIT 1")
+        return "\n".join(
+            [
+                f"{self.finished()} filed, {len(list(self.inbox.iterdir()))} files in the inbox",
+                f"the last process had ended: {ended}",
+                *map(str, states),
+                *map(str, reports),
+                self.log()[max(0, before - 4000) :],
+            ]
         )
 
     def reckon(self, films: Mapping[str, bytes]) -> Reckoning:

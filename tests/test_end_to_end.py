@@ -134,7 +134,7 @@ def test_the_same_bytes_are_predicted_once(any_site: Site) -> None:
 
 def test_sigterm_leaves_nothing_in_hand(site: Site) -> None:
     """Told to stop in mid-batch it ends well and soon, and the next start finishes the rest."""
-    everything = films.batch(80)
+    everything = films.small_batch(1500)
     site.drop(everything)
     worker = site.start()
     wait_for(lambda: site.finished() >= 5, what="some films done")

@@ -190,6 +190,50 @@ def test_without_a_model_nothing_serves(
     answered(ward, [ward.claim("film-0.jpg")])
 
 
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Ward]:
+    """Yield a pool of two screeners that does not serve yet, and a film."""
+    (tmp_path / "pair").mkdir()
+    ward = Ward(tmp_path / "pair", count=2)
+    ward.drop("film-0.jpg", films.jpeg(films.draw(4)))
+    yield ward
+    ward.pool.close()
+
+
+def test_one_that_waits_for_the_others_may_be_killed(pair: Ward, shipped: Path) -> None:
+    """Ended when it is ready and the others are not, a screener leaves nobody waiting for it."""
+    pair.pool.serve(shipped, time.monotonic())
+    ready, slow = pair.pool._screeners
+    os.kill(slow.process.pid, signal.SIGSTOP)
+    pair.wait(lambda: ready.version)
+    assert not pair.all_said(Serving)
+    os.kill(ready.process.pid, signal.SIGKILL)
+    os.kill(slow.process.pid, signal.SIGCONT)
+    assert not pair.wait_for(NotServing).proven
+    assert pair.processes == []
+    assert isinstance(pair.serve(shipped), Serving)
+    answered(pair, [pair.claim("film-0.jpg")])
+
+
+def test_half_of_them_started(pair: Ward, shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the system starts one process and not the next, asking again starts them all."""
+    start, started = subprocess.Popen, 0
+
+    def start_one(*arguments: Any, **kwargs: Any) -> Any:
+        nonlocal started
+        started += 1
+        if started == 2:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return start(*arguments, **kwargs)
+
+    monkeypatch.setattr(worker.pool.subprocess, "Popen", start_one)  # type: ignore[attr-defined]
+    with pytest.raises(ScreenerTrouble, match="cannot be started"):
+        pair.pool.serve(shipped, time.monotonic())
+    assert pair.processes == []
+    assert isinstance(pair.serve(shipped), Serving)
+    assert len(pair.processes) == 2
+
+
 def test_back_to_what_serves(ward: Ward, shipped: Path, tmp_path: Path) -> None:
     """A swap called off, and one asked for twice, leave as many screeners as there should be."""
     following = packages.copy_package(shipped, tmp_path / "models", version="next-1")

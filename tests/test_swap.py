@@ -221,4 +221,4 @@ def test_a_screener_killed_while_it_loads_does_not_condemn_the_model(
         os.kill(newcomer, 9)
     wait_until_serving(site, "unlucky")
     (line,) = [line for line in site.log().splitlines() if '"model refused"' in line]
-    assert "ended while loading" in json.loads(line)["why"]
+    assert "ended before it served" in json.loads(line)["why"]

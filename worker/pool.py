@@ -143,13 +143,24 @@ class Pool:
         """Bring up screeners on a package; they take over when all of them are ready.
 
         What was coming up before is given up; what serves already serves on.
+
+        Raises:
+            ScreenerTrouble: they cannot be started. Ask again.
         """
         if package == self._coming:
             return
-        self._coming = None if package == self._serving else package
+        self._coming = None
         self._retire()
-        for _ in range(self._count if self._coming else 0):
-            self._start(package, now)
+        if package == self._serving:
+            return
+        self._coming = package
+        try:
+            for _ in range(self._count):
+                self._start(package, now)
+        except ScreenerTrouble:
+            self._coming = None  # some of them would wait for the others for ever
+            self._retire()
+            raise
 
     @property
     def in_hand(self) -> int:
@@ -379,16 +390,15 @@ class Pool:
             )
             for claim in list(screener.jobs)[1:]:
                 self._events.append(HandedBack(claim=claim))
-        if screener.version is not None:
-            return
-        self._failures += 1
-        self._retry_at = now + doubling(self._failures, first=0.5, longest=30.0)
-        if screener.package == self._coming:
+        if screener.version is None:
+            self._failures += 1
+            self._retry_at = now + doubling(self._failures, first=0.5, longest=30.0)
+        if screener.package == self._coming:  # be it ready or not: they take over all together
             self._give_up(screener)
 
     def _give_up(self, screener: _Screener) -> None:
-        """Stop bringing up a package that one of its screeners could not load."""
-        why = screener.unfit or f"{screener.package.name}: its screener ended while loading it"
+        """Stop bringing up a package, one of whose screeners ended before it served."""
+        why = screener.unfit or f"{screener.package.name}: its screener ended before it served"
         proven = screener.unfit is not None
         self._events.append(NotServing(package=screener.package, why=why, proven=proven))
         self._coming = None

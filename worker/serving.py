@@ -111,8 +111,8 @@ class ModelKeeper:
                 "record: a package never changes"
             )
         self._manifests[champion] = manifest
-        self._wanted, self._asked = champion, stamp
         self._pool.serve(self._registry.folder(champion), now)
+        self._wanted, self._asked = champion, stamp
 
     def _object(self, why: str) -> None:
         """Note why the champion does not serve, and say it once."""

@@ -10,12 +10,13 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import films
 import packages
 import pytest
-from driver import Site
+from driver import Site, wait_for
 from swaps import children
 from tracing import CRASH_POINTS, calls_in, strace
 from trials import Trial
@@ -123,6 +124,23 @@ def test_random_kills_under_load(any_site: Site, trial: Trial) -> None:
         site.wait_until_finished(len(everything))
     assert min(kills.values()), kills
     trial.end(site, everything, rounds=sum(kills.values()))
+
+
+def test_screeners_killed_as_they_come_up(site: Site, trial: Trial) -> None:
+    """Whichever is killed before the model serves, and whenever, the worker comes to serve."""
+    chance = random.Random(7)
+    everything: dict[str, bytes] = {}
+    rounds = trial.count(5, 100)
+    for _ in range(rounds):
+        _feed(everything, site, 8)
+        worker = site.start()
+        screeners = wait_for(partial(children, worker.pid), every=0.002, what="a screener")
+        time.sleep(chance.uniform(0.1, 0.7))  # a random instant is the fault
+        os.kill(chance.choice(sorted(screeners)), signal.SIGKILL)
+        with trial.recovery():
+            site.wait_until_finished(len(everything))
+        assert site.stop(worker) == 0
+    trial.end(site, everything, rounds=rounds)
 
 
 @pytest.fixture
