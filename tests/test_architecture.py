@@ -24,7 +24,7 @@ LAYERS = [
     {"worker.label_lists"},
     {"worker.messages"},
     {"worker.screener", "worker.watcher", "worker.seen", "worker.reporting", "worker.notify"},
-    {"worker.promotions", "worker.archive"},
+    {"worker.promotions", "worker.archive", "worker.sharing"},
     {"worker.pool", "worker.filing", "worker.tables", "worker.checks"},
     {"worker.model_tables", "worker.pruning"},
     {"worker.pipeline", "worker.lookout", "worker.serving", "worker.rescore"}
@@ -63,7 +63,7 @@ DOORS = {
     "watchdog": {"worker.watcher"},
     "sqlalchemy": {"worker.schema", "worker.database", "worker.store", "worker.results"}
     | {"worker.labels", "worker.ledger", "worker.promotions", "worker.archive"}
-    | {"worker.finding"},
+    | {"worker.finding", "worker.sharing"},
     "PIL": {"worker.preprocessing", "worker.evidence_picture", "training.disturbances"},
     "alembic": {"worker.database"},
     "psycopg": {"worker.patience"},

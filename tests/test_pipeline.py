@@ -25,6 +25,7 @@ from worker.messages import Result
 from worker.pipeline import Pipeline, Policy
 from worker.pool import Asked, Died, Event, HandedBack, Screened
 from worker.records import Claim, Outcome
+from worker.sharing import Crew
 from worker.stability import Tracker
 
 VERSION = "drawn-1"
@@ -186,6 +187,7 @@ class Ward:
         )
         self.screeners = Screeners(self.folder)
         self.told: list[Outcome] = []
+        self.crew = Crew()
         self.now = 1000.0
         self.begin()
 
@@ -209,13 +211,14 @@ class Ward:
     def step(self, seconds: float = 0.1) -> None:
         """Let time pass and do what the service does in one round."""
         self.now += seconds
-        for path in sorted(self.folder.iterdir()):
+        for path in sorted(self.folder.iterdir()) if self.crew.lists else ():
             self.pipeline.notice(path.name, self.now)
         if int(self.now) != int(self.now - seconds):  # as often as the inbox is listed
-            self.pipeline.recover()
+            self.pipeline.recover(lists=self.crew.lists)
         self.pipeline.settle(self.now)
         self.pipeline.record(self.now)
         self.pipeline.file_away(self.now)
+        self.pipeline.share(self.crew, self.now)
         self.pipeline.claim(self.now)
         self.pipeline.dispatch(self.now)
         self.work()
@@ -563,6 +566,59 @@ def test_two_workers_share_an_inbox(tmp_path: Path, database: Database) -> None:
     assert len(predicted) == len(set(predicted)) == 40
     assert one.left() == []
     assert len(one.told) + len(other.told) == 40
+
+
+@pytest.fixture
+def crew(tmp_path: Path, database: Database) -> tuple[Ward, Ward]:
+    """Return two workers of one inbox, of whom the first lists and the other sees no names."""
+    one, other = Ward(tmp_path, database), Ward(tmp_path, database, "ward-2")
+    one.crew, other.crew = Crew(others=1), Crew(others=1, lists=False)
+    one.drop(**{f"film-{i}": b"film %d" % i for i in range(400)})
+    return one, other
+
+
+def test_one_lists_and_both_screen(crew: tuple[Ward, Ward]) -> None:
+    """What the one finds beyond what it can screen soon the other screens, each film once."""
+    one, other = crew
+    for _ in range(60):
+        one.step()
+        other.step()
+    assert len(one.results()) == 400
+    predicted = one.screeners.predicted + other.screeners.predicted
+    assert len(predicted) == len(set(predicted)) == 400
+    assert min(len(one.screeners.predicted), len(other.screeners.predicted)) > 100
+    assert one.left() == []
+    assert query(one.database, "SELECT max(attempt) AS n FROM scans") == [{"n": 1}]
+
+
+def test_what_nobody_takes_is_screened_all_the_same(crew: tuple[Ward, Ward]) -> None:
+    """Offers that no other takes are not lost sight of by the one that lists."""
+    one, _ = crew
+    for _ in range(12):
+        one.step()
+    assert query(one.database, "SELECT 1 FROM scans WHERE worker = ''"), "something is on offer"
+    for _ in range(80):
+        one.step()
+    assert len(one.results()) == 400
+    assert one.left() == []
+
+
+def test_an_inbox_that_is_not_the_same_takes_nothing(crew: tuple[Ward, Ward]) -> None:
+    """A worker that does not find what was offered, as on an empty mount point, lets go of it."""
+    one, other = crew
+    other.inbox = Flaky(
+        Inbox(other.folder / "elsewhere", archive=other.folder, refused=other.folder),
+        (),
+        StorageTrouble(),
+    )
+    (other.folder / "elsewhere").mkdir()
+    other.begin()
+    for _ in range(80):
+        one.step()
+        other.step()
+    assert len(one.results()) == 400
+    assert other.screeners.predicted == []
+    assert not query(one.database, "SELECT 1 FROM scans WHERE state = 'withdrawn'")
 
 
 def test_what_is_let_go_of_is_free(tmp_path: Path, database: Database) -> None:

@@ -11,6 +11,7 @@ from worker.inbox import Inbox
 from worker.watcher import Watcher
 
 _LISTED_A_STEP = 512  # names: a step stays short however full the inbox is
+_LEFT_TO_ANOTHER = 9  # listings in a row, before this worker does one all the same
 
 
 class Notice(Protocol):
@@ -30,7 +31,8 @@ class Lookout:
         self._scan_seconds = scan_seconds
         self._listing: Iterator[str] | None = None
         self._next_listing = 0.0
-        self.listed_once = False
+        self._left = 0  # listings in a row that were left to another worker
+        self.listed_once = False  # by this worker or, as far as it knows, by another
 
     @property
     def listing(self) -> bool:
@@ -57,8 +59,14 @@ class Lookout:
             self._next_listing = now
         return not self.listing and now >= self._next_listing
 
-    def begin(self) -> None:
-        """Begin a listing."""
+    def begin(self, now: float, *, another_lists: bool = False) -> None:
+        """Begin a listing, or leave it to the worker that lists, but for one in ten."""
+        if another_lists and self._left < _LEFT_TO_ANOTHER:
+            self._left += 1
+            self.listed_once = True
+            self._next_listing = now + self._scan_seconds
+            return
+        self._left = 0
         self._listing = self._inbox.names()
 
     def look(self, now: float, *, notice: Notice, has_room: Callable[[], bool]) -> None:

@@ -27,6 +27,7 @@ from worker.model import Manifest, Score, judge
 from worker.pool import Asked, Died, Event, HandedBack, Pool, Screened
 from worker.records import Changes, Claim, Facts, Outcome, Sighting
 from worker.seen import SeenBytes
+from worker.sharing import Crew, Sharing
 from worker.stability import Settled, Tracker
 from worker.store import Store
 from worker.trouble import doubling
@@ -38,6 +39,8 @@ _MAY_BE_INCOMPLETE = frozenset(
 _BATCH = 64  # outcomes in one commit
 _BATCH_SECONDS = 0.05  # an outcome waits no longer than this for company
 _TAKEN_SECONDS = 5.0  # between looks at a film that another worker has in hand
+_OFFER_SECONDS = 0.25  # between two offers, and between looks at offers of which there were none
+_ASTRAY_SECONDS = 60.0  # that a worker takes no offers if it does not find what was offered
 _LEFT_OVER = 400  # rows taken up in one go, of what was left unfinished
 
 
@@ -81,6 +84,8 @@ class Pipeline:
         self._pending = Changes()
         self._pending_since = 0.0
         self._filing = Filing(inbox)
+        self._sharing = Sharing(store)
+        self._next_offer = self._next_take = 0.0
         self._seen = SeenBytes(store)
         self.unreadable: Counter[str] = Counter()  # names, by how often they could not be read
 
@@ -122,7 +127,11 @@ class Pipeline:
 
     @property
     def _may_claim(self) -> bool:
-        return bool(self._ready and self._pool.alive and len(self._claimed) <= self._pool.capacity)
+        return bool(self._ready) and self._may_take
+
+    @property
+    def _may_take(self) -> bool:
+        return bool(self._pool.alive and len(self._claimed) <= self._pool.capacity)
 
     # The steps
 
@@ -188,6 +197,45 @@ class Pipeline:
         for settled in by_sighting.values():
             self._put_back(settled, until=now + min(_TAKEN_SECONDS, self._policy.lease_seconds))
 
+    def share(self, crew: Crew, now: float) -> None:
+        """Offer what is ready beyond this worker's next claim, or take what another offers.
+
+        Films that stay in the inbox are not offered: most of what is listed then is done.
+        """
+        if not crew.others or self._policy.keep_in_inbox:
+            return
+        surplus = len(self._ready) - _BATCH
+        if crew.lists and surplus > 0 and now >= self._next_offer:
+            self._next_offer = now + _OFFER_SECONDS
+            most = crew.others * _BATCH
+            last = [self._ready[-1 - index] for index in range(min(surplus, most))]
+            offered = self._sharing.offer([one.sighting for one in last], most=most)
+            for _ in range(offered):
+                self._busy.discard(self._ready.pop().sighting.name)
+        elif not self._ready and self._may_take and now >= self._next_take:
+            self._take(now)
+
+    def _take(self, now: float) -> None:
+        claims = self._sharing.take(
+            _BATCH, but=self._busy, lease_seconds=self._policy.lease_seconds
+        )
+        astray = [one for one in claims if not self._is_there(one.sighting)]
+        if astray:
+            self._change(now).released.extend(astray)
+        for claim in claims:
+            if claim in astray:
+                continue
+            name = claim.sighting.name
+            self._tracker.forget(name)
+            self._busy.add(name)
+            self._settled[claim.scan_id] = Settled(sighting=claim.sighting, still_since=now)
+            self._claimed.append(claim)
+        # Gone since, or this worker's inbox is not what it should be: the one that lists knows.
+        if astray:
+            self._next_take = now + _ASTRAY_SECONDS
+        elif len(claims) < _BATCH:
+            self._next_take = now + _OFFER_SECONDS
+
     def dispatch(self, now: float) -> None:
         """Hand claimed films to screeners that have room."""
         # A film that ended a screener is tried once more, first, with nobody beside it to harm.
@@ -249,11 +297,16 @@ class Pipeline:
         if filed := self._filing.work(now):
             self._change(now).filed.extend(filed)
 
-    def recover(self, *, older_than_seconds: float = 0.0) -> None:
-        """Finish what was left: recorded scans not filed, and claims on files that are gone."""
+    def recover(self, *, older_than_seconds: float = 0.0, lists: bool = True) -> None:
+        """Finish what was left: recorded scans not filed, and claims on files that are gone.
+
+        Only a worker that lists the inbox says what is gone: another's may be an empty mount point.
+        """
         filed = {scan_id for scan_id, _ in self._pending.filed}
         unfiled = self._store.unfiled(older_than_seconds=older_than_seconds, limit=_LEFT_OVER)
         self._filing.add(scan for scan in unfiled if scan.scan_id not in filed)
+        if not lists:
+            return
         lapsed = self._store.lapsed(limit=_LEFT_OVER)
         self._store.withdraw_lapsed(
             [scan_id for scan_id, sighting in lapsed if not self._is_there(sighting)]

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, and_, func, or_, select
 
 from worker.database import Database
-from worker.schema import State, database_time, predictions, results, scans, workers
+from worker.schema import NOBODY, State, database_time, predictions, results, scans, workers
 
 # A worker that has not been heard of for this long is taken for dead.
 SILENT_SECONDS = 30.0
@@ -42,6 +42,7 @@ class Status:
 
     workers: Sequence[WorkerStatus]  # not stopped, newest first
     claimed: int
+    offered: int  # found by the worker that lists, for whoever has room
     recorded: int  # durable, file not yet moved
     screened_today: int  # UTC
     refused_today: Mapping[str, int]  # by code
@@ -98,6 +99,11 @@ class Results:
                 .where(scans.c.state.in_([State.CLAIMED, State.RECORDED]))
                 .group_by(scans.c.state),
             )
+            offered = connection.scalar(
+                select(func.count())
+                .select_from(scans)
+                .where(scans.c.state == State.CLAIMED, scans.c.worker == NOBODY)
+            )
             refused = _counted(
                 connection,
                 select(scans.c.refusal_code, func.count())
@@ -117,7 +123,8 @@ class Results:
             )
             return Status(
                 workers=_workers(connection, now),
-                claimed=in_hand.get(State.CLAIMED, 0),
+                claimed=in_hand.get(State.CLAIMED, 0) - (offered or 0),
+                offered=offered or 0,
                 recorded=in_hand.get(State.RECORDED, 0),
                 screened_today=sum(decisions.values()),
                 refused_today=refused,

@@ -52,6 +52,7 @@ class Origin(StrEnum):
     RESCORE = "rescore"  # another version was asked about an archived film
 
 
+NOBODY = ""  # the worker of a claim that is on offer: see `sharing`
 OPEN_STATES = (State.CLAIMED, State.RECORDED, State.KEPT)
 # Written out, because an index predicate must be the same text in schema, migration and upsert.
 OPEN_PREDICATE = "state IN ('claimed', 'recorded', 'kept')"

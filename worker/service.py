@@ -30,6 +30,7 @@ from worker.records import Outcome
 from worker.registry import Registry
 from worker.reporting import Reporter
 from worker.serving import ModelKeeper
+from worker.sharing import Crew, Sharing
 from worker.stability import Tracker
 from worker.store import Store
 from worker.trouble import Troubles
@@ -98,10 +99,13 @@ class Service:
         self._lookout = Lookout(
             inbox, Watcher(inbox.folder, self._wake), scan_seconds=pace.scan_seconds
         )
+        self._sharing = Sharing(store)
+        self._crew = Crew()
         self._next_beat = 0.0
         self._done = 0
         # (time, films done) at each beat
         self._recent: deque[tuple[float, int]] = deque([(time.monotonic(), 0)], maxlen=120)
+        self._once = False
         self._stops = 0
         self._ready_said = False
 
@@ -113,6 +117,7 @@ class Service:
         Returns:
             With `once`, whether all there was could be screened or refused. Else WELL.
         """
+        self._once = once
         self._pool.watch(self._wake_read)
         with StopSignals(self._on_signal, self._wake_write):
             try:
@@ -157,6 +162,7 @@ class Service:
         self._pipeline.settle(now)
         self._pipeline.record(now)
         self._pipeline.file_away(now)
+        self._pipeline.share(self._crew, now)
         self._pipeline.claim(now)
         self._pipeline.dispatch(now)
         if not self._ready_said and self._lookout.listed_once and self._keeper.serving:
@@ -169,8 +175,10 @@ class Service:
         pipeline = self._pipeline
         if self._lookout.is_due(now):
             lease = self._pace.lease_seconds if self._lookout.listed_once else 0.0
-            pipeline.recover(older_than_seconds=lease)
-            self._lookout.begin()
+            # Whoever works off an inbox once must see for itself that nothing is left.
+            lists = self._crew.lists or self._once
+            pipeline.recover(older_than_seconds=lease, lists=lists)
+            self._lookout.begin(now, another_lists=not lists)
         self._lookout.look(now, notice=pipeline.notice, has_room=lambda: pipeline.wants_names)
 
     def _patience(self, now: float) -> float:
@@ -244,6 +252,7 @@ class Service:
         self._recent.append((now, self._done))
         self._adopt_orphans()
         self._store.beat(self._report(), lease_seconds=self._pace.lease_seconds)
+        self._crew = self._sharing.crew(lease_seconds=self._pace.lease_seconds)
         # A lease is renewed well before it runs out, however short it is.
         self._next_beat = now + min(_BEAT_SECONDS, self._pace.lease_seconds / 4)
         self._keeper.has_news = False
@@ -269,6 +278,7 @@ class Service:
             "films_per_second": round((after - before) / seconds, 2) if seconds else 0.0,
             "screeners": self._pool.alive,
             "events": self._lookout.by_events,
+            "lists": self._crew.lists,
             "trouble": "; ".join(map(str, self._troubles.now.values())) or None,
             "last_trouble": str(self._troubles.last) if self._troubles.last else None,
         }

@@ -17,7 +17,9 @@ from typing import Any
 
 from sqlalchemy import (
     Connection,
+    Row,
     Text,
+    Update,
     and_,
     bindparam,
     cast,
@@ -63,6 +65,7 @@ from worker.schema import (
 
 _CHUNK = 400  # rows in one statement: well under SQLite's limit on bound values
 _SIGHTING = (scans.c.id, scans.c.file_name, scans.c.size_bytes, scans.c.mtime_ns, scans.c.inode)
+_CLAIM = (*_SIGHTING, scans.c.attempt, scans.c.crashes)
 
 
 class Store:
@@ -125,19 +128,14 @@ class Store:
                     scans.c.worker == rows.excluded.worker,
                 ),
             ),
-        ).returning(*_SIGHTING, scans.c.attempt, scans.c.crashes)
+        ).returning(*_CLAIM)
         taken = connection.execute(statement, [sighting_row(one) for one in sightings]).all()
-        seen = _with_size_seen(connection, [row.id for row in taken])
-        return [
-            Claim(
-                scan_id=row.id,
-                sighting=sighting_in(row),
-                attempt=row.attempt,
-                crashes=row.crashes,
-                size_seen=row.id in seen,
-            )
-            for row in taken
-        ]
+        return _claims(connection, taken)
+
+    def claim_by(self, statement: Update) -> list[Claim]:
+        """Claim the scans that a statement makes this worker's, in one transaction."""
+        with self.database.writing() as connection:
+            return _claims(connection, connection.execute(statement.returning(*_CLAIM)).all())
 
     def adopt_orphans(self, dead: Sequence[str]) -> None:
         """Free what workers known to be dead had in hand, without waiting for their leases."""
@@ -384,6 +382,21 @@ def _older(seconds: float) -> Any:
 def _day(moment: Any) -> Any:
     """Return the UTC date of a moment as YYYY-MM-DD, in either database."""
     return func.substr(cast(moment, Text), 1, 10)
+
+
+def _claims(connection: Connection, taken: Sequence[Row[Any]]) -> list[Claim]:
+    """Return the claims that rows with the columns of `_CLAIM` are."""
+    seen = _with_size_seen(connection, [row.id for row in taken])
+    return [
+        Claim(
+            scan_id=row.id,
+            sighting=sighting_in(row),
+            attempt=row.attempt,
+            crashes=row.crashes,
+            size_seen=row.id in seen,
+        )
+        for row in taken
+    ]
 
 
 def _with_size_seen(connection: Connection, scan_ids: list[int]) -> set[int]:

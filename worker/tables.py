@@ -89,6 +89,8 @@ def write_status(status: Status) -> bool:
     if not status.workers:
         table.add_row("worker", "[bold red]none[/bold red]: start one with `lungwatch run`")
     table.add_row("claimed", str(status.claimed))
+    if status.offered:
+        table.add_row("on offer", f"{status.offered}, to whichever worker has room")
     table.add_row("to be filed", str(status.recorded))
     table.add_row("screened today", _counts(status.screened_today, status.decisions_today))
     refused = status.refused_today
@@ -111,11 +113,16 @@ def _told(report: Mapping[str, Any]) -> list[tuple[str, Any]]:
         ("unreadable", report.get("unreadable") or None),
         ("stuck", report.get("stuck") or None),
         ("passed over", passed or None),
-        ("watching", "events and listing" if report.get("events") else "listing alone"),
+        ("watching", _watching(report)),
         ("trouble now", report.get("trouble")),
         ("last trouble", report.get("last_trouble")),
     ]
     return [(name, value) for name, value in told if value is not None]
+
+
+def _watching(report: Mapping[str, Any]) -> str:
+    lists = "listing" if report.get("lists", True) else "what another worker lists"
+    return f"events and {lists}" if report.get("events") else f"{lists} alone"
 
 
 def new_table(*columns: str) -> Table:

@@ -150,7 +150,10 @@ def main(mount_point: Path, folder: Path, control: Path) -> None:
             if error.errno == errno.ENODEV:
                 return  # unmounted
             raise
-        _, code, unique, node, *_ = _HEADER.unpack_from(request)
+        _, code, unique, node, _, _, pid, *_ = _HEADER.unpack_from(request)
+        if code == Code.READDIR and struct.unpack_from("<QQ", request, _HEADER.size)[1] == 0:
+            with (control / "listed-by").open("a", encoding="ascii") as listings:
+                listings.write(f"{pid}\n")
         try:
             answer, number = share.answer(code, node, request[_HEADER.size :]), 0
         except OSError as error:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import films
@@ -27,6 +30,7 @@ class Share:
         self.beneath = site.root / "beneath"
         self.beneath.mkdir(exist_ok=True)
         self.stale, self.stale_met = site.root / "stale", site.root / "stale-met"
+        self._listed_by = site.root / "listed-by"
 
     @contextmanager
     def mounted(self) -> Iterator[subprocess.Popen[str]]:
@@ -54,6 +58,12 @@ class Share:
             (self.beneath / f".{name}").write_bytes(data)
             (self.beneath / f".{name}").rename(self.beneath / name)
 
+    def listings(self) -> Counter[int]:
+        """Return how often each process has listed it."""
+        if not self._listed_by.exists():
+            return Counter()
+        return Counter(map(int, self._listed_by.read_text(encoding="ascii").split()))
+
 
 @pytest.fixture
 def share(any_site: Site) -> Share:
@@ -77,6 +87,50 @@ def test_written_from_underneath(share: Share, trial: Trial, shipped: Path) -> N
                 site.wait_until_finished(len(everything))
             trial.rounds += 1
         trial.end(site, everything, rounds=0)
+
+
+def test_one_lists_and_all_screen(share: Share, trial: Trial) -> None:
+    """Of workers on several hosts one lists the share, all screen, and another lists after it."""
+    site, everything = share.site, dict[str, bytes]()
+    site.settings |= {"LEASE_SECONDS": "5"}
+
+    def feed() -> None:
+        new = films.small_batch(400, seed=len(everything))
+        everything.update(new)
+        share.drop(new)
+
+    def all_have_screened() -> bool:
+        if site.finished() == len(everything):
+            feed()
+        rows = site.query("SELECT count(DISTINCT worker) AS n FROM scans WHERE state = 'filed'")
+        return bool(rows[0]["n"] == trial.count(3, 8))
+
+    with share.mounted():
+        workers = []
+        for number in range(trial.count(3, 8)):
+            site.settings["WORKER_NAME"] = f"host{number}"  # nobody sees whether it still runs
+            workers.append(site.start())
+            wait_for(partial(_there, site, number + 1), what="it is there")
+        first, *others = (worker.pid for worker in workers)
+        began = share.listings()
+        wait_for(all_have_screened, what="all of them have screened")
+        wait_for(lambda: (share.listings() - began)[first] >= 10, what="ten listings")
+        listings = share.listings() - began
+        assert sum(listings[pid] for pid in others) < 4 * len(others), "they leave it to the first"
+        site.stop(workers[0], signal.SIGKILL)
+        with trial.recovery():
+            feed()
+            site.wait_until_finished(len(everything))
+        vain = site.query("SELECT 1 FROM scans WHERE state = 'withdrawn'")
+        assert len(vain) < len(everything) / 10
+        trial.end(site, everything, rounds=1)
+
+
+def _there(site: Site, count: int) -> bool:
+    try:
+        return len(site.query("SELECT name FROM workers WHERE stopped_at IS NULL")) >= count
+    except Exception:  # noqa: BLE001 - no tables yet
+        return False
 
 
 def test_reads_that_fail(share: Share, trial: Trial, shipped: Path) -> None:

@@ -1,0 +1,54 @@
+"""The listing of the inbox: who begins one, and when."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from worker.inbox import Inbox
+from worker.lookout import Lookout
+from worker.watcher import Watcher
+
+SCAN = 10.0
+
+
+@pytest.fixture
+def lookout(tmp_path: Path) -> Iterator[Lookout]:
+    """Yield the lookout over an inbox with one film."""
+    folder = tmp_path / "inbox"
+    folder.mkdir()
+    (folder / "film.jpg").write_bytes(b"film")
+    inbox = Inbox(folder, archive=tmp_path, refused=tmp_path)
+    lookout = Lookout(inbox, Watcher(folder, os.sync), scan_seconds=SCAN)
+    yield lookout
+    lookout.stop()
+
+
+def listings(lookout: Lookout, *, another_lists: bool) -> int:
+    """Return how often it lists within the time of twenty listings."""
+    found: list[str] = []
+
+    def notice(name: str, now: float, *, whole: bool) -> None:  # noqa: ARG001 - as it is called
+        found.append(name)
+
+    for tick in range(int(20 * SCAN)):
+        now = float(tick)
+        if lookout.is_due(now):
+            lookout.begin(now, another_lists=another_lists)
+        lookout.look(now, notice=notice, has_room=lambda: True)
+    return len(found)
+
+
+def test_alone_it_lists_each_time(lookout: Lookout) -> None:
+    """A worker that nobody helps lists the inbox as often as it is set to."""
+    assert listings(lookout, another_lists=False) == 20
+    assert lookout.listed_once
+
+
+def test_where_another_lists_it_does_so_now_and_then(lookout: Lookout) -> None:
+    """Beside a worker that lists, this one looks one time in ten, in case that one is deceived."""
+    assert listings(lookout, another_lists=True) == 2
+    assert lookout.listed_once
