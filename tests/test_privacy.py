@@ -79,6 +79,18 @@ def test_at_debug_a_log_names_films(site: Site) -> None:
     assert everything.keys() <= named
 
 
+@pytest.mark.parametrize("setting", ["INBOX", "MODELS", "DATABASE_URL"])
+def test_a_start_that_fails_names_no_path(site: Site, setting: str) -> None:
+    """Settings that are wrong are named, and what they hold is left to who may read them."""
+    missing = site.root / "Doe^Jane"
+    missing.write_bytes(b"a file in the place of a folder")
+    site.settings[setting] = "mysql://x/" if setting == "DATABASE_URL" else str(missing / "x")
+    ended = site.call("run", status=2)
+    assert f"LUNGWATCH_{setting}" in ended.stderr
+    assert str(site.root) not in ended.stdout + ended.stderr
+    assert "Doe" not in ended.stdout + ended.stderr
+
+
 def test_what_the_service_makes_is_not_for_others(site: Site) -> None:
     """Folders, rows, reasons and models are the user's and group's alone, whatever the umask."""
     _run_through_trouble(site)

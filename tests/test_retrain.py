@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from databases import query
 from films import draw, jpeg, truncated
 
 from training.dataset import Side, read_dataset
@@ -25,6 +26,7 @@ from training.report import write_card
 from training.retrain import main, retrain
 from training.splits import SALT
 from training.start import choose_start
+from worker.database import Database
 from worker.errors import ModelPackageError
 from worker.ledger import Ruling
 from worker.model import POSITIVE, load
@@ -281,25 +283,64 @@ def test_a_card_without_a_population_says_so(held: tuple[str, Path]) -> None:
     assert "## Population\n\nNot stated" in (models / version / "card.md").read_text("utf-8")
 
 
+@pytest.mark.parametrize("terminal", [True, False])
 def test_a_near_copy_stops_the_command_before_anything_is_fitted(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    terminal: bool,  # noqa: FBT001
 ) -> None:
-    """A test film saved again into train: both names, and no model."""
+    """A test film saved again into train: both names, to a person or in the row, and no model."""
     data = draw_folder(tmp_path / "drawn", train=40, test=3)
     film = draw(2000, width=160, height=128)
     (data / "train/NORMAL/again.jpeg").write_bytes(jpeg(film, quality=50))
+    monkeypatch.setenv("LUNGWATCH_DATABASE_URL", f"sqlite:///{tmp_path}/nights.db")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
     code = main(
         [
             *("--data", str(data), "--models", str(tmp_path / "m"), "--cache", str(tmp_path / "c")),
-            *("--no-database", "--side-pixels", "32"),
+            *("--side-pixels", "32"),
         ]
     )
     said = capsys.readouterr().out
+    names = "test/NORMAL/IM-1000-0001.jpeg, train/NORMAL/again.jpeg"
     assert code == 1
-    assert "in test and in " in said
-    assert "test/NORMAL/IM-1000-0001.jpeg, train/NORMAL/again.jpeg" in said
+    assert "these films cannot be trained on as they are" in said
+    assert (names in said) == terminal
+    assert ("again" in said) == terminal
+    assert terminal or str(tmp_path) not in said
+    assert ("row of training_runs" in said) != terminal
     assert "fitting" not in said
     assert Registry(tmp_path / "m").versions() == []
+    database = Database(f"sqlite:///{tmp_path}/nights.db")
+    (row,) = query(database, "SELECT reasons FROM training_runs")
+    assert names in row["reasons"]
+    database.close()
+
+
+def test_a_log_is_told_of_no_film_that_was_set_aside(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Set aside as told to: a log says that there is something to say, and the row says it."""
+    data = draw_folder(tmp_path / "drawn", train=40, test=3)
+    film = draw(2000, width=160, height=128)
+    (data / "train/NORMAL/again.jpeg").write_bytes(jpeg(film, quality=50))
+    monkeypatch.setenv("LUNGWATCH_DATABASE_URL", f"sqlite:///{tmp_path}/nights.db")
+    code = main(
+        [
+            *("--data", str(data), "--models", str(tmp_path / "m"), "--cache", str(tmp_path / "c")),
+            *("--side-pixels", "32", "--epochs", "1", "--drop-conflicts"),
+        ]
+    )
+    said = capsys.readouterr().out
+    assert code == 0, said
+    assert "again" not in said
+    assert str(tmp_path) not in said
+    assert said.count("row of training_runs") == 1
+    database = Database(f"sqlite:///{tmp_path}/nights.db")
+    (row,) = query(database, "SELECT details FROM training_runs")
+    assert any("train/NORMAL/again.jpeg" in one for one in json.loads(row["details"])["remarks"])
+    database.close()
 
 
 def test_the_next_night_starts_from_the_champion(night: Night, tmp_path: Path) -> None:
@@ -371,9 +412,10 @@ def test_told_to_stop_a_night_leaves_nothing_and_goes_on_the_next(
 
 
 def test_a_leak_stops_the_command_with_a_list(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A test film copied into train: exit 1, both names, and no model."""
+    """A test film copied into train: exit 1, both names to a person, and no model."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     data = draw_folder(tmp_path / "drawn", train=3, test=3)
     film = (data / "test/NORMAL/IM-1000-0001.jpeg").read_bytes()
     (data / "train/NORMAL/copy.jpeg").write_bytes(film)

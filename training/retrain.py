@@ -34,6 +34,7 @@ from training.plan import Plan, read_plan
 from training.record import Record, code_digest, recording
 from training.splits import keep_salt
 from training.start import choose_start, from_scratch
+from training.telling import OfFilms, say_error, teller
 from worker.errors import LungwatchError
 from worker.ledger import Ruling
 from worker.privacy import shut_out_others
@@ -80,8 +81,8 @@ def retrain(plan: Plan, *, now: datetime, say: Say) -> Outcome:
             drop_conflicts=plan.drop_conflicts,
         )
         dataset = replace(dataset, test_note=plan.test_note or dataset.test_note)
-        for line in (_describe(dataset), *dataset.remarks):
-            say(line)
+        say(_describe(dataset))
+        _remark(dataset.remarks, record, say)
         work = {**plan.work(), "data_digest": dataset.digest, "code": code_digest()}
         record.note(**work, data=dataset.name, counts=dataset.counts())
         outcome = _nothing_new(registry, work)
@@ -126,13 +127,12 @@ def _make(
     # The pixels, decoded once.
     side = plan.side_pixels
     films = decode_films(dataset.scans, plan.cache, height=side, width=side)
-    dataset = _without_refused(dataset, films, say)
     told = len(dataset.remarks)
+    dataset = _without_refused(dataset, films)
     dataset = dataset.without_near_copies(
         films.pixels, films.rows, drop_conflicts=plan.drop_conflicts
     )
-    for line in dataset.remarks[told:]:
-        say(line)
+    _remark(dataset.remarks, record, say, told=told)
 
     # The network, fitted, calibrated, and made into the file that serves.
     from training import packaging
@@ -202,13 +202,22 @@ def _describe(dataset: Dataset) -> str:
     return f"{dataset.name}: {sides}; {len(dataset.copies_set_aside)} exact copies set aside"
 
 
-def _without_refused(dataset: Dataset, films: Films, say: Say) -> Dataset:
+def _remark(remarks: Sequence[str], record: Record, say: Say, *, told: int = 0) -> None:
+    """Put on record what is to be said of single films, and say it but for what is `told`."""
+    if remarks[told:]:
+        record.note(remarks=list(remarks))
+    for line in remarks[told:]:
+        say(OfFilms(line))
+
+
+def _without_refused(dataset: Dataset, films: Films) -> Dataset:
     """Leave out what `read_film` refuses: the worker would not score it either."""
     refused = [scan for scan in dataset.scans if scan.sha256 in films.refused]
-    for scan in refused:
-        say(f"set aside: {scan.name} is refused as {films.refused[scan.sha256]}")
     kept = tuple(scan for scan in dataset.scans if scan.sha256 not in films.refused)
-    return replace(dataset, scans=kept)
+    remarks = [
+        f"set aside: {scan.name} is refused as {films.refused[scan.sha256]}" for scan in refused
+    ]
+    return replace(dataset, scans=kept, remarks=(*dataset.remarks, *remarks))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -216,29 +225,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     shut_out_others()
     before = signal.signal(signal.SIGTERM, _stop)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's notes on its own build
+    say = teller({}, terminal=sys.stdout.isatty())
     try:
-        plan = read_plan(arguments, read_settings(), description=__doc__ or "")
-        outcome = retrain(plan, now=datetime.now(UTC), say=_say)
+        settings = read_settings()
+        say = teller(settings.places, terminal=sys.stdout.isatty())
+        plan = read_plan(arguments, settings, description=__doc__ or "")
+        outcome = retrain(plan, now=datetime.now(UTC), say=say)
     except NightUnderway as underway:
-        _say(f"left: {underway}")
+        say(f"left: {underway}")
         return 0
     except LungwatchError as error:
-        _say(f"error: {error}")
+        say_error(say, error)
         return 1
     except KeyboardInterrupt:
-        _say("error: told to stop; what serves is untouched, and the next night goes on from here")
+        say("error: told to stop; what serves is untouched, and the next night goes on from here")
         return 128 + signal.SIGTERM
     finally:
         signal.signal(signal.SIGTERM, before)
     if numbers := outcome.evaluation:
-        _say(
+        say(
             f"{outcome.version}: AUC {numbers['auc']:.4f}, sensitivity "
             f"{numbers['sensitivity']:.4f}, specificity {numbers['specificity']:.4f} on "
             f"{numbers['data']}{_looks(numbers['looks'])}"
         )
     for reason in outcome.reasons:
-        _say(f"  {reason}")
-    _say(f"{outcome.ruling}: {outcome.package}")
+        say(f"  {reason}")
+    say(f"{outcome.ruling}: {outcome.package.name} in {outcome.package.parent}")
     return 0
 
 
@@ -253,11 +265,6 @@ def _stop(number: int, _frame: object) -> None:
 
 def _looks(looks: dict[str, int] | None) -> str:
     return f", look {looks['this_set']} at these films" if looks else ""
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def run(
     """Watch the inbox and screen what arrives, until told to stop."""
     from worker.assembly import open_service  # noqa: PLC0415
 
-    with open_service(entry.settings()) as service:
+    with entry.discreet(), open_service(entry.settings()) as service:
         raise typer.Exit(service.run(once=once))
 
 

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import getpass
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NoReturn
 
@@ -65,6 +68,18 @@ def person() -> str:
         return getpass.getuser()
     except (OSError, KeyError):
         return str(os.getuid())
+
+
+@contextmanager
+def discreet() -> Iterator[None]:
+    """Leave paths out of what ends the command, where it ends in a log."""
+    from worker.errors import LungwatchError  # noqa: PLC0415
+    from worker.privacy import Discretion  # noqa: PLC0415
+
+    try:
+        yield
+    except LungwatchError as error:
+        fail(str(error) if sys.stderr.isatty() else Discretion({})(str(error)))
 
 
 def fail(message: str) -> NoReturn:

@@ -54,12 +54,16 @@ def test_eight_first_starts(tmp_path: Path, trial: Trial, empty: Postgres | None
 def test_killed_while_it_migrates(tmp_path: Path, trial: Trial, empty: Postgres | None) -> None:
     """Killed at any point of a first start, the next start finds nothing half-made."""
     points = ("pwrite64", "fdatasync") if empty is None else ("sendto",)
-    for number in range(trial.count(3, 25)):
+    site = _site(tmp_path / "undisturbed", empty)
+    log = site.root / "calls"
+    assert site.start("--once", wrapper=strace(log, calls=points)).wait() == 0
+    usual, rounds = len(calls_in(log)), trial.count(3, 25)
+    for number in range(rounds):
         site = _site(tmp_path / str(number), empty)
         everything = films.small_batch(2, seed=number)
         site.drop(everything)
         log = site.root / "calls"
-        when = 4 + (7 if empty is None else 9) * number
+        when = 1 + number * (usual - 1) // rounds
         inject = f"signal=SIGKILL:when={when}"
         killed = site.start("--once", wrapper=strace(log, calls=points, inject=inject))
         assert killed.wait() == -signal.SIGKILL
