@@ -277,6 +277,7 @@ class Service:
             "passed_over": self._inbox.others,
             "films_per_second": round((after - before) / seconds, 2) if seconds else 0.0,
             "screeners": self._pool.alive,
+            "unfenced": self._keeper.unfenced,
             "events": self._lookout.by_events,
             "lists": self._crew.lists,
             "trouble": "; ".join(map(str, self._troubles.now.values())) or None,

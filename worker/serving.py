@@ -35,7 +35,7 @@ class ModelKeeper:
         self._failures = 0  # to bring a package up that is not proven bad
         self._retry_at = 0.0  # when to try again
         self._looked = 0.0
-        self._unfenced = ""  # what of the screeners' fence could not be put up
+        self.unfenced = ""  # what of the screeners' fence could not be put up
         self.serving: str | None = None  # the version that serves
         self.problem: str | None = None  # why the champion does not
         self.has_news = False  # that `status` should tell at once
@@ -60,9 +60,9 @@ class ModelKeeper:
         """Take in what the pool says of a package."""
         match event:
             case Serving(model_version=version, unfenced=unfenced):
-                if unfenced and unfenced != self._unfenced:
+                if unfenced and unfenced != self.unfenced:
                     self._tell("screeners not fenced in", missing=unfenced)
-                self._unfenced = unfenced
+                self.unfenced = unfenced
                 if self.serving is not None:
                     self._tell("model swapped", model=version, before=self.serving)
                 self.serving = version

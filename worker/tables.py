@@ -114,6 +114,7 @@ def _told(report: Mapping[str, Any]) -> list[tuple[str, Any]]:
         ("stuck", report.get("stuck") or None),
         ("passed over", passed or None),
         ("watching", _watching(report)),
+        ("screeners lack", report.get("unfenced") or None),
         ("trouble now", report.get("trouble")),
         ("last trouble", report.get("last_trouble")),
     ]
