@@ -425,6 +425,35 @@ def test_two_workers_copy_the_same_film(any_way: Inbox) -> None:
     assert standing(any_way.archive) == {f"{DAY}/film.jpg": FILM}
 
 
+def test_a_share_that_goes_away_before_its_film_is_dropped(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Copied, and the share gone before the source is: an empty mount point does not say it went.
+
+    Were it taken for filed, the film would be there again with the share, and screened twice.
+    """
+    drop(inbox)
+    scan, share = recorded(inbox), inbox.folder.with_name("share")
+
+    def gone(*_: Any) -> None:
+        raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+
+    with monkeypatch.context() as away:
+        away.setattr(worker.files, "_libc", Libc(errno.EXDEV))
+        away.setattr(worker.files, "_drop", gone)
+        with pytest.raises(StorageTrouble):
+            inbox.file_away(scan)
+    inbox.folder.rename(share)
+    inbox.folder.mkdir()  # what it was mounted over
+    assert inbox.file_away(scan) is None
+    inbox.folder.rmdir()
+    share.rename(inbox.folder)
+    monkeypatch.setattr(worker.files, "_libc", Libc(errno.EXDEV))
+    assert inbox.file_away(scan) == f"{DAY}/film.jpg"
+    assert standing(inbox.folder) == {}
+    assert standing(inbox.archive) == {f"{DAY}/film.jpg": FILM}
+
+
 def test_a_link_put_in_its_place_is_not_followed(
     inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:

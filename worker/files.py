@@ -66,6 +66,14 @@ def move(source: bytes, target: bytes) -> None:
         raise OSError(number, os.strerror(number), source, None, target)
 
 
+def lies_across(source: bytes, target: bytes) -> bool:
+    """Whether a file that moves from one folder to the other is copied: they are two mounts."""
+    nothing = b".nothing-of-this-name"
+    names = (os.path.join(source, nothing), os.path.join(target, nothing))
+    _libc.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_NOREPLACE)
+    return ctypes.get_errno() == errno.EXDEV  # said before it is looked for
+
+
 def _link_then_unlink(source: bytes, target: bytes) -> None:
     try:
         os.link(source, target, follow_symlinks=False)

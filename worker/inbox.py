@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from worker.errors import FilmStuck, StorageTrouble
-from worker.files import aside_of, fsync_folder, move, write_atomically
+from worker.files import aside_of, fsync_folder, lies_across, move, write_atomically
 from worker.records import Recorded, Sighting
 
 # Names that something else is still writing to, or that no person put there.
@@ -128,7 +128,8 @@ class Inbox:
         the file in the inbox or the file in its place, and calling again finishes the job.
 
         Returns:
-            The path below its folder, or None where the file is no longer anywhere.
+            The path below its folder, or None where the file is no longer anywhere, or cannot be
+            told to be gone from the inbox.
 
         Raises:
             FilmStuck: this one cannot be moved.
@@ -149,10 +150,14 @@ class Inbox:
             name: bytes | None = self._move(scan, folder)
         else:  # moved before a crash, or taken away by someone before it was filed
             name = _where_moved(scan, folder)
+            there = os.fsencode(folder)
+            aside = aside_of(there, scan.sighting.inode, scan.sighting.mtime_ns)
+            if os.path.lexists(aside) and not lies_across(os.fsencode(self.folder), there):
+                # It was copied from another mount, and not seen to go from there. What is the
+                # inbox now is what that one was mounted over, and says nothing of it.
+                return None
             with suppress(FileNotFoundError):
-                os.unlink(
-                    aside_of(os.fsencode(folder), scan.sighting.inode, scan.sighting.mtime_ns)
-                )
+                os.unlink(aside)
         if name is None:
             return None
         if scan.refusal is not None:
