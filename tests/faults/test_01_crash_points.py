@@ -8,7 +8,7 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ import packages
 import pytest
 from driver import Site, wait_for
 from swaps import children
-from tracing import CRASH_POINTS, calls_in, strace
+from tracing import CRASH_POINTS, calls_in, most_of, strace
 from trials import Trial
 
 from worker.registry import Registry
@@ -33,28 +33,25 @@ def _batch(number: int) -> dict[str, bytes]:
     return sound | {f"bad-{bad[0]}": films.truncated(bad[1], 60)}
 
 
-def _points(trial: Trial, calls: list[str], few: int) -> Iterator[int]:
-    """Choose the calls to be killed at, counted from 1.
+def _points(trial: Trial, calls: list[str]) -> Iterator[tuple[str, Iterable[int]]]:
+    """Choose the calls to be killed at: of each name, which, counted from 1.
 
-    In a soak all there are and more, for no two batches make quite as many; else some of each
+    In a soak all there are, until the process ends before it has made so many; else one of each
     name, from the first half of them.
     """
-    if trial.soak:
-        yield from itertools.count(1)
-    half = calls[: max(few, len(calls) // 2)]
-    chosen = {1 + half.index(name) for name in sorted(set(half))}
+    half = calls[: len(calls) // 2]
     choose = random.Random(len(calls))
-    while len(chosen) < min(few, len(half)):
-        chosen.add(choose.randint(1, len(half)))
-    yield from sorted(chosen)
+    for name in sorted(set(calls)):
+        few = [choose.randint(1, max(1, half.count(name)))]
+        yield name, itertools.count(1) if trial.soak else few
 
 
-def _all_done(trial: Trial, status: int, log: Path, point: int) -> bool:
+def _all_done(trial: Trial, status: int, log: Path, name: str, point: int) -> bool:
     """Whether the process came to its end before that call; else see that it died of it."""
     if trial.soak and status == 0:
-        assert len(calls_in(log)) < point
+        assert most_of(log, name) < point
         return True
-    assert status == -signal.SIGKILL, f"not killed at call {point}"
+    assert status == -signal.SIGKILL, f"not killed at {name} {point}"
     return False
 
 
@@ -70,16 +67,19 @@ def test_each_system_call_of_a_batch(any_site: Site, trial: Trial) -> None:
     everything |= _batch(1)
     site.drop(_batch(1))
     assert _end(site, strace(log, calls=points)) == 0
-    for number, point in enumerate(_points(trial, calls_in(log), few=6), start=2):
-        everything |= _batch(number)
-        site.drop(_batch(number))
-        inject = f"signal=SIGKILL:when={point}"
-        if _all_done(trial, _end(site, strace(log, calls=points, inject=inject)), log, point):
-            site.wait_until_finished(len(everything))
-            break
-        with trial.recovery():
-            site.call("run", "--once")
-        trial.rounds += 1
+    numbers = itertools.count(2)
+    for name, chosen in _points(trial, calls_in(log)):
+        for point in chosen:
+            new = _batch(next(numbers))
+            everything |= new
+            site.drop(new)
+            inject = f"signal=SIGKILL:when={point}"
+            status = _end(site, strace(log, calls=(name,), inject=inject))
+            if _all_done(trial, status, log, name, point):
+                break
+            with trial.recovery():
+                site.call("run", "--once")
+            trial.rounds += 1
     trial.end(site, everything, rounds=0)
 
 
@@ -165,20 +165,23 @@ def test_each_system_call_of_a_promotion(site: Site, trial: Trial, two_models: l
         ).returncode
 
     assert call(two_models[1], strace(log, calls=CRASH_POINTS)) == 0
-    for number, point in enumerate(_points(trial, calls_in(log), few=5)):
-        following = two_models[number % 2]
-        everything |= _batch(number)
-        site.drop(_batch(number))
-        inject = f"signal=SIGKILL:when={point}"
-        status = call(following, strace(log, calls=CRASH_POINTS, inject=inject))
-        if _all_done(trial, status, log, point):
-            site.call("run", "--once")
-            break
-        assert Registry(site.models).champion() in two_models
-        site.call("models", "verify")
-        with trial.recovery():
-            site.call("run", "--once")
-            site.call(*promote, following)
-        assert Registry(site.models).champion() == following
-        trial.rounds += 1
+    numbers = itertools.count()
+    for name, chosen in _points(trial, calls_in(log)):
+        for point in chosen:
+            number = next(numbers)
+            following = two_models[number % 2]
+            everything |= _batch(number)
+            site.drop(_batch(number))
+            inject = f"signal=SIGKILL:when={point}"
+            status = call(following, strace(log, calls=(name,), inject=inject))
+            if _all_done(trial, status, log, name, point):
+                site.call("run", "--once")
+                break
+            assert Registry(site.models).champion() in two_models
+            site.call("models", "verify")
+            with trial.recovery():
+                site.call("run", "--once")
+                site.call(*promote, following)
+            assert Registry(site.models).champion() == following
+            trial.rounds += 1
     trial.end(site, everything, rounds=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -28,7 +29,8 @@ def strace(log: Path, *, calls: tuple[str, ...], inject: str = "") -> list[str]:
     Args:
         log: where the calls are written.
         calls: the system calls to trace, and to inject into.
-        inject: what to put into them, as strace writes it: `signal=SIGKILL:when=3`.
+        inject: what to put into them, as strace writes it: `signal=SIGKILL:when=3`, counted in each
+            process and of each name by itself.
     """
     if why := _why_not():
         pytest.skip(why)
@@ -42,6 +44,12 @@ def calls_in(log: Path) -> list[str]:
     """Return the names of the calls in a log, in order."""
     told = log.read_text(encoding="utf-8", errors="replace")
     return re.findall(r"^\d+ +(\w+)\(", told, re.MULTILINE)
+
+
+def most_of(log: Path, name: str) -> int:
+    """Return how often the process that made a call most often made it, as `when=` counts."""
+    told = log.read_text(encoding="utf-8", errors="replace")
+    return max(Counter(re.findall(rf"^(\d+) +{name}\(", told, re.MULTILINE)).values(), default=0)
 
 
 def injected(log: Path) -> int:
