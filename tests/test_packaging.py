@@ -124,7 +124,7 @@ def test_what_lies_in_the_margin_says_nothing(model: Model, pixels: Pixels) -> N
     """Letters and borders in the rim move no logit, and the map shows nothing there."""
     for film in pixels:
         marked, other = film.copy(), film.copy()
-        marked[:MARGIN], marked[:, -MARGIN:] = 255, 0
+        marked[:MARGIN:2], marked[:, -MARGIN::2] = 255, 0  # stripes: an even frame is filled
         other[MARGIN], other[:, -MARGIN - 1] = 255, 0
         output = model.predict(film)
         assert model.predict(marked).logit == output.logit
@@ -132,6 +132,16 @@ def test_what_lies_in_the_margin_says_nothing(model: Model, pixels: Pixels) -> N
         inside = output.evidence[1:-1, 1:-1]
         assert (inside != 0).all()
         assert np.count_nonzero(output.evidence) == inside.size
+
+
+def test_a_frame_is_as_good_as_the_film_continued(model: Model, pixels: Pixels) -> None:
+    """Black around a film, wider than what is not looked at, adds nothing of its own."""
+    wide = 2 * MARGIN
+    for film in pixels:
+        framed = np.zeros_like(film)
+        framed[wide:-wide, wide:-wide] = film[wide:-wide, wide:-wide]
+        rows, columns = (np.clip(np.arange(n), wide + 1, n - wide - 2) for n in film.shape)
+        assert model.predict(framed).logit == model.predict(film[np.ix_(rows, columns)]).logit
 
 
 def test_exposure_hardly_moves_the_logit(model: Model, pixels: Pixels) -> None:

@@ -16,6 +16,8 @@ from keras import layers, ops
 from training.augmentation import Augmentation
 
 _PACKAGE = "lungwatch"
+_LEVEL = 6.0  # grey levels that a frame's may differ by: what JPEG leaves of an even area
+_HALF = 1  # rows between a frame and the film, at the size of the input
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,45 @@ class Architecture:
         return cls(
             height=side, width=side, margin=margin if (side - 2 * margin) % whole == 0 else 0
         )
+
+
+@keras.saving.register_keras_serializable(_PACKAGE)
+class FillFrame(layers.Layer):  # type: ignore[misc] # keras has no types
+    """Continue a film to its edges where a frame of one grey level lies around it.
+
+    (n, h, w, 1) of any number type to (n, h, w, 1) float32. Collimators, exports and screenshots
+    leave such frames, and a network that pools over all of the film takes them for a finding.
+    Rows and columns from the edges inwards that have one grey level, give or take `_LEVEL`, are
+    replaced by the first that has more and is not half frame; a film without a frame, or that is
+    nothing but one, stays as it is to the bit.
+    """
+
+    def call(self, films: Any) -> Any:
+        """Fill rows, then columns."""
+        films = ops.cast(films, "float32")
+        return self._fill(self._fill(films, axis=1), axis=2)
+
+    def _fill(self, films: Any, *, axis: int) -> Any:
+        across = (3 - axis, 3)
+        size = films.shape[axis]
+        spread = ops.max(films, axis=across) - ops.min(films, axis=across)
+        told = ops.cast(spread > _LEVEL, "int32")  # (n, size): a row that says something
+        first = ops.cast(ops.argmax(told, axis=1), "int32")
+        last = size - 1 - ops.cast(ops.argmax(ops.flip(told, axis=1), axis=1), "int32")
+        # Between frame and film lie pixels that are half of each.
+        first = ops.where(first > 0, ops.minimum(first + _HALF, last), first)
+        last = ops.where(last < size - 1, ops.maximum(last - _HALF, first), last)
+        place = ops.arange(size, dtype="int32")
+        source = ops.minimum(ops.maximum(place[None, :], first[:, None]), last[:, None])
+        # As a product with a selection matrix: it is exact, and every converter knows it.
+        chosen = ops.cast(ops.equal(source[:, :, None], place[None, None, :]), "float32")
+        pixels = ops.squeeze(films, axis=3)
+        filled = (
+            ops.matmul(chosen, pixels)
+            if axis == 1
+            else ops.matmul(pixels, ops.transpose(chosen, (0, 2, 1)))
+        )
+        return ops.expand_dims(filled, axis=3)
 
 
 @keras.saving.register_keras_serializable(_PACKAGE)
@@ -115,6 +156,7 @@ def build_network(architecture: Architecture) -> keras.Model:
     """
     films = keras.Input((architecture.height, architecture.width, 1), dtype="uint8", name="film")
     x = Augmentation(name="augmentation")(films)
+    x = FillFrame(name="fill_frame")(x)
     x = layers.Cropping2D(architecture.margin, name="margin")(x)
     x = Standardise(name="standardise")(x)
     x = _convolution(x, architecture.stem, size=5, stride=2)
