@@ -129,6 +129,10 @@ def test_a_stricter_umask_stays(tmp_path: Path) -> None:
         ("/srv/in/models/CHAMPION is empty", "<MODELS> is empty"),
         ("var/archive/2026-11-24 is full", "<ARCHIVE> is full"),
         ('on socket "/run/pg/.s.PGSQL.5432" failed', 'on socket "<path>" failed'),
+        (
+            "use sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE",
+            "use sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE",
+        ),
         ("took 3/4 of 20 films/s, and/or", "took 3/4 of 20 films/s, and/or"),
         ("results in sqlite:////srv/db/rows.db", "results in sqlite:<path>"),
         ("/srv/inner is another's", "<path> is another's"),

@@ -10,7 +10,8 @@ from pathlib import Path
 _OTHERS = 0o007
 # The rest of a path; the names of folders can be as telling as those of films.
 _REST = r"(?:/[^\s'\",;:()]*)?"
-_PATH = re.compile(r"(?<![\w.<>/-])/+[\w.-][^\s'\",;:()]*")
+# But for the URLs that we ourselves tell how to write.
+_PATH = re.compile(r"(?<![\w.<>/-])/+(?!FILE\b|USER:)[\w.-][^\s'\",;:()]*")
 
 
 def shut_out_others() -> None:

@@ -101,7 +101,7 @@ def test_one_of_them_drops_out(any_site: Site, trial: Trial, end: str) -> None:
             if not _in_hand(site, name):
                 return False
             freeze(victim.pid)
-            held = _in_hand(site, name) > 0 and _others_may_write(site)
+            held = _others_may_write(site) and _in_hand(site, name) > 0
             if not held:
                 thaw(victim.pid)
             return held
