@@ -129,6 +129,7 @@ def test_a_stricter_umask_stays(tmp_path: Path) -> None:
         ("/srv/in/models/CHAMPION is empty", "<MODELS> is empty"),
         ("var/archive/2026-11-24 is full", "<ARCHIVE> is full"),
         ('on socket "/run/pg/.s.PGSQL.5432" failed', 'on socket "<path>" failed'),
+        ("is '/srv/x/Doe, Jane/in': gone", "is '<path>': gone"),
         (
             "use sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE",
             "use sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE",

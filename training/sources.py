@@ -172,7 +172,7 @@ def _digest(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
+        raise DataError(f"a film cannot be read ({error.strerror}):\n  {path}") from error
 
 
 def _with_known_patients(films: list[Film]) -> list[Film]:

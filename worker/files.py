@@ -68,7 +68,7 @@ def move(source: bytes, target: bytes) -> None:
 
 def lies_across(source: bytes, target: bytes) -> bool:
     """Whether a file that moves from one folder to the other is copied: they are two mounts."""
-    nothing = b".nothing-of-this-name"
+    nothing = b"n" * 256  # a byte longer than any name, so that nothing can be there to move
     names = (os.path.join(source, nothing), os.path.join(target, nothing))
     _libc.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_NOREPLACE)
     return ctypes.get_errno() == errno.EXDEV  # said before it is looked for

@@ -10,6 +10,7 @@ from pathlib import Path
 _OTHERS = 0o007
 # The rest of a path; the names of folders can be as telling as those of films.
 _REST = r"(?:/[^\s'\",;:()]*)?"
+_QUOTED = re.compile(r"(['\"])/[^'\"]*\1")  # there may be spaces in it
 # But for the URLs that we ourselves tell how to write.
 _PATH = re.compile(r"(?<![\w.<>/-])/+(?!FILE\b|USER:)[\w.-][^\s'\",;:()]*")
 
@@ -39,4 +40,4 @@ class Discretion:
         """Return the words with known places named and other paths left out."""
         for place, name in self._known:
             words = place.sub(name, words)
-        return _PATH.sub("<path>", words)
+        return _PATH.sub("<path>", _QUOTED.sub(r"\1<path>\1", words))

@@ -162,7 +162,8 @@ class Service:
         self._pipeline.settle(now)
         self._pipeline.record(now)
         self._pipeline.file_away(now)
-        self._pipeline.share(self._crew, now)
+        if not self._once:  # which answers for all that is there, and offers none of it
+            self._pipeline.share(self._crew, now)
         self._pipeline.claim(now)
         self._pipeline.dispatch(now)
         if not self._ready_said and self._lookout.listed_once and self._keeper.serving:

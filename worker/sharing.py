@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import func, literal, select, text, update
+from sqlalchemy import and_, func, literal, or_, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from worker.records import Claim, Sighting
@@ -86,11 +86,22 @@ class Sharing:
         return len(chosen)
 
     def take(self, most: int, *, but: Collection[str], lease_seconds: float) -> list[Claim]:
-        """Claim up to `most` films that are on offer, but for some names."""
+        """Claim up to `most` films that are on offer, but for names that this worker has in hand.
+
+        One that is this worker's and not in hand is taken anew: the answer that it was taken was
+        lost on the way, and as long as it lives nobody else would have it.
+        """
+        me = self._store.process.name
+        free = and_(
+            scans.c.state == State.CLAIMED,
+            or_(
+                scans.c.worker == NOBODY,
+                and_(scans.c.worker == me, scans.c.lease_until > database_time()),
+            ),
+        )
         offered = (
             select(scans.c.id)
-            .where(scans.c.state == State.CLAIMED, scans.c.worker == NOBODY)
-            .where(scans.c.file_name.not_in(list(but)))
+            .where(free, scans.c.file_name.not_in(list(but)))
             .order_by(scans.c.id)
             .limit(most)
             .with_for_update(skip_locked=True)  # another takes those now; SQLite takes turns
@@ -99,9 +110,9 @@ class Sharing:
         taken = (
             update(scans)
             .where(scans.c.id.in_(select(offered.c.id)))
-            .where(scans.c.state == State.CLAIMED, scans.c.worker == NOBODY)
+            .where(free)
             .values(
-                worker=self._store.process.name,
+                worker=me,
                 lease_until=database_time(lease_seconds),
                 attempt=scans.c.attempt + 1,
             )

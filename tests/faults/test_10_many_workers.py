@@ -20,6 +20,11 @@ def _start(site: Site, name: str) -> subprocess.Popen[str]:
     return site.start()
 
 
+def _start_once(site: Site, name: str) -> subprocess.Popen[str]:
+    site.settings["WORKER_NAME"] = name
+    return site.start("--once")
+
+
 def _feed(site: Site, everything: dict[str, bytes], count: int) -> None:
     new = films.small_batch(count, seed=len(everything))
     everything |= new
@@ -81,6 +86,26 @@ def test_they_share_the_inbox(any_site: Site, trial: Trial, workers: int) -> Non
     vain = site.query("SELECT count(*) AS n FROM scans WHERE state = 'withdrawn'")
     assert vain[0]["n"] < len(everything) / 4, "they do not claim what another has done"
     trial.end(site, everything, rounds=0)
+
+
+def test_whoever_works_off_an_inbox_offers_none_of_it(site: Site, trial: Trial) -> None:
+    """`run --once` answers for all that is there: what another had taken it could not wait for."""
+    everything: dict[str, bytes] = {}
+    site.settings |= {"SCREENERS": "1", "LEASE_SECONDS": "2"}  # they hear of each other soon
+    _feed(site, everything, 2500)
+    once = _start_once(site, "host0")
+    wait_for(lambda: site.finished() > 0, what="it is at work")
+    with closing(sqlite3.connect(site.root / "lungwatch.db", timeout=30)) as connection:
+        connection.executescript(
+            "CREATE TABLE offers (id); CREATE TRIGGER offered AFTER INSERT ON scans "
+            "WHEN NEW.worker = '' BEGIN INSERT INTO offers VALUES (NEW.id); END"
+        )
+    _start(site, "host1")
+    assert once.wait() == 0
+    assert len(site.query("SELECT name FROM workers")) == 2, "there was another to offer them to"
+    assert site.query("SELECT id FROM offers") == []
+    site.wait_until_finished(len(everything))
+    trial.end(site, everything)
 
 
 @pytest.mark.parametrize("end", ["frozen", "killed"])
