@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from driver import Site, wait_for
+from driver import Site
 from films import batch
 from packages import change_manifest, copy_package
 from swaps import children
+from tracing import most_of, strace
 
 from worker.archive import Archive, Selection
 from worker.database import Database
@@ -113,14 +115,22 @@ def test_some_at_a_time_newest_first(screened: Site) -> None:
 
 def test_killed_and_started_again_it_goes_on(site: Site) -> None:
     """Killed in the middle, what is recorded stays, and the next run does the rest, once."""
-    many = batch(1000)
+    many = batch(400)
     site.drop(many)
     site.call("run", "--once")
-    command = [sys.executable, "-m", "worker", "rescore", "--model", "hot"]
-    process = subprocess.Popen(command, env=site.environment, cwd=site.root)
-    wait_for(lambda: rescored(site), every=0.001)
-    process.kill()
-    process.wait()
+    database, log = site.root / "lungwatch.db", site.root / "calls"
+    before = database.read_bytes()
+
+    def traced(inject: str) -> int:
+        command = strace(log, calls=("fdatasync",), inject=inject)
+        command += [sys.executable, "-m", "worker", "rescore", "--model", "hot"]
+        return subprocess.run(command, env=site.environment, cwd=site.root, check=False).returncode
+
+    # Half-way by its own count: a fast machine would be done before a test had looked.
+    assert traced("") == 0
+    database.write_bytes(before)
+    half = f"signal=SIGKILL:when={most_of(log, 'fdatasync') // 2}"
+    assert traced(half) == -signal.SIGKILL
     assert 0 < len(rescored(site)) < len(many)
     site.call("rescore", "--model", "hot")
     assert {row["file_name"] for row in rescored(site)} == many.keys()
