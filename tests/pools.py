@@ -44,12 +44,12 @@ class Ward:
         """Put a film into the inbox."""
         (self.inbox / name).write_bytes(data)
 
-    def claim(self, name: str, *, size_seen: bool = False) -> Claim:
+    def claim(self, name: str) -> Claim:
         """Return a claim on a file in the inbox as it is now."""
         seen = Inbox(self.inbox, archive=self.inbox, refused=self.inbox).look(name)
         assert seen is not None
         self._scans += 1
-        return Claim(scan_id=self._scans, sighting=seen, attempt=1, crashes=0, size_seen=size_seen)
+        return Claim(scan_id=self._scans, sighting=seen, attempt=1, crashes=0)
 
     def submit(self, claim: Claim, *, alone: bool = False) -> Claim:
         """Hand a film to a screener, when one has room."""

@@ -23,7 +23,7 @@ LAYERS = [
     | {"worker.labels", "worker.ledger"},
     {"worker.label_lists"},
     {"worker.messages"},
-    {"worker.screener", "worker.watcher", "worker.seen", "worker.reporting", "worker.notify"},
+    {"worker.screener", "worker.watcher", "worker.repeats", "worker.reporting", "worker.notify"},
     {"worker.promotions", "worker.archive", "worker.sharing"},
     {"worker.pool", "worker.filing", "worker.tables", "worker.checks"},
     {"worker.model_tables", "worker.pruning"},

@@ -76,7 +76,9 @@ def test_results_as_table_csv_and_json(screened: Site) -> None:
     objects = json.loads(screened.call("results", "--format", "json").stdout)
     assert len(lines) == len(objects) == 6
     assert [int(line["scan_id"]) for line in lines] == [one["scan_id"] for one in objects]
-    assert objects == sorted(objects, key=lambda one: -one["scan_id"])
+    assert objects == sorted(
+        objects, key=lambda one: (one["screened_at"], one["scan_id"]), reverse=True
+    )
     for one in objects:
         assert one["file_name"] in table
         if one["decision"]:
@@ -95,6 +97,12 @@ def test_results_are_narrowed(screened: Site) -> None:
 
     everything = found()
     assert found("--limit", "2") == everything[:2]
+    third = str(everything[2]["scan_id"])
+    assert found("--before", third) == everything[3:]
+    assert found("--before", third, "--refused") == [
+        one for one in everything[3:] if one["refusal_code"]
+    ]
+    assert "777: no scan" in screened.call("results", "--before", "777", status=2).stderr
     for decision in ("NORMAL", "PNEUMONIA", "REVIEW"):
         assert found("--decision", decision) == [
             one for one in everything if one["decision"] == decision

@@ -83,7 +83,7 @@ class TakenOver:
         seen = Inbox(self.inbox, archive=self.inbox, refused=self.inbox).look(name)
         assert seen is not None
         self._scans += 1
-        self.channel.send(Job(scan_id=self._scans, ask=False, **asdict(seen)))
+        self.channel.send(Job(scan_id=self._scans, **asdict(seen)))
         return self.channel.receive()
 
 

@@ -20,7 +20,7 @@ from test_screener import NONSENSE
 import worker.pool
 from worker.errors import ScreenerTrouble
 from worker.model import GOLDEN
-from worker.pool import Asked, Died, HandedBack, NotServing, Screened, Serving
+from worker.pool import Died, HandedBack, NotServing, Screened, Serving
 from worker.process import started_at
 from worker.records import Claim
 
@@ -39,10 +39,10 @@ def ward(tmp_path: Path) -> Iterator[Ward]:
 
 
 def stuck(ward: Ward, others: int = 3) -> tuple[Claim, list[Claim]]:
-    """Have a screener wait in the middle of a film, with others queued behind it."""
-    head = ward.submit(ward.claim("film-0.jpg", size_seen=True))
+    """Have a screener stopped at a film, with others queued behind it."""
+    os.kill(ward.processes[0], signal.SIGSTOP)
+    head = ward.submit(ward.claim("film-0.jpg"))
     behind = [ward.submit(ward.claim(f"film-{i}.jpg")) for i in range(1, 1 + others)]
-    ward.wait_for(Asked)
     return head, behind
 
 
@@ -61,6 +61,7 @@ def test_a_screener_that_ends_costs_one_film(
     ward.serve(shipped)
     head, behind = stuck(ward)
     os.kill(ward.processes[0], number)
+    os.kill(ward.processes[0], signal.SIGCONT)
     died = ward.wait_for(Died)
     assert died == Died(claim=head, overran=False, how=f"signal {number.value}")
     ward.wait(lambda: len(ward.all_said(HandedBack)) == len(behind))
@@ -70,13 +71,10 @@ def test_a_screener_that_ends_costs_one_film(
     assert not ward.all_said(NotServing)
 
 
-@pytest.mark.parametrize("frozen", [False, True])
-def test_a_screener_that_takes_too_long_is_ended(ward: Ward, shipped: Path, frozen: bool) -> None:  # noqa: FBT001
-    """One that is over its time is ended, also if it is stopped and hears no request."""
+def test_a_screener_that_takes_too_long_is_ended(ward: Ward, shipped: Path) -> None:
+    """One that is over its time is ended, though it is stopped and hears no request."""
     ward.serve(shipped)
     head, behind = stuck(ward)
-    if frozen:
-        os.kill(ward.processes[0], signal.SIGSTOP)
     now = time.monotonic()
     for seconds in range(30):  # as often as the loop comes round
         ward.pool.tend(now + seconds)
@@ -91,9 +89,9 @@ def test_a_screener_that_takes_too_long_is_ended(ward: Ward, shipped: Path, froz
 def test_time_counts_from_when_a_film_is_begun(ward: Ward, shipped: Path) -> None:
     """A film that waited behind a slow one has all of its own time."""
     ward.serve(shipped)
-    head, [second] = stuck(ward, others=1)
+    _, [second] = stuck(ward, others=1)
     later = time.monotonic() + 29
-    ward.pool.answer(head, predict=True)
+    os.kill(ward.processes[0], signal.SIGCONT)
     said = list(ward.pool.poll(30, later))  # the head's end is heard at this time
     if not any(isinstance(one, Screened) and one.claim == second for one in said):
         ward.pool.tend(later + 29)
@@ -105,27 +103,29 @@ def test_a_suspect_is_alone(ward: Ward, shipped: Path) -> None:
     """A film that must be tried alone goes to an idle screener, which takes no other till then."""
     ward.serve(shipped)
     now = time.monotonic()
-    busy = ward.submit(ward.claim("film-1.jpg", size_seen=True))
-    suspect = ward.claim("film-0.jpg", size_seen=True)
+    [screener] = ward.processes
+    os.kill(screener, signal.SIGSTOP)
+    ward.submit(ward.claim("film-1.jpg"))
+    suspect = ward.claim("film-0.jpg")
     assert not ward.pool.submit(suspect, now, alone=True)
-    ward.wait_for(Asked)
-    ward.pool.answer(busy, predict=True)
+    os.kill(screener, signal.SIGCONT)
     ward.wait_for(Screened)
+    os.kill(screener, signal.SIGSTOP)
     assert ward.pool.submit(suspect, now, alone=True)
     assert ward.pool.room == 0
     assert not ward.pool.submit(ward.claim("film-2.jpg"), now)
-    ward.wait_for(Asked, lambda one: one.claim == suspect)
-    ward.pool.answer(suspect, predict=True)
+    os.kill(screener, signal.SIGCONT)
     ward.wait_for(Screened, lambda one: one.claim == suspect)
     assert ward.pool.room == ward.pool.capacity
 
 
 def test_no_more_than_fits(ward: Ward, shipped: Path) -> None:
     """A pool takes what it has room for; before it serves, nothing."""
-    claims = [ward.claim(f"film-{i}.jpg", size_seen=True) for i in range(6)]
+    claims = [ward.claim(f"film-{i}.jpg") for i in range(6)]
     assert not ward.pool.submit(claims[0], 0.0)
     assert (ward.pool.room, ward.pool.alive) == (0, 0)
     ward.serve(shipped)
+    os.kill(ward.processes[0], signal.SIGSTOP)
     taken = [ward.pool.submit(claim, time.monotonic()) for claim in claims]
     assert sum(taken) == ward.pool.capacity == ward.pool.in_hand
     assert ward.pool.room == 0
@@ -277,8 +277,8 @@ def impostor(monkeypatch: pytest.MonkeyPatch, nonsense: bytes, *, flood: bool = 
 
 
 OUT_OF_TURN = {
-    "another film": b'["Hashed", {"scan_id": 99, "sha256": "%s"}]' % (b"0" * 64),
-    "a job": b'["Answer", {"scan_id": 1, "predict": true}]',
+    "no fit after all": b'["Unfit", {"why": "it is not"}]',
+    "a job": b'["Job", {"scan_id": 1, "name": "a", "size_bytes": 1, "mtime_ns": 1, "inode": 1}]',
     "another film's result": next(one for name, one in NONSENSE.items() if "sentence" in name)
     .replace(b'["x"]', b"null")
     .replace(b'"scan_id": 1', b'"scan_id": 99'),
@@ -308,9 +308,7 @@ def test_nonsense_is_as_good_as_a_crash(
 READY = b'["Ready", {"model_version": "impostor", "unfenced": ""}]'
 
 
-@pytest.mark.parametrize(
-    "flood", [READY, b"[]", b'["Hashed", {"scan_id": 1, "sha256": "%s"}]' % (b"0" * 64)]
-)
+@pytest.mark.parametrize("flood", [READY, b"[]", OUT_OF_TURN["another film's result"]])
 def test_a_flood_of_messages_keeps_nobody(
     ward: Ward, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flood: bytes
 ) -> None:

@@ -20,7 +20,7 @@ from pools import Ward
 from worker.errors import RefusalCode
 from worker.messages import Channel, Result, Unfit, decode, refusal_from
 from worker.model import load
-from worker.pool import Asked, Screened, Serving
+from worker.pool import Serving
 from worker.preprocessing import Limits, read_film
 
 
@@ -126,7 +126,7 @@ def test_a_film_that_cannot_be_opened(ward: Ward, monkeypatch: pytest.MonkeyPatc
     setup = Setup(inbox=str(ward.inbox), package="", limits=asdict(Limits()), memory_mb=1)
     ours, theirs = wire()
     screener = Screener(theirs, setup, None)  # type: ignore[arg-type]
-    job = Job(scan_id=1, ask=False, **asdict(claim.sighting))
+    job = Job(scan_id=1, **asdict(claim.sighting))
 
     def denied(*_: Any) -> int:  # for root nothing is
         raise PermissionError(errno.EACCES, "denied")
@@ -137,32 +137,6 @@ def test_a_film_that_cannot_be_opened(ward: Ward, monkeypatch: pytest.MonkeyPatc
     ours.close()
     theirs.close()
     assert (result.kind, result.sentence) == ("unreadable", "EACCES")
-
-
-@pytest.mark.parametrize("predict", [True, False])
-def test_a_film_whose_size_was_seen_is_asked_about(ward: Ward, predict: bool) -> None:  # noqa: FBT001
-    """Before it predicts such a film a screener says its digest, and does as it is told."""
-    data = films.jpeg(films.draw(8))
-    ward.drop("film.jpg", data)
-    plain = ward.screen(ward.claim("film.jpg")).result
-    claim = ward.submit(ward.claim("film.jpg", size_seen=True))
-    asked = ward.wait_for(Asked, lambda one: one.claim == claim)
-    assert asked.sha256 == plain.sha256
-    ward.pool.answer(claim, predict=predict)
-    result = ward.wait_for(Screened, lambda one: one.claim == claim).result
-    assert result.kind == ("predicted" if predict else "skipped")
-    assert result.logit == (plain.logit if predict else None)
-    assert (result.width, result.contrast) == (plain.width, plain.contrast)
-
-
-def test_an_answer_that_comes_late_is_passed_over(ward: Ward) -> None:
-    """A bad film is refused without waiting for an answer, which then confuses nothing."""
-    ward.drop("bad.jpg", films.bad_films()["truncated_at_50"].data)
-    claim = ward.claim("bad.jpg", size_seen=True)
-    assert ward.screen(claim).result.kind == "refused"
-    ward.pool.answer(claim, predict=True)
-    ward.drop("good.jpg", films.jpeg(films.draw(2)))
-    assert ward.screen(ward.claim("good.jpg")).result.kind == "predicted"
 
 
 def test_a_film_that_takes_too_much_memory(shipped: Path, tmp_path: Path) -> None:

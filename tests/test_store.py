@@ -66,7 +66,7 @@ def test_a_claim_is_what_was_sighted(store: Store) -> None:
     wide = sighting(size_bytes=2**40, mtime_ns=-(2**62), inode=-(2**63))
     answer = store.claim([wide], lease_seconds=LEASE)
     [claim] = answer.claims
-    assert (claim.sighting, claim.attempt, claim.crashes, claim.size_seen) == (wide, 1, 0, False)
+    assert (claim.sighting, claim.attempt, claim.crashes) == (wide, 1, 0)
     assert answer.kept == []
     assert results(store) == [], "a claim is no result yet"
 
@@ -225,20 +225,6 @@ def test_anything_that_changes_is_another_sighting(store: Store, change: dict[st
     assert answer.kept == []
 
 
-def test_sizes_seen(store: Store) -> None:
-    """A claim says whether any other scan, finished or of the same batch, has exactly its size."""
-    store.apply(Changes(outcomes=[verdict(claim_one(store, sighting("old", size_bytes=500)))]))
-    batch = [
-        sighting("like-old", size_bytes=500),
-        sighting("alone", size_bytes=501),
-        sighting("twin-1", size_bytes=502),
-        sighting("twin-2", size_bytes=502),
-    ]
-    claims = store.claim(batch, lease_seconds=LEASE).claims
-    seen = {claim.sighting.name: claim.size_seen for claim in claims}
-    assert seen == {"like-old": True, "alone": False, "twin-1": True, "twin-2": True}
-
-
 @pytest.mark.parametrize(
     "name",
     [
@@ -373,11 +359,12 @@ def test_a_prediction_names_a_model_that_is_known(store: Store) -> None:
 
 def test_what_was_said_of_the_same_bytes(store: Store) -> None:
     """A model is remembered by what it said of these bytes; another model said nothing yet."""
-    assert store.earlier_score(SHA256, "drawn-1") is None
-    store.apply(Changes(outcomes=[verdict(claim_one(store), logit=-0.123456789)]))
-    assert store.earlier_score(SHA256, "drawn-1") == Score(logit=-0.123456789)
-    assert store.earlier_score(SHA256, "drawn-2") is None
-    assert store.earlier_score("0" * 64, "drawn-1") is None
+    asked = {SHA256, "0" * 64}
+    assert store.earlier_scores(asked, "drawn-1") == {}
+    for one in sightings(2):
+        store.apply(Changes(outcomes=[verdict(claim_one(store, one), logit=-0.123456789)]))
+    assert store.earlier_scores(asked, "drawn-1") == {SHA256: Score(logit=-0.123456789)}
+    assert store.earlier_scores(asked, "drawn-2") == {}
 
 
 # Filing
@@ -573,7 +560,7 @@ def _lock(path: Path) -> subprocess.Popen[bytes]:
     return holder
 
 
-CLAIM = Claim(scan_id=1, sighting=sighting(), attempt=1, crashes=0, size_seen=False)
+CLAIM = Claim(scan_id=1, sighting=sighting(), attempt=1, crashes=0)
 
 
 @pytest.mark.parametrize(
@@ -582,7 +569,7 @@ CLAIM = Claim(scan_id=1, sighting=sighting(), attempt=1, crashes=0, size_seen=Fa
         lambda store: store.claim([sighting()], lease_seconds=LEASE),
         lambda store: store.apply(Changes(outcomes=[verdict(CLAIM)])),
         lambda store: store.apply(Changes(released=[CLAIM])),
-        lambda store: store.earlier_score(SHA256, "drawn-1"),
+        lambda store: store.earlier_scores({SHA256}, "drawn-1"),
         lambda store: store.unfiled(older_than_seconds=0, limit=1),
         lambda store: store.lapsed(limit=1),
         lambda store: store.withdraw_lapsed([1]),

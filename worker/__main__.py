@@ -83,6 +83,10 @@ def results(
     ] = None,
     decision: Annotated[Decision | None, typer.Option(help="Only this decision.")] = None,
     refused: Annotated[bool, typer.Option("--refused", help="Only refusals, and why.")] = False,
+    before: Annotated[
+        int | None,
+        typer.Option(help="Screened before this scan: the last id of a page gives the next one."),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = 50,
 ) -> None:
     """Show what was screened, newest first."""
@@ -91,6 +95,7 @@ def results(
 
     query = Query(
         since=None if since is None else entry.moment(since),
+        before=before,
         decision=None if decision is None else decision.value,
         refused=refused,
         limit=limit,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import zipfile
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -70,8 +71,8 @@ class Familiar:
 
     def distances(self, layout: Floats, direction: Floats) -> Floats:
         """Return (m, 3) distances, not yet scaled: features, layout, turn."""
-        upright = self.layout.distances(layout)
-        others = [self.layout.distances(one) for one in turned(layout)]
+        ways = np.concatenate([layout, *turned(layout)])
+        upright, *others = self.layout.distances(ways).reshape(-1, len(layout))
         turn = upright / np.maximum(np.minimum.reduce(others), _LEAST)
         return np.stack([self.features.distances(direction), upright, turn], axis=1)
 
@@ -117,15 +118,21 @@ def layouts(pixels: Pixels) -> Floats:
     A cell is the mean grey level of an eighth by an eighth of the picture.
     """
     _, height, width = pixels.shape
-    rows, columns = (np.arange(GRID) * side // GRID for side in (height, width))
-    sums = np.add.reduceat(pixels, rows, axis=1, dtype=np.float64)
-    sums = np.add.reduceat(sums, columns, axis=2)
-    sizes = np.outer(np.diff(rows, append=height), np.diff(columns, append=width))
-    cells = (sums / sizes).reshape(len(pixels), -1)
+    rows, columns = _eighths(height), _eighths(width)
+    # As products they take a third of the time of sums, and are exact: whole numbers below 2**24.
+    sums = (rows @ pixels.astype(np.float32) @ columns.T).astype(np.float64)
+    cells = (sums / np.outer(rows.sum(axis=1), columns.sum(axis=1))).reshape(len(pixels), -1)
     cells -= cells.mean(axis=1, keepdims=True)
     # As in the network: the 1, in grey levels squared, keeps an even picture at 0.
     standard: Floats = cells / np.sqrt(np.mean(cells**2, axis=1, keepdims=True) + 1.0)
     return standard
+
+
+@cache
+def _eighths(side: int) -> npt.NDArray[np.float32]:
+    """Return (8, side) of ones where a pixel belongs to an eighth, and zeros."""
+    first = np.arange(GRID) * side // GRID
+    return np.repeat(np.eye(GRID, dtype=np.float32), np.diff(first, append=side), axis=1)
 
 
 def mirrored(layout: Floats) -> Floats:

@@ -94,7 +94,7 @@ def parse_header(data: bytes) -> Header:
         frame_marker=kind,
         jpeg_scans=jpeg_scans,
         orientation=orientation or 1,
-        complete=data.find(b"\xff\xd9", end) > 0,
+        complete=data.rfind(b"\xff\xd9", end) > 0,  # from the end: that is where it is
         hole_at=None if hole_at < 0 else hole_at,
     )
 

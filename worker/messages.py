@@ -3,8 +3,8 @@
 Messages are JSON, never pickles: bytes from outside are decoded in the screener, and one that they
 took over must have nothing to say that its parent would run, or trip over.
 
-    parent -> child   Setup, then any number of Job; Answer to a Hashed
-    child -> parent   Ready or Unfit, then for each Job: Hashed (if asked for), then one Result
+    parent -> child   Setup, then any number of Job
+    child -> parent   Ready or Unfit, then for each Job one Result
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from __future__ import annotations
 import json
 import re
 import socket
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, Self, get_args
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
 
 from worker.errors import FilmRefused, RefusalCode
 from worker.records import Sighting
@@ -21,7 +21,7 @@ from worker.records import Sighting
 _LARGEST = 1 << 16  # bytes of a message
 _LONGEST_TEXT = 2000  # letters
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-ResultKind = Literal["predicted", "skipped", "refused", "lost", "unreadable", "out_of_memory"]
+ResultKind = Literal["predicted", "refused", "lost", "unreadable", "out_of_memory"]
 
 
 class Message:
@@ -29,15 +29,7 @@ class Message:
 
     def encode(self) -> bytes:
         """Write it as JSON."""
-        return json.dumps([type(self).__name__, asdict(self)]).encode()  # type: ignore[call-overload]
-
-    @classmethod
-    def build(cls, values: dict[str, Any]) -> Self:
-        """Make one from what JSON gives, with exactly the fields it has."""
-        expected = {field.name for field in fields(cls)}  # type: ignore[arg-type]
-        if values.keys() != expected:
-            raise ValueError(f"{cls.__name__} with fields {sorted(values)}")
-        return cls(**values)
+        return json.dumps([type(self).__name__, vars(self)]).encode()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +53,6 @@ class Job(Message):
     size_bytes: int
     mtime_ns: int
     inode: int
-    ask: bool  # its bytes may have been seen: send Hashed and wait for the Answer
 
     @property
     def sighting(self) -> Sighting:
@@ -72,14 +63,6 @@ class Job(Message):
             mtime_ns=self.mtime_ns,
             inode=self.inode,
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer(Message):
-    """Whether to predict: not if this model has seen the same bytes."""
-
-    scan_id: int
-    predict: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,19 +83,6 @@ class Unfit(Message):
     """The model package must not serve."""
 
     why: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Hashed(Message):
-    """The digest of a film's bytes, sent before it is predicted."""
-
-    scan_id: int
-    sha256: str
-
-    def __post_init__(self) -> None:
-        """Believe nothing that could not be."""
-        if not _SHA256.fullmatch(self.sha256):
-            raise ValueError("not a digest")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,12 +115,13 @@ class Result(Message):
             raise ValueError("a result with impossible numbers")
         if self.kind == "refused":
             RefusalCode.of(self.code or "")
-        if self.kind in ("predicted", "skipped") and not _SHA256.fullmatch(self.sha256 or ""):
+        if self.kind == "predicted" and not _SHA256.fullmatch(self.sha256 or ""):
             raise ValueError("a result without a digest")
 
 
-_KINDS: dict[str, type[Message]] = {
-    kind.__name__: kind for kind in (Setup, Job, Answer, Ready, Unfit, Hashed, Result)
+_KINDS: dict[str, tuple[type[Message], set[str]]] = {
+    kind.__name__: (kind, {field.name for field in fields(kind)})
+    for kind in (Setup, Job, Ready, Unfit, Result)
 }
 
 
@@ -169,8 +140,11 @@ def decode(data: bytes) -> Message:
         ValueError: it is not a message.
     """
     try:
-        kind, values = json.loads(data)
-        return _KINDS[kind].build(values)
+        name, values = json.loads(data)
+        kind, expected = _KINDS[name]
+        if values.keys() != expected:
+            raise ValueError(f"{name} with fields {sorted(values)}")
+        return kind(**values)
     except (TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError("not a message") from error
 

@@ -8,7 +8,7 @@ recorded.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,9 +24,9 @@ from worker.filing import Filing
 from worker.inbox import Inbox
 from worker.messages import Result, refusal_from
 from worker.model import Manifest, Score, judge
-from worker.pool import Asked, Died, Event, HandedBack, Pool, Screened
+from worker.pool import Died, Event, HandedBack, Pool, Screened
 from worker.records import Changes, Claim, Facts, Outcome, Sighting
-from worker.seen import SeenBytes
+from worker.repeats import answered_alike
 from worker.sharing import Crew, Sharing
 from worker.stability import Settled, Tracker
 from worker.store import Store
@@ -86,7 +86,6 @@ class Pipeline:
         self._filing = Filing(inbox)
         self._sharing = Sharing(store)
         self._next_offer = self._next_take = 0.0
-        self._seen = SeenBytes(store)
         self.unreadable: Counter[str] = Counter()  # names, by how often they could not be read
 
     # Where it stands
@@ -244,27 +243,18 @@ class Pipeline:
             if not self._pool.submit(claim, now, alone=True):
                 return
             self._claimed.remove(claim)
-            self._seen.gone(claim)
-        for _ in range(min(len(self._claimed), self._pool.room)):
-            claim = self._claimed.popleft()
-            if self._seen.may_go(claim) and self._pool.submit(claim, now):
-                self._seen.gone(claim)
-            else:
-                self._claimed.append(claim)
+        while self._claimed and self._pool.submit(self._claimed[0], now):
+            self._claimed.popleft()
 
     def collect(self, events: Iterable[Event], now: float) -> None:
         """Take in what screeners say."""
         for event in events:
             match event:
-                case Asked():
-                    predict = self._seen.ask(event.claim, event.sha256, event.model_version)
-                    self._pool.answer(event.claim, predict=predict)
                 case Screened():
                     self._screened(event, now)
                 case Died():
                     self._died(event, now)
                 case HandedBack():
-                    self._seen.done(event.claim)
                     self._claimed.appendleft(event.claim)
                 case _:
                     pass  # about models: the service's business
@@ -278,8 +268,9 @@ class Pipeline:
         if not pending or (few and self._pool.in_hand and not ended):
             return
         keep = self._policy.keep_in_inbox
-        recorded = self._store.apply(self._pending, keep=keep)
-        outcomes, self._pending = self._pending.outcomes, Changes()
+        pending.outcomes = self._as_before(pending.outcomes)
+        recorded = self._store.apply(pending, keep=keep)
+        outcomes, self._pending = pending.outcomes, Changes()
         accepted = {one.scan_id for one in recorded}
         for outcome in outcomes:
             name = self._settled.pop(outcome.claim.scan_id).sighting.name
@@ -320,19 +311,16 @@ class Pipeline:
 
     def abandon(self, claims: Iterable[Claim]) -> None:
         """Let go of films that were not screened, so that the next worker has them at once."""
-        self._pending.released.extend([*claims, *self._claimed, *self._seen.waiting()])
+        self._pending.released.extend([*claims, *self._claimed])
         self._claimed.clear()
 
     # How a film's screening can end
 
     def _screened(self, event: Screened, now: float) -> None:
         claim, result = event.claim, event.result
-        self._seen.done(claim)
         match result.kind:
             case "predicted":
                 self._predicted(claim, result, event.model_version, now)
-            case "skipped":
-                self._skipped(claim, result, event.model_version, now)
             case "refused":
                 self._refused(claim, _facts(result), refusal_from(result), now)
             case "out_of_memory":
@@ -341,41 +329,34 @@ class Pipeline:
                 self._unreadable(claim, now)
             case "lost":
                 self._withdraw(claim, now)
-        for twin in self._seen.orphans(claim):
-            self._claimed.append(twin)
 
     def _predicted(self, claim: Claim, result: Result, version: str, now: float) -> None:
         if result.logit is None or result.sha256 is None:
             self._ended_screener(claim, RefusalCode.SCREENER_CRASHED, "no answer", now)
             return
         score = Score(logit=result.logit, strangeness=result.strangeness)
-        try:
-            self._verdict(claim, _facts(result), score, version, now=now, reused=False)
-        except ModelPackageError as error:  # what is not finite is never a verdict
-            self._ended_screener(claim, RefusalCode.SCREENER_CRASHED, str(error), now)
-            return
-        for twin, facts in self._seen.answered(result.sha256, version, score):
-            self._verdict(twin, facts, score, version, now=now, reused=True)
-
-    def _skipped(self, claim: Claim, result: Result, version: str, now: float) -> None:
-        score = self._seen.score(result.sha256 or "", version)
-        if score is not None:
-            self._verdict(claim, _facts(result), score, version, now=now, reused=True)
-        elif not self._seen.wait_for_twin(claim, _facts(result), version):
-            self._claimed.append(claim)  # its twin came to nothing: screen it after all
-
-    def _verdict(
-        self, claim: Claim, facts: Facts, score: Score, version: str, *, now: float, reused: bool
-    ) -> None:
-        manifest = self._manifest_of(version)
+        facts, manifest = _facts(result), self._manifest_of(version)
         try:
             verdict = judge(score, manifest, prevalence=self._policy.prevalence)
         except FilmRefused as refusal:  # it is no chest film
             self._outcome(Outcome(claim=claim, facts=facts, refusal=refusal), now)
-            return
-        self._outcome(
-            Outcome(claim=claim, facts=facts, verdict=verdict, model=manifest, reused=reused), now
-        )
+        except ModelPackageError as error:  # what is not finite is never a verdict
+            self._ended_screener(claim, RefusalCode.SCREENER_CRASHED, str(error), now)
+        else:
+            self._outcome(Outcome(claim=claim, facts=facts, verdict=verdict, model=manifest), now)
+
+    def _as_before(self, outcomes: list[Outcome]) -> list[Outcome]:
+        """Answer films whose bytes their model has judged before as it did then."""
+        digests: dict[str, set[str]] = defaultdict(set)
+        for outcome in outcomes:
+            if outcome.model is not None and outcome.facts.sha256 is not None:
+                digests[outcome.model.version].add(outcome.facts.sha256)
+        earlier = {
+            (sha256, version): score
+            for version, asked in digests.items()
+            for sha256, score in self._store.earlier_scores(asked, version).items()
+        }
+        return answered_alike(outcomes, earlier, prevalence=self._policy.prevalence)
 
     def _refused(self, claim: Claim, facts: Facts, refusal: FilmRefused, now: float) -> None:
         settled = self._settled[claim.scan_id]
@@ -387,11 +368,8 @@ class Pipeline:
             self._outcome(Outcome(claim=claim, facts=facts, refusal=refusal), now)
 
     def _died(self, event: Died, now: float) -> None:
-        self._seen.done(event.claim)
         code = RefusalCode.SCREENER_OVERRAN if event.overran else RefusalCode.SCREENER_CRASHED
         self._ended_screener(event.claim, code, event.how, now)
-        for twin in self._seen.orphans(event.claim):
-            self._claimed.append(twin)
 
     def _ended_screener(self, claim: Claim, code: RefusalCode, how: str, now: float) -> None:
         """Try it once more alone; the second time it is the film's own doing."""

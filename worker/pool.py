@@ -21,7 +21,7 @@ from pathlib import Path
 
 from worker.errors import ScreenerTrouble
 from worker.inbox import bytes_of
-from worker.messages import Answer, Channel, Hashed, Job, Message, Ready, Result, Setup, Unfit
+from worker.messages import Channel, Job, Message, Ready, Result, Setup, Unfit
 from worker.preprocessing import Limits
 from worker.records import Claim
 from worker.trouble import doubling
@@ -32,15 +32,6 @@ _LOAD_SECONDS = 60.0  # to load and check a package before its screener is given
 _HEARD_A_TURN = 64  # messages of one screener, before the others have theirs
 # Nothing of our surroundings reaches a screener. One thread each: the processes are the threads.
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """A screener has hashed a film whose bytes may have been seen. Call `answer`."""
-
-    claim: Claim
-    sha256: str
-    model_version: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +76,7 @@ class NotServing:
     proven: bool = True  # the package itself is at fault; else it may do another time
 
 
-Event = Asked | Screened | Died | HandedBack | Serving | NotServing
+Event = Screened | Died | HandedBack | Serving | NotServing
 
 
 @dataclass(eq=False)
@@ -101,7 +92,6 @@ class _Screener:
     head_since: float = 0.0
     overran: bool = False
     unfit: str | None = None
-    asked: bool = False  # whether its film's bytes were seen before
     alone: bool = False  # takes no other film until it is done with this one
 
     def room(self) -> int:
@@ -193,19 +183,13 @@ class Pool:
             return False
         screener = min(fits, key=lambda one: len(one.jobs))
         sighting = claim.sighting
-        job = Job(scan_id=claim.scan_id, ask=claim.size_seen, **asdict(sighting))
+        job = Job(scan_id=claim.scan_id, **asdict(sighting))
         if not screener.jobs:
             screener.head_since = now
         screener.jobs.append(claim)
         screener.alone = alone
         self._send(screener, job)
         return True
-
-    def answer(self, claim: Claim, *, predict: bool) -> None:
-        """Answer a screener that asked."""
-        for screener in self._screeners:
-            if claim in screener.jobs:
-                self._send(screener, Answer(scan_id=claim.scan_id, predict=predict))
 
     def watch(self, descriptor: int) -> None:
         """End `poll` early when this descriptor can be read."""
@@ -326,17 +310,10 @@ class Pool:
                 self._take_over()
             case Unfit(why=str()) if screener.version is None:
                 screener.unfit = message.why
-            case Hashed(scan_id=scan_id) if (
-                head is not None and head.scan_id == scan_id and head.size_seen
-            ) and not screener.asked:
-                screener.asked = True
-                self._events.append(
-                    Asked(claim=head, sha256=message.sha256, model_version=screener.version or "")
-                )
             case Result(scan_id=scan_id) if head is not None and head.scan_id == scan_id:
                 screener.jobs.popleft()
                 screener.head_since = now
-                screener.alone = screener.asked = False
+                screener.alone = False
                 screener.outside |= message.kind == "unreadable" and self._inbox_moved(head)
                 self._events.append(
                     Screened(claim=head, result=message, model_version=screener.version or "")

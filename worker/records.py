@@ -26,7 +26,6 @@ class Claim:
     sighting: Sighting
     attempt: int
     crashes: int  # screeners that ended while reading it, in earlier attempts
-    size_seen: bool  # another scan has exactly this size, so its bytes may be the same
 
 
 @dataclass(frozen=True, kw_only=True)

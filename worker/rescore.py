@@ -254,7 +254,7 @@ class _Bench:
                 case HandedBack(claim=claim):
                     self._again.append(claim)
                 case _:
-                    pass  # no film asks whether its bytes were seen
+                    pass  # about the model, which is known to serve
 
     def _events(self) -> Iterator[Event]:
         now = time.monotonic()
@@ -272,7 +272,7 @@ class _Bench:
         sighting = sighting_of(spell(path.lstrip(b"/")), found)
         if sighting is None:
             return Skipped(scan_id=film.scan_id, why="moved: no regular file is in its place")
-        return Claim(scan_id=film.scan_id, sighting=sighting, attempt=1, crashes=0, size_seen=False)
+        return Claim(scan_id=film.scan_id, sighting=sighting, attempt=1, crashes=0)
 
     def _found(self, film: Archived, result: Result) -> Verdict | Skipped:
         if result.sha256 is not None and result.sha256 != film.sha256:
@@ -296,5 +296,4 @@ def _once_more(claim: Claim) -> Claim:
         sighting=claim.sighting,
         attempt=claim.attempt + 1,
         crashes=claim.crashes + 1,
-        size_seen=False,
     )

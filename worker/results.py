@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, func, or_, select
+from sqlalchemy import Connection, Select, and_, false, func, or_, select, text
 
 from worker.database import Database
-from worker.schema import NOBODY, State, database_time, predictions, results, scans, workers
+from worker.errors import ScanError
+from worker.model import NEGATIVE, POSITIVE, REVIEW
+from worker.schema import (
+    NOBODY,
+    State,
+    Utc,
+    database_time,
+    predictions,
+    results,
+    scans,
+    workers,
+)
 
 # A worker that has not been heard of for this long is taken for dead.
 SILENT_SECONDS = 30.0
+_PAGE = 500  # rows at a time
+_HAS_ENDED = scans.c.state.in_([State.RECORDED, State.KEPT, State.FILED])
+_SCREENING = predictions.c.origin == text("'screening'")  # in the words of the index
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +35,7 @@ class Query:
     """Which results are wanted. What is None or False narrows nothing."""
 
     since: datetime | None = None  # screened then or later
+    before: int | None = None  # screened before this scan, by its id
     decision: str | None = None  # NORMAL, PNEUMONIA or REVIEW
     refused: bool = False  # refusals alone
     limit: int = 50
@@ -67,22 +82,35 @@ class Results:
         """Ask `database`."""
         self._database = database
 
-    def find(self, query: Query) -> list[Mapping[str, Any]]:
-        """Return rows of the `results` view, newest first.
+    def find(self, query: Query) -> Iterator[Mapping[str, Any]]:
+        """Yield rows of the `results` view, newest first.
+
+        They come page by page, each found by an index from where the last one ended: the first
+        row costs the same in a table of any length, and so does the last.
 
         Raises:
             DatabaseTrouble: the database cannot be asked.
+            ScanError: they are to be from before a scan that there is not.
         """
-        statement: Select[Any] = select(results).order_by(results.c.scan_id.desc())
-        if query.since is not None:
-            statement = statement.where(results.c.screened_at >= query.since)
-        if query.decision is not None:
-            statement = statement.where(results.c.decision == query.decision)
-        if query.refused:
-            statement = statement.where(results.c.refusal_code.is_not(None))
-        with self._database.reading() as connection:
-            rows = connection.execute(statement.limit(query.limit)).mappings()
-            return [dict(row) for row in rows]
+        if query.before is not None:
+            with self._database.reading() as connection:
+                asked = select(scans.c.id).where(scans.c.id == query.before, _HAS_ENDED)
+                if connection.scalar(asked) is None:
+                    raise ScanError(f"{query.before}: no scan that was screened has that id")
+        return self._pages(query)
+
+    def _pages(self, query: Query) -> Iterator[Mapping[str, Any]]:
+        left, before = query.limit, query.before
+        while left > 0:
+            page = min(left, _PAGE)
+            with self._database.reading() as connection:
+                ids = connection.scalars(_page(replace(query, before=before, limit=page))).all()
+                found = connection.execute(select(results).where(results.c.scan_id.in_(ids)))
+                rows = {row["scan_id"]: dict(row) for row in found.mappings()}
+            yield from (rows[scan_id] for scan_id in ids if scan_id in rows)
+            if len(ids) < page:
+                return
+            left, before = left - page, ids[-1]
 
     def status(self) -> Status:
         """Return how things stand.
@@ -110,13 +138,11 @@ class Results:
                 .where(scans.c.screened_at >= today, scans.c.refusal_code.is_not(None))
                 .group_by(scans.c.refusal_code),
             )
-            decisions = _counted(
-                connection,
-                select(predictions.c.decision, func.count())
-                .join(scans, and_(scans.c.id == predictions.c.scan_id))
-                .where(scans.c.screened_at >= today, predictions.c.origin == "screening")
-                .group_by(predictions.c.decision),
-            )
+            decisions = {
+                decision: count
+                for decision in (NEGATIVE, POSITIVE, REVIEW)  # each a stretch of an index
+                if (count := connection.scalar(_decided_since(decision, today)))
+            }
             hour_ago = now - timedelta(hours=1)
             last_hour = connection.scalar(
                 select(func.count()).select_from(scans).where(scans.c.screened_at >= hour_ago)
@@ -157,6 +183,41 @@ class Results:
                 Retriable(scan_id=row.id, file_name=row.file_name, filed_as=row.filed_as)
                 for row in connection.execute(statement.order_by(scans.c.id))
             ]
+
+
+def _page(query: Query) -> Select[int]:
+    """Return what selects the ids of a page of results, in their order, by one index."""
+    number, at = scans.c.id, scans.c.screened_at
+    statement = select(number).where(_HAS_ENDED)
+    if query.decision is not None:
+        # When a film was predicted is when it was screened.
+        number, at = predictions.c.scan_id, predictions.c.predicted_at
+        statement = select(number).where(_SCREENING, predictions.c.decision == query.decision)
+    if query.refused:
+        refused = scans.c.refusal_code.is_not(None)
+        statement = statement.where(refused if query.decision is None else false())
+    if query.since is not None:
+        statement = statement.where(at >= query.since)
+    if query.before is not None:
+        decided = select(predictions.c.predicted_at).where(
+            _SCREENING, predictions.c.scan_id == query.before
+        )
+        screened = select(scans.c.screened_at).where(scans.c.id == query.before)
+        last = func.coalesce(decided.scalar_subquery(), screened.scalar_subquery(), type_=Utc())
+        statement = statement.where(at <= last, or_(at < last, number < query.before))
+    return statement.order_by(at.desc(), number.desc()).limit(query.limit)
+
+
+def _decided_since(decision: str, moment: datetime) -> Select[int]:
+    return (
+        select(func.count())
+        .select_from(predictions)
+        .where(
+            _SCREENING,
+            predictions.c.decision == decision,
+            predictions.c.predicted_at >= moment,
+        )
+    )
 
 
 def _counted(connection: Connection, statement: Select[Any]) -> dict[str, int]:

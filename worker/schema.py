@@ -32,7 +32,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import JSON
 
-REVISION = "0003"  # the newest migration: where the database stands, no migration is run
+REVISION = "0004"  # the newest migration: where the database stands, no migration is run
 
 
 class State(StrEnum):
@@ -168,8 +168,15 @@ scans = Table(
         postgresql_where=text("state IN ('claimed', 'recorded')"),
     ),
     Index("ix_scans_sha256", "sha256"),
-    Index("ix_scans_size_bytes", "size_bytes"),
-    Index("ix_scans_screened_at", "screened_at"),
+    Index("ix_scans_file_name", "file_name"),
+    Index("ix_scans_screened_at", "screened_at", "id"),
+    Index(
+        "ix_scans_refused_at",
+        "screened_at",
+        "id",
+        sqlite_where=text("refusal_code IS NOT NULL"),
+        postgresql_where=text("refusal_code IS NOT NULL"),
+    ),
 )
 
 model_versions = Table(
@@ -207,6 +214,14 @@ predictions = Table(
         "uq_predictions_screening",
         "scan_id",
         unique=True,
+        sqlite_where=text("origin = 'screening'"),
+        postgresql_where=text("origin = 'screening'"),
+    ),
+    Index(
+        "ix_predictions_decided_at",
+        "decision",
+        "predicted_at",
+        "scan_id",
         sqlite_where=text("origin = 'screening'"),
         postgresql_where=text("origin = 'screening'"),
     ),

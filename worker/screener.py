@@ -16,13 +16,12 @@ import signal
 import socket
 import stat
 import sys
-from collections import deque
 from pathlib import Path
 
 from worker import fence
 from worker.errors import FilmRefused, ModelPackageError
 from worker.inbox import bytes_of, sighting_of
-from worker.messages import Answer, Channel, Hashed, Job, Ready, Result, Setup, Unfit
+from worker.messages import Channel, Job, Ready, Result, Setup, Unfit
 from worker.model import Model, load
 from worker.preprocessing import Limits, read_film, too_many_bytes, warm_up
 
@@ -44,13 +43,12 @@ class Screener:
         self._limits = Limits(**setup.limits)
         self._screen_seconds = setup.screen_seconds
         self._model = model
-        self._jobs: deque[Job] = deque()
 
     def run(self) -> None:
         """Screen until the parent hangs up."""
         while True:
-            job = self._jobs.popleft() if self._jobs else self._channel.receive()
-            if isinstance(job, Job):  # or an Answer that came after its film was refused
+            job = self._channel.receive()
+            if isinstance(job, Job):
                 fence.limit_processor_time(_FROZEN * self._screen_seconds)
                 self._channel.send(self._screen(job))
 
@@ -59,12 +57,9 @@ class Screener:
         try:
             data = self._read(job)
             sha256 = hashlib.sha256(data).hexdigest()
-            if job.ask:
-                self._channel.send(Hashed(scan_id=job.scan_id, sha256=sha256))
             size = self._model.manifest
             film = read_film(data, height=size.height, width=size.width, limits=self._limits)
-            predict = not job.ask or self._answer(job.scan_id)
-            score = self._model.score(film.pixels) if predict else None
+            score = self._model.score(film.pixels)
         except FilmRefused as refusal:
             return Result(
                 scan_id=job.scan_id,
@@ -83,13 +78,13 @@ class Screener:
             return Result(scan_id=job.scan_id, kind="unreadable", sentence=_named(error))
         return Result(
             scan_id=job.scan_id,
-            kind="predicted" if predict else "skipped",
+            kind="predicted",
             sha256=sha256,
             width=film.width,
             height=film.height,
             contrast=film.contrast,
-            logit=None if score is None else score.logit,
-            strangeness=None if score is None else score.strangeness,
+            logit=score.logit,
+            strangeness=score.strangeness,
         )
 
     def _read(self, job: Job) -> bytes:
@@ -118,15 +113,6 @@ class Screener:
         finally:
             os.close(descriptor)
         return data
-
-    def _answer(self, scan_id: int) -> bool:
-        """Wait for the parent's answer; put jobs that come first aside."""
-        while True:
-            message = self._channel.receive()
-            if isinstance(message, Answer) and message.scan_id == scan_id:
-                return message.predict
-            if isinstance(message, Job):
-                self._jobs.append(message)
 
 
 def _named(error: OSError) -> str:

@@ -12,18 +12,21 @@ froze past its lease cannot record again what another has taken over.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    JSON,
     Connection,
     Row,
+    Select,
     Text,
     Update,
     and_,
     bindparam,
     cast,
-    exists,
     func,
     insert,
     literal,
@@ -79,6 +82,7 @@ class Store:
         self.database = database
         self.process = process
         self._upsert = sqlite.insert if database.is_sqlite else postgresql.insert
+        self._earlier = _earlier_scores(is_sqlite=database.is_sqlite)
 
     # Claims
 
@@ -130,12 +134,12 @@ class Store:
             ),
         ).returning(*_CLAIM)
         taken = connection.execute(statement, [sighting_row(one) for one in sightings]).all()
-        return _claims(connection, taken)
+        return _claims(taken)
 
     def claim_by(self, statement: Update) -> list[Claim]:
         """Claim the scans that a statement makes this worker's, in one transaction."""
         with self.database.writing() as connection:
-            return _claims(connection, connection.execute(statement.returning(*_CLAIM)).all())
+            return _claims(connection.execute(statement.returning(*_CLAIM)).all())
 
     def adopt_orphans(self, dead: Sequence[str]) -> None:
         """Free what workers known to be dead had in hand, without waiting for their leases."""
@@ -198,26 +202,21 @@ class Store:
         if not accepted:
             return []
         state = State.KEPT if keep else State.RECORDED
+        moment: datetime = connection.execute(select(database_time())).scalar_one()
         connection.execute(
             update(scans)
             .where(scans.c.id == bindparam("claim_id"))
-            .values(state=state.value, screened_at=database_time()),
+            .values(state=state.value, screened_at=moment),
             [verdict_row(outcome) for outcome in accepted],
         )
         rows = [prediction_row(outcome) for outcome in accepted if outcome.verdict]
         if rows:
-            connection.execute(insert(predictions).values(predicted_at=database_time()), rows)
-        days = connection.execute(
-            select(scans.c.id, _day(scans.c.screened_at).label("day")).where(
-                scans.c.id.in_([outcome.claim.scan_id for outcome in accepted])
-            )
-        )
-        day_of = {row.id: row.day for row in days}
+            connection.execute(insert(predictions).values(predicted_at=moment), rows)
         return [
             Recorded(
                 scan_id=outcome.claim.scan_id,
                 sighting=outcome.claim.sighting,
-                day=day_of[outcome.claim.scan_id],
+                day=moment.date().isoformat(),
                 sha256=outcome.facts.sha256,
                 refusal=outcome.refusal,
             )
@@ -238,16 +237,14 @@ class Store:
         )
         return [row.id for row in rows if by_id[row.id].claim.attempt == row.attempt]
 
-    def earlier_score(self, sha256: str, model_version: str) -> Score | None:
-        """Return what this model version gave for these bytes before, if it ever did."""
+    def earlier_scores(self, digests: Collection[str], model_version: str) -> dict[str, Score]:
+        """Return what a model version gave for bytes before: SHA-256 to score, where it did."""
+        asked = {"digests": json.dumps(list(digests)), "version": model_version}
         with self.database.reading() as connection:
-            row = connection.execute(
-                select(predictions.c.logit, predictions.c.strangeness)
-                .join(scans, scans.c.id == predictions.c.scan_id)
-                .where(scans.c.sha256 == sha256, predictions.c.model_version == model_version)
-                .limit(1)
-            ).first()
-        return None if row is None else Score(logit=row.logit, strangeness=row.strangeness)
+            return {
+                row.sha256: Score(logit=row.logit, strangeness=row.strangeness)
+                for row in connection.execute(self._earlier, asked)
+            }
 
     # Filing
 
@@ -359,6 +356,32 @@ class Store:
         ]
 
 
+def _earlier_scores(*, is_sqlite: bool) -> Select[Any]:
+    """Return what selects what a version gave for digests, one row each; built once."""
+    digests = bindparam("digests", type_=Text)
+    asked = (
+        func.json_each(digests).table_valued("value")
+        if is_sqlite
+        else func.json_array_elements_text(cast(digests, JSON(none_as_null=True))).table_valued(
+            "value"
+        )
+    )
+    first = (
+        select(predictions.c.id)
+        .join(scans, scans.c.id == predictions.c.scan_id)
+        .where(scans.c.sha256 == asked.c.value)
+        .where(predictions.c.model_version == bindparam("version", type_=Text))
+        .limit(1)  # of a film that was dropped a thousand times one is enough
+        .correlate(asked)
+        .scalar_subquery()
+    )
+    return (
+        select(asked.c.value.label("sha256"), predictions.c.logit, predictions.c.strangeness)
+        .select_from(asked)
+        .join(predictions, predictions.c.id == first)
+    )
+
+
 def register_model(database: Database, manifest: Manifest) -> None:
     """Know a model version. One that is known already stays as it is."""
     upsert = sqlite.insert if database.is_sqlite else postgresql.insert
@@ -384,28 +407,17 @@ def _day(moment: Any) -> Any:
     return func.substr(cast(moment, Text), 1, 10)
 
 
-def _claims(connection: Connection, taken: Sequence[Row[Any]]) -> list[Claim]:
+def _claims(taken: Sequence[Row[Any]]) -> list[Claim]:
     """Return the claims that rows with the columns of `_CLAIM` are."""
-    seen = _with_size_seen(connection, [row.id for row in taken])
     return [
         Claim(
             scan_id=row.id,
             sighting=sighting_in(row),
             attempt=row.attempt,
             crashes=row.crashes,
-            size_seen=row.id in seen,
         )
         for row in taken
     ]
-
-
-def _with_size_seen(connection: Connection, scan_ids: list[int]) -> set[int]:
-    """Return those of the scans that share their exact size with some other scan."""
-    other = scans.alias("other")
-    same_size = exists().where(
-        and_(other.c.size_bytes == scans.c.size_bytes, other.c.id != scans.c.id)
-    )
-    return set(connection.scalars(select(scans.c.id).where(scans.c.id.in_(scan_ids), same_size)))
 
 
 def _kept(connection: Connection, sightings: set[Sighting]) -> list[Sighting]:

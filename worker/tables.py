@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -18,8 +18,11 @@ from worker.results import Status
 from worker.schema import results as results_view
 
 
-def write_results(rows: Sequence[Mapping[str, Any]], form: str, *, refused: bool = False) -> None:
-    """Write rows of the `results` view to standard output as `table`, `csv` or `json`."""
+def write_results(rows: Iterable[Mapping[str, Any]], form: str, *, refused: bool = False) -> None:
+    """Write rows of the `results` view to standard output as `table`, `csv` or `json`.
+
+    CSV is written as rows come, so that a whole archive's may pass.
+    """
     if form == "json":
         json.dump([_plain(row) for row in rows], sys.stdout, indent=2, ensure_ascii=False)
         sys.stdout.write("\n")
@@ -27,10 +30,10 @@ def write_results(rows: Sequence[Mapping[str, Any]], form: str, *, refused: bool
         writer = csv.DictWriter(sys.stdout, [column.name for column in results_view.columns])
         writer.writeheader()
         writer.writerows(_plain(row) for row in rows)
-    elif not rows:
-        sys.stdout.write("No results yet.\n" if not refused else "Nothing was refused.\n")
+    elif shown_rows := list(rows):
+        console().print(_refusals(shown_rows) if refused else _results(shown_rows))
     else:
-        console().print(_refusals(rows) if refused else _results(rows))
+        sys.stdout.write("No results yet.\n" if not refused else "Nothing was refused.\n")
 
 
 def _results(rows: Sequence[Mapping[str, Any]]) -> Table:
