@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, false, func, or_, select, text
+from sqlalchemy import ColumnElement, Connection, Select, and_, false, func, or_, select, text
 
 from worker.database import Database
 from worker.errors import ScanError
@@ -17,6 +17,7 @@ from worker.schema import (
     State,
     Utc,
     database_time,
+    in_hand,
     predictions,
     results,
     scans,
@@ -121,17 +122,10 @@ class Results:
         with self._database.reading() as connection:
             now: datetime = connection.scalar(select(database_time())) or datetime.now(UTC)
             today = now.replace(hour=0, minute=0, second=0, microsecond=0)
-            in_hand = _counted(
-                connection,
-                select(scans.c.state, func.count())
-                .where(scans.c.state.in_([State.CLAIMED, State.RECORDED]))
-                .group_by(scans.c.state),
+            claimed, recorded = (
+                _count(connection, in_hand(state)) for state in (State.CLAIMED, State.RECORDED)
             )
-            offered = connection.scalar(
-                select(func.count())
-                .select_from(scans)
-                .where(scans.c.state == State.CLAIMED, scans.c.worker == NOBODY)
-            )
+            offered = _count(connection, in_hand(State.CLAIMED), scans.c.worker == NOBODY)
             refused = _counted(
                 connection,
                 select(scans.c.refusal_code, func.count())
@@ -144,18 +138,16 @@ class Results:
                 if (count := connection.scalar(_decided_since(decision, today)))
             }
             hour_ago = now - timedelta(hours=1)
-            last_hour = connection.scalar(
-                select(func.count()).select_from(scans).where(scans.c.screened_at >= hour_ago)
-            )
+            last_hour = _count(connection, scans.c.screened_at >= hour_ago)
             return Status(
                 workers=_workers(connection, now),
-                claimed=in_hand.get(State.CLAIMED, 0) - (offered or 0),
-                offered=offered or 0,
-                recorded=in_hand.get(State.RECORDED, 0),
+                claimed=claimed - offered,
+                offered=offered,
+                recorded=recorded,
                 screened_today=sum(decisions.values()),
                 refused_today=refused,
                 decisions_today=decisions,
-                last_hour=last_hour or 0,
+                last_hour=last_hour,
                 last_screened_at=connection.scalar(select(func.max(scans.c.screened_at))),
             )
 
@@ -169,7 +161,8 @@ class Results:
         if wanted.isdigit() and len(wanted) < 19:
             names.append(scans.c.id == int(wanted))
         if len(wanted) >= 8 and all(digit in "0123456789abcdef" for digit in wanted.lower()):
-            names.append(scans.c.sha256.startswith(wanted.lower()))
+            # "g" sorts behind every hexadecimal digit; so put, an index serves.
+            names.append(scans.c.sha256.between(wanted.lower(), f"{wanted.lower()}g"))
         statement = select(scans.c.id, scans.c.file_name, scans.c.filed_as).where(
             or_(*names),
             scans.c.refusal_code.is_not(None),
@@ -218,6 +211,10 @@ def _decided_since(decision: str, moment: datetime) -> Select[int]:
             predictions.c.predicted_at >= moment,
         )
     )
+
+
+def _count(connection: Connection, *which: ColumnElement[bool]) -> int:
+    return connection.scalar(select(func.count()).select_from(scans).where(*which)) or 0
 
 
 def _counted(connection: Connection, statement: Select[Any]) -> dict[str, int]:

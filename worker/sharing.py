@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from worker.records import Claim, Sighting
 from worker.rows import sighting_row
-from worker.schema import NOBODY, OPEN_PREDICATE, State, database_time, scans, workers
+from worker.schema import NOBODY, OPEN_PREDICATE, State, database_time, in_hand, scans, workers
 from worker.store import Store
 
 
@@ -78,7 +78,7 @@ class Sharing:
             open_ones = connection.scalar(
                 select(func.count())
                 .select_from(scans)
-                .where(scans.c.state == State.CLAIMED, scans.c.worker == NOBODY)
+                .where(in_hand(State.CLAIMED), scans.c.worker == NOBODY)
             )
             chosen = sightings[: max(0, most - (open_ones or 0))]
             if chosen:
@@ -93,7 +93,7 @@ class Sharing:
         """
         me = self._store.process.name
         free = and_(
-            scans.c.state == State.CLAIMED,
+            in_hand(State.CLAIMED),
             or_(
                 scans.c.worker == NOBODY,
                 and_(scans.c.worker == me, scans.c.lease_until > database_time()),

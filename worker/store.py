@@ -57,6 +57,7 @@ from worker.schema import (
     OPEN_PREDICATE,
     State,
     database_time,
+    in_hand,
     model_versions,
     predictions,
     scans,
@@ -144,7 +145,7 @@ class Store:
         with self.database.writing() as connection:
             connection.execute(
                 update(scans)
-                .where(scans.c.state == State.CLAIMED, scans.c.worker.in_(dead))
+                .where(in_hand(State.CLAIMED), scans.c.worker.in_(dead))
                 .values(lease_until=database_time(-1.0))
             )
             connection.execute(
@@ -263,7 +264,7 @@ class Store:
                     scans.c.refusal_measured,
                     scans.c.refusal_limit,
                 )
-                .where(scans.c.state == State.RECORDED, _older(older_than_seconds))
+                .where(in_hand(State.RECORDED), _older(older_than_seconds))
                 .order_by(scans.c.id)
                 .limit(limit)
             ).all()
@@ -285,7 +286,7 @@ class Store:
         with self.database.reading() as connection:
             rows = connection.execute(
                 select(*_SIGHTING)
-                .where(scans.c.state == State.CLAIMED, scans.c.lease_until < database_time())
+                .where(in_hand(State.CLAIMED), scans.c.lease_until < database_time())
                 .order_by(scans.c.id)
                 .limit(limit)
             )
@@ -331,7 +332,7 @@ class Store:
             connection.execute(row.on_conflict_do_update(index_elements=["name"], set_=news))
             connection.execute(
                 update(scans)
-                .where(scans.c.state == State.CLAIMED, scans.c.worker == me.name)
+                .where(in_hand(State.CLAIMED), scans.c.worker == me.name)
                 .where(scans.c.lease_until > database_time())
                 .values(lease_until=database_time(lease_seconds))
             )
