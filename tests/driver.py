@@ -112,13 +112,15 @@ class Site:
 
     # Processes
 
-    def start(self, *arguments: str, wrapper: Sequence[str] = ()) -> subprocess.Popen[str]:
-        """Start `lungwatch run` and return at once."""
+    def start(
+        self, *arguments: str, wrapper: Sequence[str] = (), command: str = "run"
+    ) -> subprocess.Popen[str]:
+        """Start `lungwatch run`, or another command, and return at once."""
         self._spare_drawn_films()
         log = (self.root / f"worker-{len(self.processes)}.log").open("w", encoding="utf-8")
         with log:
             process = subprocess.Popen(
-                [*wrapper, *_LUNGWATCH, "run", *arguments],
+                [*wrapper, *_LUNGWATCH, command, *arguments],
                 env=self.environment,
                 cwd=self.root,
                 stdout=log,
@@ -131,7 +133,7 @@ class Site:
 
     def call(self, *arguments: str, status: int | None = 0) -> subprocess.CompletedProcess[str]:
         """Run a command to its end, and check its exit status unless that is None."""
-        if arguments[0] == "run":
+        if arguments[0] in ("run", "backfill"):
             self._spare_drawn_films()
         done = subprocess.run(
             [*_LUNGWATCH, *arguments],

@@ -21,7 +21,7 @@ LAYERS = [
     {"worker.rows", "worker.finding"},
     {"worker.inbox", "worker.store", "worker.results", "worker.stability", "worker.process"}
     | {"worker.labels", "worker.ledger"},
-    {"worker.label_lists"},
+    {"worker.label_lists", "worker.worklist"},
     {"worker.messages"},
     {"worker.screener", "worker.watcher", "worker.repeats", "worker.reporting", "worker.notify"},
     {"worker.promotions", "worker.archive", "worker.sharing"},
@@ -29,10 +29,11 @@ LAYERS = [
     {"worker.model_tables", "worker.pruning"},
     {"worker.pipeline", "worker.lookout", "worker.serving", "worker.rescore"}
     | {"worker.explanation", "worker.evidence_picture"},
-    {"worker.service"},
+    {"worker.service", "worker.backfill"},
     {"worker.assembly"},
     {"worker.entry"},
-    {"worker.model_commands", "worker.rescore_command", "worker.explain_command"},
+    {"worker.model_commands", "worker.rescore_command", "worker.explain_command"}
+    | {"worker.backfill_command"},
     {"worker.__main__"},
 ]
 # All that training and migrations may import of the worker.

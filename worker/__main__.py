@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from worker import entry
+from worker.backfill_command import backfill
 from worker.explain_command import explain
 from worker.model_commands import models
 from worker.privacy import shut_out_others
@@ -195,6 +196,7 @@ def check() -> None:
 
 
 app.command()(rescore)
+app.command()(backfill)
 app.command()(explain)
 
 

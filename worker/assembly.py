@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
 
+from worker.backfill import Backfill
 from worker.database import Database
 from worker.errors import ModelPackageError, RegistryError, SettingsError
 from worker.inbox import Inbox
@@ -18,6 +20,8 @@ from worker.reporting import Reporter, open_reporter
 from worker.service import Pace, Service
 from worker.settings import Settings, check_folders
 from worker.store import Store
+from worker.trouble import Trouble
+from worker.worklist import fence_around
 
 
 @contextmanager
@@ -28,39 +32,17 @@ def open_service(settings: Settings) -> Iterator[Service]:
         SettingsError: a setting is wrong, or no model is there to serve.
     """
     check_folders(settings)
-    registry = Registry(settings.models)
-    shipped = Registry(settings.shipped_models)
-    try:
-        registry.seed(shipped)
-    except OSError as error:
-        raise SettingsError(
-            f"LUNGWATCH_MODELS is '{settings.models}': it cannot be written ({error.strerror}). "
-            "Give this user the right, or name another folder."
-        ) from error
-    model = registry.champion()
-    if model is None:
-        raise SettingsError(
-            f"LUNGWATCH_MODELS is '{settings.models}': no model is promoted there. "
-            "Train one with `python -m training.retrain --data DIR`."
-        )
-    registry.manifest(model)
+    registry = _registry(settings)
     database = Database(
         settings.database_url.get_secret_value(), answer_seconds=settings.database_seconds
     )
     reporter = open_reporter(settings.log_format, settings.log_level, places=settings.places)
-    _adopt(registry, shipped, reporter)
+    _adopt(registry, Registry(settings.shipped_models), reporter)
     inbox = Inbox(settings.inbox, archive=settings.archive, refused=settings.refused)
     service = Service(
         store=Store(database, this_process(settings.worker_name)),
         inbox=inbox,
-        pool=Pool(
-            inbox=settings.inbox,
-            limits=settings.limits,
-            count=settings.screener_count,
-            screen_seconds=settings.screen_seconds,
-            memory_mb=settings.screener_memory_mb,
-            predict_seconds=settings.predict_milliseconds / 1000,
-        ),
+        pool=_pool(settings, settings.inbox),
         registry=registry,
         reporter=reporter,
         notifier=Notifier.from_environment(),
@@ -83,7 +65,7 @@ def open_service(settings: Settings) -> Iterator[Service]:
             if settings.keep_in_inbox
             else str(settings.archive),
             "refused": str(settings.refused),
-            "model": model,
+            "model": registry.serving(),
             "screeners": str(settings.screener_count),
         }
     )
@@ -91,6 +73,75 @@ def open_service(settings: Settings) -> Iterator[Service]:
         yield service
     finally:
         database.close()
+
+
+@contextmanager
+def open_backfill(
+    settings: Settings, archive: Path, *, note: Callable[[Trouble], object]
+) -> Iterator[Backfill]:
+    """Bring up screeners on the model in service, to screen an archive in place.
+
+    Raises:
+        SettingsError: a setting is wrong, or no model is there to serve.
+        DatabaseTrouble: the database is away.
+        ModelPackageError, ScreenerTrouble: the model cannot serve.
+    """
+    registry = _registry(settings)
+    database = Database(
+        settings.database_url.get_secret_value(), answer_seconds=settings.database_seconds
+    )
+    database.migrate()
+    root = fence_around(archive)
+    screening = Backfill(
+        store=Store(database, this_process(settings.worker_name)),
+        pool=_pool(settings, root),
+        package=registry.folder(registry.serving()),
+        policy=Policy(
+            lease_seconds=settings.lease_seconds,
+            incomplete_seconds=0.0,  # nobody is writing to an archive
+            keep_in_inbox=True,
+            told_once=True,
+            prevalence=settings.prevalence,
+        ),
+        root=root,
+        note=note,
+    )
+    try:
+        with screening:
+            yield screening
+    finally:
+        database.close()
+
+
+def _pool(settings: Settings, folder: Path) -> Pool:
+    return Pool(
+        inbox=folder,
+        limits=settings.limits,
+        count=settings.screener_count,
+        screen_seconds=settings.screen_seconds,
+        memory_mb=settings.screener_memory_mb,
+        predict_seconds=settings.predict_milliseconds / 1000,
+    )
+
+
+def _registry(settings: Settings) -> Registry:
+    """Return the registry in use, seeded at a first start, with a model that can serve."""
+    registry = Registry(settings.models)
+    try:
+        registry.seed(Registry(settings.shipped_models))
+    except OSError as error:
+        raise SettingsError(
+            f"LUNGWATCH_MODELS is '{settings.models}': it cannot be written ({error.strerror}). "
+            "Give this user the right, or name another folder."
+        ) from error
+    model = registry.champion()
+    if model is None:
+        raise SettingsError(
+            f"LUNGWATCH_MODELS is '{settings.models}': no model is promoted there. "
+            "Train one with `python -m training.retrain --data DIR`."
+        )
+    registry.manifest(model)
+    return registry
 
 
 def _adopt(registry: Registry, shipped: Registry, reporter: Reporter) -> None:

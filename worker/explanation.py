@@ -155,7 +155,7 @@ def _look(data: bytes, limits: Limits) -> Pixels:
 def _read(film: Archived, places: Places) -> bytes:
     """Read an archived film whole, and nothing else: no link, no device, no other file."""
     folder = places.inbox if film.in_inbox else places.archive
-    path = os.fsencode(folder.absolute()) + b"/" + bytes_of(film.place)
+    path = os.path.join(os.fsencode(folder.absolute()), bytes_of(film.place))  # noqa: PTH118 - bytes
     lost = f"scan {film.scan_id}: its film is not where it was filed, {film.place}"
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

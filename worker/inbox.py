@@ -187,11 +187,7 @@ class Inbox:
             None, or a sentence that says why it could not be done.
         """
         if filed_as is None:
-            try:
-                os.utime(self._path(name), follow_symlinks=False)
-            except OSError as error:
-                return f"its file cannot be touched: {error.strerror}"
-            return None
+            return self._touch(name)
         day, _, filed_name = filed_as.partition("/")
         source = os.path.join(os.fsencode(self.refused / day), bytes_of(filed_name))
         for free in _free_names(bytes_of(name), scan_id):
@@ -205,6 +201,15 @@ class Inbox:
                 return f"its file cannot be moved: {error.strerror}"
             return None
         return "no name is free in the inbox"
+
+    def _touch(self, name: str) -> str | None:
+        if os.path.isabs(bytes_of(name)):
+            return "its film lies in an archive: touch it, and `lungwatch backfill` again"
+        try:
+            os.utime(self._path(name), follow_symlinks=False)
+        except OSError as error:
+            return f"its file cannot be touched: {error.strerror}"
+        return None
 
     def make_durable(self, days: set[str]) -> None:
         """Make the moves of a batch survive a power cut.

@@ -52,6 +52,7 @@ class Policy:
     lease_seconds: float
     incomplete_seconds: float
     keep_in_inbox: bool
+    told_once: bool = False  # no name comes a second time: what is done is not remembered
     prevalence: float | None = None  # of PNEUMONIA at this site; None for the package's own
 
 
@@ -89,6 +90,7 @@ class Pipeline:
         self._repeats = Repeats(store, prevalence=policy.prevalence)
         self._next_offer = self._next_take = 0.0
         self.unreadable: Counter[str] = Counter()  # names, by how often they could not be read
+        self.done_before = 0  # films that had their verdict already, and stay where they are
 
     # Where it stands
 
@@ -197,7 +199,8 @@ class Pipeline:
             by_sighting.pop(sighting)
             self._busy.discard(sighting.name)
             self.unreadable.pop(sighting.name, None)
-            self._kept.add(hash(sighting))
+            self._remember([sighting])
+        self.done_before += len(answer.kept)
         # Another worker has the rest in hand: look again later, in case it comes to nothing.
         for settled in by_sighting.values():
             self._put_back(settled, until=now + min(_TAKEN_SECONDS, self._policy.lease_seconds))
@@ -285,7 +288,7 @@ class Pipeline:
                 self.unreadable.pop(name, None)
                 self._tell(outcome)
         if keep:
-            self._kept.update(hash(one.sighting) for one in recorded)
+            self._remember(one.sighting for one in recorded)
         else:
             self._filing.add(recorded)
 
@@ -397,6 +400,10 @@ class Pipeline:
     def _put_back(self, settled: Settled, *, until: float) -> None:
         self._busy.discard(settled.sighting.name)
         self._tracker.hold(settled, until=until)
+
+    def _remember(self, kept: Iterable[Sighting]) -> None:
+        if not self._policy.told_once:
+            self._kept.update(map(hash, kept))
 
     def _outcome(self, outcome: Outcome, now: float) -> None:
         self._change(now).outcomes.append(outcome)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 from worker.records import Process
+
+_NOBODY = -1  # to be woken
 
 
 class StopSignals:
@@ -18,8 +21,10 @@ class StopSignals:
     who thinks that we read settings anew: it is passed over.
     """
 
-    def __init__(self, handler: Callable[[int, FrameType | None], None], wake: int) -> None:
-        """Call `handler` in the handler's place, and write a byte to `wake`."""
+    def __init__(
+        self, handler: Callable[[int, FrameType | None], None], wake: int = _NOBODY
+    ) -> None:
+        """Call `handler` in the handler's place, and write a byte to `wake`, if there is one."""
         self._handler = handler
         self._wake = wake
         self._before: dict[int, Any] = {}
@@ -36,6 +41,14 @@ class StopSignals:
         signal.set_wakeup_fd(self._wake_before)
         for number, before in self._before.items():
             signal.signal(number, before)
+
+
+@contextmanager
+def told_to_stop() -> Iterator[Callable[[], bool]]:
+    """Yield what says whether a signal has told this process to stop."""
+    told: list[int] = []
+    with StopSignals(lambda number, _: told.append(number)):
+        yield lambda: bool(told)
 
 
 def _pass_over(_number: int, _frame: FrameType | None) -> None:

@@ -264,7 +264,7 @@ class _Bench:
     def _look(self, film: Archived) -> Claim | Skipped:
         """Return a claim on the film as it lies there now."""
         folder = self._means.inbox if film.in_inbox else self._means.archive
-        path = os.fsencode(folder.absolute()) + b"/" + bytes_of(film.place)
+        path = os.path.join(os.fsencode(folder.absolute()), bytes_of(film.place))  # noqa: PTH118 - bytes
         try:
             found = os.lstat(path)
         except OSError as error:

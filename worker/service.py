@@ -25,7 +25,7 @@ from worker.lookout import Lookout
 from worker.notify import Notifier
 from worker.pipeline import Pipeline, Policy
 from worker.pool import Event, NotServing, Pool, Serving
-from worker.process import StopSignals, is_running
+from worker.process import StopSignals
 from worker.records import Outcome
 from worker.registry import Registry
 from worker.reporting import Reporter
@@ -251,7 +251,7 @@ class Service:
         if now < self._next_beat and not self._keeper.has_news:
             return
         self._recent.append((now, self._done))
-        self._adopt_orphans()
+        self._sharing.adopt_orphans()
         self._store.beat(self._report(), lease_seconds=self._pace.lease_seconds)
         self._crew = self._sharing.crew(lease_seconds=self._pace.lease_seconds)
         # A lease is renewed well before it runs out, however short it is.
@@ -259,11 +259,6 @@ class Service:
         self._keeper.has_news = False
         model = self._keeper.serving or "none"
         self._notifier.status(f"model {model}, {self._done} screened, {self._backlog()} waiting")
-
-    def _adopt_orphans(self) -> None:
-        """Take over at once what workers that died on this host had in hand."""
-        dead = [one.name for one in self._store.companions() if not is_running(one)]
-        self._store.adopt_orphans(dead)
 
     def _report(self) -> dict[str, Any]:
         (began, before), (ended, after) = self._recent[0], self._recent[-1]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from sqlalchemy import and_, func, literal, or_, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from worker.process import is_running
 from worker.records import Claim, Sighting
 from worker.rows import sighting_row
 from worker.schema import NOBODY, OPEN_PREDICATE, State, database_time, in_hand, scans, workers
@@ -51,8 +52,18 @@ class Sharing:
                 )
                 .order_by(workers.c.started_at, workers.c.name)
             ).all()
-        fit = [row.name for row in alive if row.name == me or not (row.report or {}).get("trouble")]
+        fit = [
+            row.name
+            for row in alive
+            # Whoever screens an archive has no part in the inbox.
+            if row.name == me or not (row.report.get("trouble") or row.report.get("backfill"))
+        ]
         return Crew(others=sum(name != me for name in fit), lists=fit[:1] in ([me], []))
+
+    def adopt_orphans(self) -> None:
+        """Take over at once what workers that died on this host had in hand."""
+        dead = [one.name for one in self._store.companions() if not is_running(one)]
+        self._store.adopt_orphans(dead)
 
     def offer(self, sightings: Sequence[Sighting], *, most: int) -> int:
         """Offer films to whoever has room, so that at most so many are on offer.

@@ -78,18 +78,19 @@ def write_status(status: Status) -> bool:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim")
     table.add_column(overflow="fold")
-    alive = [worker for worker in status.workers if worker.alive]
+    alive = [one for one in status.workers if one.alive and not one.report.get("backfill")]
     troubled = False
     for worker in status.workers:
         word = "[green]alive[/green]" if worker.alive else "[bold red]silent[/bold red]"
         table.add_row(
-            "worker", f"{word}, {escape(worker.name)}, beat {worker.beat_seconds_ago} s ago"
+            "backfill" if worker.report.get("backfill") else "worker",
+            f"{word}, {escape(worker.name)}, beat {worker.beat_seconds_ago} s ago",
         )
         for name, value in _told(worker.report):
             table.add_row(f"  {name}", escape(str(value)))
         wrong = worker.report.get("trouble") or worker.report.get("model_refused")
         troubled = troubled or (worker.alive and bool(wrong))
-    if not status.workers:
+    if not any("backfill" not in worker.report for worker in status.workers):
         table.add_row("worker", "[bold red]none[/bold red]: start one with `lungwatch run`")
     table.add_row("claimed", str(status.claimed))
     if status.offered:
@@ -107,6 +108,12 @@ def write_status(status: Status) -> bool:
 def _told(report: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Return what a worker says of itself, in words, without what is not so."""
     passed = ", ".join(f"{count} {kind}" for kind, count in report.get("passed_over", {}).items())
+    if report.get("backfill"):
+        return [
+            ("archive", report["backfill"]),
+            ("model", report.get("model")),
+            ("done", f"{report.get('done', 0)} films"),
+        ]
     told = [
         ("model", report.get("model")),
         ("model refused", report.get("model_refused")),

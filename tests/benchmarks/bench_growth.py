@@ -85,11 +85,11 @@ def _measure_backlog(site: Site, count: int, window: int) -> None:
     first = time.monotonic() - ready
     wait_for(lambda: rows.count() >= window // 10, seconds=600, every=0.05)
     start, done = time.monotonic(), rows.count()
-    calls = _calls(worker.pid, seconds=3.0)
-    calls_of = rows.count() - done
-    start, done = time.monotonic(), rows.count()
-    wait_for(lambda: rows.count() >= window * 9 // 10, seconds=3600, every=0.2)
+    wait_for(lambda: rows.count() >= window * 7 // 10, seconds=3600, every=0.05)
     rate = (rows.count() - done) / (time.monotonic() - start)
+    done = rows.count()
+    calls = _calls(worker.pid, seconds=1.0)
+    calls_of = rows.count() - done
     children = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
     most = max(_peak_mb(int(child)) for child in children)
     print(

@@ -1,0 +1,246 @@
+"""Screens an archive in place: the same screeners, the same rows, and nothing is moved.
+
+A film's row is `kept`, under its whole path. Whoever begins anew asks for each film and is told
+which have their verdict: so it goes on where it was, and several may work on one archive.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from worker.errors import FilmStuck, ModelPackageError, OwnTrouble
+from worker.inbox import Inbox
+from worker.model import Manifest, read_manifest
+from worker.pipeline import Pipeline, Policy
+from worker.pool import Event, NotServing, Pool, Serving
+from worker.records import Outcome
+from worker.sharing import Sharing
+from worker.stability import Tracker
+from worker.store import Store
+from worker.trouble import Trouble, Troubles
+
+_BEAT_SECONDS = 5.0
+_LONGEST_WAIT = 1.0
+_AHEAD = 512  # films known and not yet claimed
+_TRIES = 3  # to read a film, before it is left
+_STOP_SECONDS = 20.0  # for films in hand to come back when told to stop
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tally:
+    """What became of an archive's films, so far."""
+
+    predicted: int = 0
+    refused: int = 0
+    before: int = 0  # had their verdict already
+    missing: int = 0  # listed, and no regular file is there
+    unreadable: int = 0  # there, and cannot be read
+
+    @property
+    def films(self) -> int:
+        """How many have ended in one of these ways."""
+        return self.predicted + self.refused + self.before + self.missing + self.unreadable
+
+
+class Backfill:
+    """Screeners on one model, for as long as the context lasts, and the loop that feeds them."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        pool: Pool,
+        package: Path,
+        policy: Policy,
+        root: Path,
+        note: Callable[[Trouble], object] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Prepare to screen with the model in `package`.
+
+        Args:
+            store: where rows go.
+            pool: screeners, fenced into `root`. None is started before the context is entered.
+            package: of the model.
+            policy: films are kept where they are, and told once.
+            root: the folder that the films lie below.
+            note: is told of each kind of trouble once.
+            clock: monotonic seconds.
+        """
+        self._store = store
+        self._pool = pool
+        self._package = package
+        self._root = root
+        self._note = note
+        self._clock = clock
+        self._manifest = read_manifest(package)
+        self._inbox = Inbox(root, archive=root, refused=root)
+        self._lease_seconds = policy.lease_seconds
+        self._pipeline = Pipeline(
+            store=store,
+            inbox=self._inbox,
+            pool=pool,
+            tracker=(tracker := Tracker(settle_seconds=0.0)),
+            policy=policy,
+            manifest_of=self._manifest_of,
+            tell=self._count,
+        )
+        self._tracker = tracker
+        self._sharing = Sharing(store)
+        self._troubles = Troubles()
+        self._ended: Counter[str] = Counter()  # predicted, refused, missing
+        self._next_beat = 0.0
+
+    def __enter__(self) -> Self:
+        """Bring the screeners up.
+
+        Raises:
+            ModelPackageError: the model must not serve.
+            DatabaseTrouble: the database is away before there was anything to do.
+            ScreenerTrouble: screeners cannot be started.
+        """
+        self._store.register_model(self._manifest)
+        self._pool.serve(self._package, self._clock())
+        while not self._pool.alive:
+            now = self._clock()
+            for event in self._pool.poll(_LONGEST_WAIT, now):
+                if isinstance(event, NotServing):
+                    self._pool.close()
+                    raise ModelPackageError(event.why)
+            self._pool.tend(now)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Let films in hand come back, record them, and leave nothing claimed."""
+        deadline = self._clock() + _STOP_SECONDS
+        while self._pool.in_hand and error is None and self._clock() < deadline:
+            now = self._clock()
+            self._pipeline.collect(self._pool.poll(0.2, now), now)
+        self._pipeline.abandon(self._pool.close())
+        try:
+            self._pipeline.record(self._clock())
+            self._store.beat(self._report(), lease_seconds=self._lease_seconds, stopped=True)
+        except OwnTrouble:
+            if error is None:  # leases run out, and whoever comes next finishes it
+                raise
+
+    def screen(
+        self,
+        names: Iterable[str],
+        *,
+        progress: Callable[[Tally], object] = lambda _: None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> Tally:
+        """Screen films by their whole paths, and return what became of all so far.
+
+        Trouble of our own is waited out, as a worker does. `progress` is called with every turn;
+        when `stopped` says so there may be more.
+        """
+        left = iter(names)
+        more = True
+        while not stopped() and (more or not self._is_over()):
+            now = self._clock()
+            more = self._turn(left, now, more=more)
+            self._pipeline.collect(
+                self._films(self._pool.poll(self._wait(now, more=more), now)), now
+            )
+            progress(self.tally)
+        return self.tally
+
+    @property
+    def tally(self) -> Tally:
+        """What became of films so far."""
+        return Tally(
+            predicted=self._ended["predicted"],
+            refused=self._ended["refused"],
+            before=self._pipeline.done_before,
+            missing=self._ended["missing"],
+            unreadable=len(self._given_up()),
+        )
+
+    def _turn(self, left: Iterator[str], now: float, *, more: bool) -> bool:
+        """Do what can be done now, and return whether there may be more names."""
+        if now < self._troubles.retry_at:
+            return more
+        try:
+            self._beat(now)
+            self._pool.tend(now)
+            self._pipeline.settle(now)
+            self._pipeline.record(now)
+            more = more and self._bring(left, now)
+            self._pipeline.claim(now)
+            self._pipeline.dispatch(now)
+            self._troubles.over()
+        except OwnTrouble as error:
+            if self._troubles.note(error, now):
+                self._note(self._troubles.now[error.kind])
+        return more
+
+    def _bring(self, left: Iterator[str], now: float) -> bool:
+        while self._pipeline.waiting < _AHEAD:
+            name = next(left, None)
+            if name is None:
+                return False
+            with_it = self._pipeline.waiting
+            self._pipeline.notice(name, now, whole=True)
+            if self._pipeline.waiting == with_it:
+                self._ended["missing"] += self._is_missing(name)
+        return True
+
+    def _is_missing(self, name: str) -> bool:
+        try:
+            return self._inbox.look(name) is None
+        except FilmStuck:
+            return True
+
+    def _is_over(self) -> bool:
+        return self._pipeline.idle and len(self._tracker) == len(self._given_up())
+
+    def _given_up(self) -> list[str]:
+        return [name for name, tries in self._pipeline.unreadable.items() if tries >= _TRIES]
+
+    def _wait(self, now: float, *, more: bool) -> float:
+        if now < self._troubles.retry_at:
+            return min(_LONGEST_WAIT, self._troubles.retry_at - now)
+        if more and self._pipeline.waiting < _AHEAD:
+            return 0.0
+        due = self._pipeline.next_due(now)
+        until = self._next_beat if due is None else min(due, self._next_beat)
+        return min(_LONGEST_WAIT, max(0.0, until - now))
+
+    def _films(self, events: Iterable[Event]) -> Iterator[Event]:
+        return (one for one in events if not isinstance(one, Serving | NotServing))
+
+    def _beat(self, now: float) -> None:
+        if now >= self._next_beat:
+            self._sharing.adopt_orphans()
+            self._store.beat(self._report(), lease_seconds=self._lease_seconds)
+            self._next_beat = now + min(_BEAT_SECONDS, self._lease_seconds / 4)
+
+    def _report(self) -> dict[str, object]:
+        return {
+            "backfill": str(self._root),
+            "model": self._manifest.version,
+            "done": self.tally.films,
+            "in_hand": self._pipeline.in_hand,
+            "screeners": self._pool.alive,
+        }
+
+    def _manifest_of(self, version: str) -> Manifest:
+        if version != self._manifest.version:
+            raise ModelPackageError(f"screeners speak of {version}, not {self._manifest.version}")
+        return self._manifest
+
+    def _count(self, outcome: Outcome) -> None:
+        self._ended["predicted" if outcome.refusal is None else "refused"] += 1

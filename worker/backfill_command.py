@@ -1,0 +1,113 @@
+"""`lungwatch backfill`: screens an archive in place, moving nothing.
+
+Imports here are kept to what `--help` needs.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from worker import entry
+
+if TYPE_CHECKING:
+    from worker.backfill import Tally
+
+_TOLD_SECONDS = 30.0  # between lines, where no terminal is watching
+
+
+def backfill(
+    archive: Annotated[
+        Path,
+        typer.Argument(
+            help="A folder of films, however deep, or a Parquet file with a column `path`."
+        ),
+    ],
+) -> None:
+    """Screen an archive in place: its films get rows, and nothing is moved.
+
+    Stopped and started again, it goes on where it was; several may work on one archive at once.
+    Exit status: 0 if every film was screened or refused, 1 if some could not be read or are
+    missing, or if it was stopped.
+    """
+    from worker.assembly import open_backfill  # noqa: PLC0415
+    from worker.process import told_to_stop  # noqa: PLC0415
+    from worker.worklist import names_in  # noqa: PLC0415
+
+    names = names_in(archive)
+    with (
+        open_backfill(entry.settings(), archive, note=_note) as screening,
+        told_to_stop() as stopped,
+        _progress(archive) as progress,
+    ):
+        screening.screen(names, progress=progress, stopped=stopped)
+    tally = screening.tally
+    typer.echo(_in_words(tally))
+    ended = not (stopped() or tally.missing or tally.unreadable)
+    if stopped():
+        typer.echo("stopped: the same command goes on from here", err=True)
+    raise typer.Exit(0 if ended else 1)
+
+
+def _note(trouble: object) -> None:
+    typer.echo(f"waiting, {trouble}. No film is lost.", err=True)
+
+
+def _in_words(tally: Tally) -> str:
+    parts = {
+        "screened": tally.predicted,
+        "refused": tally.refused,
+        "had their verdict": tally.before,
+        "missing": tally.missing,
+        "cannot be read": tally.unreadable,
+    }
+    told = ", ".join(f"{count:,} {what}" for what, count in parts.items() if count)
+    return f"{tally.films:,} films: {told}" if told else "no films"
+
+
+@contextmanager
+def _progress(archive: Path) -> Iterator[Callable[[Tally], None]]:
+    """Show a bar with a rate where a person is watching; else say a line now and then."""
+    began = time.monotonic()
+
+    def rate(tally: Tally) -> str:
+        new = tally.predicted + tally.refused
+        return f"{new / max(0.1, time.monotonic() - began):,.0f} films/s"
+
+    if not sys.stderr.isatty():
+        told_at = began
+
+        def tell(tally: Tally) -> None:
+            nonlocal told_at
+            if time.monotonic() - told_at >= _TOLD_SECONDS:
+                told_at = time.monotonic()
+                typer.echo(f"{_in_words(tally)}; {rate(tally)}", err=True)
+
+        yield tell
+        return
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+    from worker.errors import LungwatchError  # noqa: PLC0415
+    from worker.worklist import names_in  # noqa: PLC0415
+
+    columns = (BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("screening", total=None)
+
+        def count() -> None:
+            with suppress(LungwatchError):  # whoever screens them says so
+                bar.update(task, total=sum(1 for _ in names_in(archive)))
+
+        # The bar knows where it ends when the archive has been listed; nothing waits for that.
+        threading.Thread(target=count, daemon=True).start()
+        yield lambda tally: bar.update(
+            task, completed=tally.films, description=f"{_in_words(tally)}; {rate(tally)}"
+        )
