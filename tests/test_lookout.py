@@ -52,3 +52,22 @@ def test_where_another_lists_it_does_so_now_and_then(lookout: Lookout) -> None:
     """Beside a worker that lists, this one looks one time in ten, in case that one is deceived."""
     assert listings(lookout, another_lists=True) == 2
     assert lookout.listed_once
+
+
+def test_ready_though_the_listing_has_not_ended(lookout: Lookout) -> None:
+    """With more films waiting than may be known at once, it can list long before it has listed."""
+    for number in range(3):
+        (lookout._inbox.folder / f"more-{number}.jpg").write_bytes(b"film")
+    found: list[str] = []
+
+    def notice(name: str, now: float, *, whole: bool) -> None:  # noqa: ARG001 - as it is called
+        found.append(name)
+
+    def state() -> tuple[bool, bool]:
+        return lookout.can_list, lookout.listed_once
+
+    assert lookout.is_due(0.0)
+    lookout.begin(0.0)
+    assert state() == (False, False)
+    lookout.look(0.0, notice=notice, has_room=lambda: len(found) < 2)
+    assert state() == (True, False)

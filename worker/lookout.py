@@ -32,6 +32,7 @@ class Lookout:
         self._listing: Iterator[str] | None = None
         self._next_listing = 0.0
         self._left = 0  # listings in a row that were left to another worker
+        self.can_list = False  # it has shown at least one film, or that there is none
         self.listed_once = False  # by this worker or, as far as it knows, by another
 
     @property
@@ -63,7 +64,7 @@ class Lookout:
         """Begin a listing, or leave it to the worker that lists, but for one in ten."""
         if another_lists and self._left < _LEFT_TO_ANOTHER:
             self._left += 1
-            self.listed_once = True
+            self.can_list = self.listed_once = True
             self._next_listing = now + self._scan_seconds
             return
         self._left = 0
@@ -99,6 +100,7 @@ class Lookout:
         except StorageTrouble:
             self._listing = None  # start anew when it is over
             raise
+        self.can_list = True
         if name is None:
             self._listing = None
             self.listed_once = True

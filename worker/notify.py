@@ -21,6 +21,7 @@ class Notifier:
         # Ping at twice the rate that systemd asks for, as sd_watchdog_enabled(3) advises.
         self._every = int(watchdog_usec) / 2e6 if watchdog_usec and watchdog_usec.isdigit() else 0.0
         self._next_ping = 0.0
+        self._starting = True
 
     @classmethod
     def from_environment(cls) -> Notifier:
@@ -29,6 +30,7 @@ class Notifier:
 
     def ready(self) -> None:
         """Say that films are being screened from now on."""
+        self._starting = False
         self._send("READY=1")
 
     def stopping(self) -> None:
@@ -40,10 +42,15 @@ class Notifier:
         self._send(f"STATUS={sentence}")
 
     def ping(self, now: float) -> None:
-        """Say that the loop came round. Called from the loop alone, so a stuck one is silent."""
+        """Say that the loop came round. Called from the loop alone, so a stuck one is silent.
+
+        A start that waits for a database is not to be ended for taking long: it asks for more time.
+        """
         if self._every and now >= self._next_ping:
             self._next_ping = now + self._every
             self._send("WATCHDOG=1")
+            if self._starting:
+                self._send(f"EXTEND_TIMEOUT_USEC={int(4 * self._every * 1e6)}")
 
     def _send(self, message: str) -> None:
         if not self._address:

@@ -166,7 +166,8 @@ class Service:
             self._pipeline.share(self._crew, now)
         self._pipeline.claim(now)
         self._pipeline.dispatch(now)
-        if not self._ready_said and self._lookout.listed_once and self._keeper.serving:
+        # The listing of a large backlog goes on for as long as it takes to work it off.
+        if not self._ready_said and self._lookout.can_list and self._keeper.serving:
             self._ready_said = True
             self._notifier.ready()
         self._reporter.progress(done=self._done, waiting=self._backlog())
