@@ -31,7 +31,7 @@ LAYERS = [
     | {"worker.explanation", "worker.evidence_picture"},
     {"worker.service", "worker.backfill"},
     {"worker.assembly"},
-    {"worker.entry"},
+    {"worker.entry", "worker.cluster"},
     {"worker.model_commands", "worker.rescore_command", "worker.explain_command"}
     | {"worker.backfill_command"},
     {"worker.__main__"},
@@ -67,6 +67,8 @@ DOORS = {
     | {"worker.finding", "worker.sharing"},
     "PIL": {"worker.preprocessing", "worker.evidence_picture", "training.disturbances"},
     "alembic": {"worker.database"},
+    "ray": {"worker.cluster"},
+    "pyarrow": {"worker.worklist", "worker.cluster"},
     "psycopg": {"worker.patience"},
     "sklearn": {"training.evaluation", "training.familiarity"},
     "matplotlib": {"training.figures", "training.sheets"},

@@ -42,7 +42,7 @@ def open_service(settings: Settings) -> Iterator[Service]:
     service = Service(
         store=Store(database, this_process(settings.worker_name)),
         inbox=inbox,
-        pool=_pool(settings, settings.inbox),
+        pool=_pool(settings, settings.inbox, settings.screener_count),
         registry=registry,
         reporter=reporter,
         notifier=Notifier.from_environment(),
@@ -86,16 +86,53 @@ def open_backfill(
         DatabaseTrouble: the database is away.
         ModelPackageError, ScreenerTrouble: the model cannot serve.
     """
+    with open_screeners(
+        settings,
+        package=model_in_service(settings),
+        root=fence_around(archive),
+        host=settings.worker_name,
+        count=settings.screener_count,
+        note=note,
+    ) as screening:
+        yield screening
+
+
+def model_in_service(settings: Settings) -> Path:
+    """Return the package of the model in service.
+
+    Raises:
+        SettingsError: no model is there to serve.
+    """
     registry = _registry(settings)
+    return registry.folder(registry.serving())
+
+
+@contextmanager
+def open_screeners(
+    settings: Settings,
+    *,
+    package: Path,
+    root: Path,
+    host: str,
+    count: int,
+    note: Callable[[Trouble], object],
+) -> Iterator[Backfill]:
+    """Bring up `count` screeners on a package, for films below `root` that stay where they are.
+
+    `host` names this machine among those that write to the database.
+
+    Raises:
+        DatabaseTrouble: the database is away.
+        ModelPackageError, ScreenerTrouble: the model cannot serve.
+    """
     database = Database(
         settings.database_url.get_secret_value(), answer_seconds=settings.database_seconds
     )
     database.migrate()
-    root = fence_around(archive)
     screening = Backfill(
-        store=Store(database, this_process(settings.worker_name)),
-        pool=_pool(settings, root),
-        package=registry.folder(registry.serving()),
+        store=Store(database, this_process(host)),
+        pool=_pool(settings, root, count),
+        package=package,
         policy=Policy(
             lease_seconds=settings.lease_seconds,
             incomplete_seconds=0.0,  # nobody is writing to an archive
@@ -113,11 +150,11 @@ def open_backfill(
         database.close()
 
 
-def _pool(settings: Settings, folder: Path) -> Pool:
+def _pool(settings: Settings, folder: Path, count: int) -> Pool:
     return Pool(
         inbox=folder,
         limits=settings.limits,
-        count=settings.screener_count,
+        count=count,
         screen_seconds=settings.screen_seconds,
         memory_mb=settings.screener_memory_mb,
         predict_seconds=settings.predict_milliseconds / 1000,

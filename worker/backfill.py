@@ -213,7 +213,7 @@ class Backfill:
     def _wait(self, now: float, *, more: bool) -> float:
         if now < self._troubles.retry_at:
             return min(_LONGEST_WAIT, self._troubles.retry_at - now)
-        if more and self._pipeline.waiting < _AHEAD:
+        if self._pipeline.waiting < _AHEAD if more else self._is_over():
             return 0.0
         due = self._pipeline.next_due(now)
         until = self._next_beat if due is None else min(due, self._next_beat)

@@ -9,7 +9,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,9 +19,17 @@ import typer
 from worker import entry
 
 if TYPE_CHECKING:
-    from worker.backfill import Tally
+    from worker.backfill import Backfill, Tally
+    from worker.cluster import Cluster
 
 _TOLD_SECONDS = 30.0  # between lines, where no terminal is watching
+
+
+class Engine(StrEnum):
+    """What an archive is screened by."""
+
+    LOCAL = "local"
+    RAY = "ray"
 
 
 def backfill(
@@ -30,6 +39,16 @@ def backfill(
             help="A folder of films, however deep, or a Parquet file with a column `path`."
         ),
     ],
+    engine: Annotated[
+        Engine, typer.Option(help="This machine's cores, or a Ray cluster's, with Postgres.")
+    ] = Engine.LOCAL,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the Ray cluster, as host:port. If not given, RAY_ADDRESS, or the cluster that "
+            "runs here, or one made of this machine's cores."
+        ),
+    ] = None,
 ) -> None:
     """Screen an archive in place: its films get rows, and nothing is moved.
 
@@ -37,13 +56,12 @@ def backfill(
     Exit status: 0 if every film was screened or refused, 1 if some could not be read or are
     missing, or if it was stopped.
     """
-    from worker.assembly import open_backfill  # noqa: PLC0415
     from worker.process import told_to_stop  # noqa: PLC0415
     from worker.worklist import names_in  # noqa: PLC0415
 
     names = names_in(archive)
     with (
-        open_backfill(entry.settings(), archive, note=_note) as screening,
+        _engine(engine, archive, address) as screening,
         told_to_stop() as stopped,
         _progress(archive) as progress,
     ):
@@ -54,6 +72,20 @@ def backfill(
     if stopped():
         typer.echo("stopped: the same command goes on from here", err=True)
     raise typer.Exit(0 if ended else 1)
+
+
+def _engine(
+    engine: Engine, archive: Path, address: str | None
+) -> AbstractContextManager[Backfill | Cluster]:
+    if engine is Engine.RAY:
+        from worker.cluster import Cluster  # noqa: PLC0415
+
+        return Cluster(entry.settings(), archive, address=address)
+    if address is not None:
+        entry.fail("--address is of a Ray cluster: it goes with --engine ray")
+    from worker.assembly import open_backfill  # noqa: PLC0415
+
+    return open_backfill(entry.settings(), archive, note=_note)
 
 
 def _note(trouble: object) -> None:
