@@ -9,7 +9,7 @@ OURSELVES = $(PIP) install --no-deps --no-build-isolation --editable .
 COMPILE = uv pip compile pyproject.toml --group build --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header --quiet
 
-.PHONY: run setup training dev test soak check format bench lock clean
+.PHONY: run setup training dev test soak check format bench profile lock clean
 
 run: setup  ## watch ./inbox and screen what is dropped there
 	@mkdir -p inbox
@@ -36,6 +36,9 @@ format: dev  ## write the code as `check` wants it
 
 bench: dev  ## films per second against a bare loop and the usual script, and where time goes
 	$(BIN)/python tests/benchmarks/bench_worker.py
+
+profile: dev  ## flame graphs of the worker and a screener under load, in var/bench
+	$(BIN)/python tests/benchmarks/profile_worker.py
 
 lock:  ## write the lock files anew; needs uv on the PATH
 	$(COMPILE) --output-file requirements.lock

@@ -15,6 +15,9 @@ from worker.errors import DataError
 from worker.preprocessing import Pixels
 
 Rows = npt.NDArray[np.intp]
+# Keras reads ahead in threads of its own if it is given more than one, and tells tf.data not to,
+# whose thread, at the end of every third epoch, kept the next one waiting for more than a second.
+_AHEAD: dict[str, int] = {"workers": 2, "max_queue_size": 4}
 Batch = tuple[Pixels, Labels, Labels]  # (n, height, width, 1), (n, 1), weights (n,)
 
 
@@ -53,7 +56,7 @@ class InOrder(keras.utils.PyDataset):  # type: ignore[misc] # keras has no types
 
     def __init__(self, examples: Examples, *, batch: int = 256) -> None:
         """Cut into batches of so many films."""
-        super().__init__()
+        super().__init__(**_AHEAD)
         self._examples = examples
         self._batch = batch
         self._weights = balance(examples.labels)
@@ -77,7 +80,7 @@ class Shuffled(keras.utils.PyDataset):  # type: ignore[misc] # keras has no type
         self, examples: Examples, *, batch: int, seed: int, mixed_share: float, epoch: int = 0
     ) -> None:
         """Cut into batches of so many films, of which a share are cut and mixed."""
-        super().__init__()
+        super().__init__(**_AHEAD)
         self._examples = examples
         self._batch = batch
         self._seed = seed
