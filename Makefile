@@ -9,7 +9,7 @@ OURSELVES = $(PIP) install --no-deps --no-build-isolation --editable .
 COMPILE = uv pip compile pyproject.toml --group build --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header --quiet
 
-.PHONY: run setup training dev test soak check format bench profile lock clean
+.PHONY: run setup training dev test soak check format bench profile lock clean install uninstall wheels
 
 run: setup  ## watch ./inbox and screen what is dropped there
 	@mkdir -p inbox
@@ -21,6 +21,16 @@ dev: .venv/dev.stamp  ## what the tests need as well
 
 test: check  ## lint, types and all tests
 	$(BIN)/pytest --numprocesses 2 --dist loadfile
+
+install:  ## as root: Lungwatch as a service, or a newer one in its place; says first what it will do
+	PYTHON=$(PYTHON) WHEELS=$(WHEELS) systemd/install.sh install
+
+uninstall:  ## as root: all that `install` made, but for films, results, models and settings
+	systemd/install.sh uninstall
+
+wheels: .venv/bin/python  ## packages into var/wheels, for `make install WHEELS=var/wheels` where no registry is
+	$(PIP) download --require-hashes --no-deps --dest var/wheels --requirement requirements.lock
+	$(PIP) download --require-hashes --no-deps --dest var/wheels --requirement training/requirements.lock
 
 soak: dev  ## the fault suite at full length, ending in its table: hours; best as root, on a quiet machine
 	TEST_DEADLINE_SECONDS=1800 $(BIN)/pytest tests/faults --soak

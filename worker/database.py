@@ -17,6 +17,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from worker.errors import DatabaseTrouble, SettingsError
+from worker.files import shipped
 from worker.schema import REVISION
 
 # From this library version on SQLite's WAL is free of a bug that could corrupt the database.
@@ -24,7 +25,6 @@ _WAL_IS_SOUND = (3, 51, 3)
 _ANSWER_SECONDS = 20.0  # if nobody says otherwise
 # An arbitrary number that names Lungwatch's migrations among Postgres's advisory locks.
 _MIGRATION_LOCK = 7_201_623_994
-_MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 
 
 class Database:
@@ -100,7 +100,7 @@ class Database:
         from alembic.util import CommandError  # noqa: PLC0415
 
         config = Config()
-        config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+        config.set_main_option("script_location", str(shipped("migrations")).replace("%", "%%"))
         # In SQLite the transaction itself is the lock: it begins IMMEDIATE.
         with self.writing() as connection:
             if not self.is_sqlite:

@@ -20,6 +20,12 @@ _NO_SUCH_RENAME = {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP}
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+def shipped(name: str) -> Path:
+    """Return a folder that comes with this code: inside the package, or beside it in a clone."""
+    inside = Path(__file__).resolve().parent / name
+    return inside if inside.is_dir() else inside.parent.parent / name
+
+
 def fsync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -16,10 +16,10 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from worker.errors import SettingsError
+from worker.files import shipped
 from worker.preprocessing import Limits
 
 PREFIX = "LUNGWATCH_"
-_SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "models"
 
 
 class Settings(BaseSettings):
@@ -203,7 +203,7 @@ class Settings(BaseSettings):
     @property
     def shipped_models(self) -> Path:
         """The registry that came with this code."""
-        return _SHIPPED_MODELS
+        return shipped("models")
 
     @property
     def places(self) -> dict[str, Path]:

@@ -1,0 +1,113 @@
+#!/bin/sh
+# Installs Lungwatch as a service, upgrades it, or removes it: `make install`, `make uninstall`.
+# It says first what it will do; with --dry-run it does no more than that.
+#
+#     systemd/install.sh install|uninstall [--dry-run]
+#
+# PYTHON names the interpreter (3.11 or newer, with venv); WHEELS a folder of wheels for a machine
+# that reaches no package registry, filled on another by `make wheels`.
+set -eu
+umask 022  # the service must be able to read what root makes
+
+here=$(cd "$(dirname "$0")/.." && pwd)
+python=${PYTHON:-python3}
+releases=/opt/lungwatch-releases
+current=/opt/lungwatch
+units=/usr/local/lib/systemd/system
+data=/var/lib/lungwatch
+settings=/etc/lungwatch/lungwatch.env
+command=/usr/local/bin/lungwatch
+service_units="lungwatch-worker.service lungwatch-retrain.service lungwatch-retrain.timer lungwatch.target"
+
+fail() {
+    echo "install.sh: $1" >&2
+    exit 2
+}
+
+install_it() {
+    if [ -e "$current" ]; then what="Upgrades"; else what="Installs"; fi
+    cat <<EOF
+$what Lungwatch from $here:
+  $releases/NAME     a new virtual environment, with the packages that the locks name
+  $current              points to it; the release before stays, older ones go
+  $units   the units; also /etc/sysusers.d and /etc/tmpfiles.d
+  $command        the command, with the service's settings
+  user lungwatch, $data, /etc/lungwatch: made where they are not there
+  $settings  written where it is not there, and never touched after
+then (re)starts lungwatch.target. Films, results, models and settings stay as they are.
+EOF
+    [ "$dry" = no ] || return 0
+    [ "$(id -u)" = 0 ] || fail "only root can install: sudo make install"
+    "$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
+        fail "$python is not Python 3.11 or newer with venv: name one, make install PYTHON=python3.12"
+
+    release=$releases/$(date -u +%Y%m%d-%H%M%S)
+    previous=$(readlink "$current" || true)
+    # What is half-made when something fails is taken away again; what serves is not touched before
+    # the new release has passed its checks.
+    trap 'rm -rf "$release"' EXIT
+    "$python" -m venv "$release"
+    pip="$release/bin/python -m pip --disable-pip-version-check --quiet"
+    from=""
+    [ -z "${WHEELS:-}" ] || from="--no-index --find-links $WHEELS"
+    # shellcheck disable=SC2086 # options are words
+    for lock in requirements.lock training/requirements.lock; do
+        $pip install $from --no-deps --require-hashes --requirement "$here/$lock"
+    done
+    $pip install --no-index --no-deps --no-build-isolation "$here"
+
+    mkdir -p "$units" /etc/sysusers.d /etc/tmpfiles.d
+    cp "$here/systemd/lungwatch.sysusers" /etc/sysusers.d/lungwatch.conf
+    cp "$here/systemd/lungwatch.tmpfiles" /etc/tmpfiles.d/lungwatch.conf
+    systemd-sysusers /etc/sysusers.d/lungwatch.conf
+    systemd-tmpfiles --create /etc/tmpfiles.d/lungwatch.conf
+    if [ ! -e "$settings" ]; then
+        (umask 027 && cp "$here/systemd/lungwatch.env" "$settings")
+        chgrp lungwatch "$settings"
+    fi
+    install -m 755 "$here/systemd/lungwatch.sh" "$command"
+    { LUNGWATCH_MODELS=$(echo "$release"/lib/python3*/site-packages/worker/models) \
+        "$release/bin/lungwatch" models verify &&
+        LUNGWATCH_BIN=$release/bin "$command" models verify; } ||
+        fail "the models do not pass their checks with this release: nothing was changed"
+
+    trap - EXIT
+    for unit in $service_units; do install -m 644 "$here/systemd/$unit" "$units/$unit"; done
+    ln -s "$release" "$current.new"
+    mv -T "$current.new" "$current"
+    systemctl daemon-reload
+    systemctl enable --quiet lungwatch.target lungwatch-worker.service lungwatch-retrain.timer
+    systemctl start lungwatch.target
+    began=$(date +%s)
+    systemctl restart lungwatch-worker.service ||
+        fail "the worker does not start: journalctl -u lungwatch-worker; before it was ${previous:-not there}"
+    echo "The worker was away for $(($(date +%s) - began)) s. Inbox: $data/inbox. Next: lungwatch status"
+    for old in "$releases"/*; do
+        [ "$old" = "$release" ] || [ "$old" = "$previous" ] || rm -rf "$old"
+    done
+}
+
+uninstall_it() {
+    cat <<EOF
+Stops Lungwatch and removes its units, $command, $current and $releases.
+Stays: $data with films, results and models, /etc/lungwatch, and the user lungwatch.
+EOF
+    [ "$dry" = no ] || return 0
+    [ "$(id -u)" = 0 ] || fail "only root can uninstall: sudo make uninstall"
+    # shellcheck disable=SC2086 # names are words
+    systemctl stop $service_units 2>/dev/null || true
+    systemctl disable --quiet $service_units 2>/dev/null || true
+    for unit in $service_units; do rm -f "$units/$unit"; done
+    rm -f "$command" /etc/sysusers.d/lungwatch.conf /etc/tmpfiles.d/lungwatch.conf "$current"
+    rm -rf "$releases"
+    systemctl daemon-reload
+    systemctl reset-failed $service_units 2>/dev/null || true
+}
+
+dry=no
+[ "${2:-}" != --dry-run ] || dry=yes
+case "${1:-}" in
+install) install_it ;;
+uninstall) uninstall_it ;;
+*) fail "install or uninstall, and if wanted --dry-run" ;;
+esac

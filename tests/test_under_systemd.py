@@ -1,0 +1,247 @@
+"""Installed, run, hurt, upgraded and removed under a real systemd, as an operator would.
+
+The machine is a Debian in a container. Where none can be had the tests are skipped, saying why. The
+tests are one story and stand in its order.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import machines
+import pytest
+from driver import wait_for
+from machines import Machine
+from packages import copy_package
+
+from worker.registry import Registry
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+_KEPT = REPOSITORY / "var" / "trial"  # what is the same for every run
+_STATE = "/var/lib/lungwatch"
+_WORKER = "lungwatch-worker.service"
+# As a site would: what takes a minute or a night is made to take seconds.
+_DROP_INS = {
+    f"{_WORKER}.d": "[Service]\nRestartSec=1\nWatchdogSec=4\n",
+    "lungwatch-retrain.service.d": (
+        "[Service]\nExecStart=\nExecStart=/opt/lungwatch/bin/python -m training.retrain "
+        "--data /films --cache /var/cache/lungwatch --report /var/lib/lungwatch/report "
+        "--epochs 1 --side-pixels 64\n"
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Iterator[Machine]:
+    """Boot a fresh machine, with a copy of this project and the wheels that it needs."""
+    if reason := machines.why_not():
+        pytest.skip(f"no machine with a systemd: {reason}")
+    debian, wheels = _KEPT / "debian", REPOSITORY / "var" / "wheels"
+    if not debian.is_dir():
+        half = _KEPT / "half"
+        shutil.rmtree(half, ignore_errors=True)
+        half.parent.mkdir(parents=True, exist_ok=True)
+        if reason := machines.build(half):
+            pytest.skip(f"no machine with a systemd: {reason}")
+        half.rename(debian)
+    subprocess.run(["make", "-s", "wheels"], cwd=REPOSITORY, check=True)
+    folder = tmp_path_factory.mktemp("machine")
+    subprocess.run(["cp", "-a", str(debian), str(folder / "tree")], check=True)
+    source = folder / "source"
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=REPOSITORY, capture_output=True, check=True).stdout
+    for name in filter(None, names.decode().split("\0")):
+        if (REPOSITORY / name).exists():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(REPOSITORY / name, source / name)
+    shows = {source: "/src", wheels: "/wheels", data / "originals": "/films"}
+    with machines.booted(folder / "tree", shows=shows, log=folder / "console.log") as one:
+        yield one
+
+
+def drop(machine: Machine, films: Sequence[Path]) -> None:
+    """Drop films into the inbox, as a sender who is in the service's group does."""
+    for film in films:
+        place = f"{_STATE}/inbox/{film.name}"
+        machine.run(f"cp /films/{film.parent.name}/{film.name} {place}.part")
+        machine.run(f"chgrp lungwatch {place}.part && mv {place}.part {place}")
+
+
+def rows(machine: Machine) -> list[dict[str, Any]]:
+    """Return what the installed command says was screened, newest first."""
+    found: list[dict[str, Any]] = json.loads(machine.run("lungwatch results --format json"))
+    return found
+
+
+def state(machine: Machine, unit: str, what: str) -> str:
+    """Return a property of a unit."""
+    return machine.run(f"systemctl show --property={what} --value {unit}").strip()
+
+
+def wait_for_rows(machine: Machine, count: int) -> list[dict[str, Any]]:
+    """Wait until so many films have their row."""
+    wait_for(lambda: len(rows(machine)) >= count, every=0.2, what=f"{count} rows")
+    return rows(machine)
+
+
+@pytest.fixture(scope="module")
+def some_films(data: Path) -> list[Path]:
+    """Return films of both classes, enough for the story."""
+    found = [sorted((data / "originals" / kind).iterdir())[:6] for kind in ("NORMAL", "PNEUMONIA")]
+    return [film for pair in zip(*found, strict=True) for film in pair]
+
+
+def test_installed_it_is_ready(machine: Machine) -> None:
+    """One command makes user, folders, environment, units and settings, and starts it."""
+    told = machine.run("make -s -C /src install WHEELS=/wheels")
+    assert told.index("Installs Lungwatch") < told.index("The worker was away")
+    assert state(machine, _WORKER, "ActiveState") == "active"
+    assert state(machine, "lungwatch-retrain.timer", "ActiveState") == "active"
+    modes = machine.run(f"stat -c '%n %U %G %a' {_STATE} {_STATE}/inbox /etc/lungwatch/*")
+    assert modes.splitlines() == [
+        f"{_STATE} lungwatch lungwatch 750",
+        f"{_STATE}/inbox lungwatch lungwatch 2770",
+        "/etc/lungwatch/credentials root root 700",
+        "/etc/lungwatch/lungwatch.env root lungwatch 640",
+    ]
+    assert "FAIL" not in machine.run("lungwatch check")
+    assert machine.run("systemctl is-system-running").strip() == "running"
+
+
+def test_films_become_rows(machine: Machine, some_films: list[Path]) -> None:
+    """What is dropped is screened and archived, behind a whole fence, and the journal has it."""
+    drop(machine, some_films[:2])
+    found = wait_for_rows(machine, 2)
+    assert {Path(row["file_name"]).name for row in found} == {film.name for film in some_films[:2]}
+    assert machine.run(f"find {_STATE}/archive -type f | wc -l").strip() == "2"
+    assert machine.run(f"ls {_STATE}/inbox") == ""
+    assert machine.run("lungwatch status")
+    journal = machine.run(f"journalctl -u {_WORKER} -o cat")
+    assert journal.count('"event": "screened"') == 2
+    assert "unfenced" not in journal
+
+
+def test_reloaded_it_serves_another_model(
+    machine: Machine, some_films: list[Path], tmp_path: Path
+) -> None:
+    """A promotion and a reload: the next film's row names the new model, and nobody was away."""
+    shipped = Registry(REPOSITORY / "models")
+    package = copy_package(shipped.folder(shipped.serving()), tmp_path, version="trial-1")
+    shutil.copytree(package, machine.tree / _STATE.lstrip("/") / "models" / "trial-1")
+    machine.run(f"chown -R lungwatch: {_STATE}/models/trial-1")
+    before = state(machine, _WORKER, "MainPID")
+    machine.run("lungwatch models promote trial-1 --why trial && systemctl reload lungwatch-worker")
+    wait_for(lambda: machine.says("lungwatch status", "trial-1"), every=0.2)
+    drop(machine, some_films[2:3])
+    assert wait_for_rows(machine, 3)[0]["model_version"] == "trial-1"
+    assert state(machine, _WORKER, "MainPID") == before
+
+
+def test_killed_it_is_started_again(machine: Machine, some_films: list[Path]) -> None:
+    """Films dropped while it is dead are screened when systemd has started it again."""
+    for unit, text in _DROP_INS.items():
+        folder = machine.tree / "etc/systemd/system" / unit
+        folder.mkdir()
+        (folder / "trial.conf").write_text(text)
+    machine.run("systemctl daemon-reload && systemctl restart lungwatch-worker")
+    machine.run(f"systemctl kill --signal=KILL --kill-whom=main {_WORKER}")
+    drop(machine, some_films[3:5])
+    assert len(wait_for_rows(machine, 5)) == 5
+    assert int(state(machine, _WORKER, "NRestarts")) >= 1
+
+
+def test_stuck_it_is_ended_by_the_watchdog(machine: Machine, some_films: list[Path]) -> None:
+    """A worker that no longer comes round its loop is noticed, ended and started again."""
+    before = int(state(machine, _WORKER, "NRestarts"))
+    machine.run(f"systemctl kill --signal=STOP --kill-whom=main {_WORKER}")
+    wait_for(lambda: int(state(machine, _WORKER, "NRestarts")) > before, every=0.2)
+    assert "Watchdog timeout" in machine.run(f"journalctl -u {_WORKER} -o cat")
+    drop(machine, some_films[5:6])
+    assert len(wait_for_rows(machine, 6)) == 6
+
+
+def test_a_night_begins_by_its_timer(machine: Machine, some_films: list[Path]) -> None:
+    """It runs to its verdict in its own class, and films that come meanwhile are screened."""
+    timer = machine.tree / "etc/systemd/system/lungwatch-retrain.timer.d"
+    timer.mkdir()
+    every = "[Timer]\nOnCalendar=\nOnCalendar=*:*:0/5\nRandomizedDelaySec=0\nAccuracySec=1s\n"
+    (timer / "trial.conf").write_text(every)
+    machine.run("systemctl daemon-reload && systemctl restart lungwatch-retrain.timer")
+    night = "lungwatch-retrain.service"
+    wait_for(lambda: state(machine, night, "ActiveState") == "activating", every=0.2)
+    shutil.rmtree(timer)
+    machine.run("systemctl daemon-reload && systemctl stop lungwatch-retrain.timer")
+    drop(machine, some_films[6:8])
+    assert len(wait_for_rows(machine, 8)) == 8
+    wait_for(lambda: state(machine, night, "ActiveState") != "activating", seconds=600, every=0.5)
+    journal = machine.run(f"journalctl -u {night} -o cat")
+    assert state(machine, night, "Result") == "success", journal
+    assert len(machine.run(f"ls {_STATE}/models").split()) > 3, journal
+
+
+def test_upgraded_it_keeps_everything(machine: Machine, some_films: list[Path]) -> None:
+    """The same command again: another release serves, with rows, model and settings as before."""
+    settings = machine.tree / "etc/lungwatch/lungwatch.env"
+    settings.write_text(settings.read_text() + "LUNGWATCH_WORKER_NAME=ward-7\n")
+    before, serving = rows(machine), machine.run("cat /var/lib/lungwatch/models/CHAMPION")
+    release = machine.run("readlink /opt/lungwatch")
+    started = time.monotonic()
+    told = machine.run("make -s -C /src install WHEELS=/wheels")
+    assert "Upgrades Lungwatch" in told
+    away = int(told.split("was away for ")[1].split(" s")[0])
+    assert away < time.monotonic() - started
+    assert machine.run("readlink /opt/lungwatch") != release
+    assert rows(machine) == before
+    assert machine.run("cat /var/lib/lungwatch/models/CHAMPION") == serving
+    assert "ward-7" in settings.read_text()
+    drop(machine, some_films[8:9])
+    assert len(wait_for_rows(machine, 9)) == 9
+    wait_for(lambda: machine.says("lungwatch status", "ward-7"), every=0.2)
+
+
+def test_a_password_reaches_it_by_a_credential(machine: Machine) -> None:
+    """The database's URL comes from a file of root's: it stands in no environment."""
+    url = f"sqlite:///{_STATE}/other.db"
+    secret = "/etc/lungwatch/credentials/lungwatch_database_url"
+    machine.run(f"umask 077 && printf %s {url} > {secret}")
+    folder = machine.tree / "etc/systemd/system" / f"{_WORKER}.d"
+    shutil.copy(REPOSITORY / "systemd" / "postgres-password.conf", folder)
+    machine.run("systemctl daemon-reload && systemctl restart lungwatch-worker")
+    assert rows(machine) == [], "the command goes to the same database"
+    pid = state(machine, _WORKER, "MainPID")
+    assert "DATABASE_URL" not in machine.run(f"cat /proc/{pid}/environ")
+    (folder / "postgres-password.conf").unlink()
+    machine.run(f"rm {secret} && systemctl daemon-reload && systemctl restart lungwatch-worker")
+    assert len(rows(machine)) == 9
+
+
+def test_stopped_it_has_nothing_in_hand(machine: Machine, some_films: list[Path]) -> None:
+    """Within its time, cleanly; what was dropped is screened or still in the inbox."""
+    drop(machine, some_films[9:12])
+    machine.run("systemctl stop lungwatch.target")
+    wait_for(lambda: state(machine, _WORKER, "ActiveState") == "inactive", every=0.2)
+    assert state(machine, _WORKER, "Result") == "success"
+    left = machine.run(f"ls {_STATE}/inbox").split()
+    assert len(rows(machine)) + len(left) == 12
+
+
+def test_uninstalled_it_leaves_what_is_theirs(machine: Machine) -> None:
+    """Units, command and environment are gone; films, results, models and settings are not."""
+    told = machine.run("make -s -C /src uninstall")
+    assert "Stays: /var/lib/lungwatch" in told
+    gone = f"/opt/lungwatch /opt/lungwatch-releases /usr/local/bin/lungwatch {_STATE}/nothing"
+    assert machine.run(f"ls -d {gone} 2>/dev/null", status=None) == ""
+    assert "not-found" in state(machine, _WORKER, "LoadState")
+    assert machine.run(f"ls -d {_STATE}/lungwatch.db {_STATE}/archive/* /etc/lungwatch/*.env")
+    assert machine.run("systemctl --failed --plain --no-legend") == ""
+
+
+def test_the_machine_shuts_down(machine: Machine) -> None:
+    """In good order."""
+    assert machine.power_off() == 0
