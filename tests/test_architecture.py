@@ -23,7 +23,8 @@ LAYERS = [
     | {"worker.labels", "worker.ledger"},
     {"worker.label_lists", "worker.worklist"},
     {"worker.messages"},
-    {"worker.screener", "worker.watcher", "worker.repeats", "worker.reporting", "worker.notify"},
+    {"worker.screener", "worker.watcher", "worker.repeats", "worker.notify"}
+    | {"worker.journal", "worker.metrics", "worker.reporting"},
     {"worker.promotions", "worker.archive", "worker.sharing"},
     {"worker.pool", "worker.filing", "worker.tables", "worker.checks"},
     {"worker.model_tables", "worker.pruning"},
@@ -67,6 +68,7 @@ DOORS = {
     | {"worker.finding", "worker.sharing"},
     "PIL": {"worker.preprocessing", "worker.evidence_picture", "training.disturbances"},
     "alembic": {"worker.database"},
+    "prometheus_client": {"worker.metrics"},
     "ray": {"worker.cluster"},
     "pyarrow": {"worker.worklist", "worker.cluster"},
     "psycopg": {"worker.patience"},

@@ -2,31 +2,56 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from worker.results import Status, WorkerStatus
-from worker.tables import write_status
+from worker.tables import write_status, write_status_as_json
+
+
+def a_status(worker: WorkerStatus, *, offered: int = 0) -> Status:
+    """Return how things stand with one worker, on a day on which nothing came."""
+    return Status(
+        workers=[worker],
+        claimed=0,
+        offered=offered,
+        recorded=0,
+        screened_today=0,
+        refused_today={},
+        decisions_today={},
+        last_hour=0,
+        last_screened_at=None,
+    )
 
 
 def told(capsys: pytest.CaptureFixture[str], *, offered: int = 0, **report: Any) -> str:
     """Return what a person is told, in words parted by one space."""
     worker = WorkerStatus(name="ward-1", alive=True, beat_seconds_ago=1.0, report=report)
-    write_status(
-        Status(
-            workers=[worker],
-            claimed=0,
-            offered=offered,
-            recorded=0,
-            screened_today=0,
-            refused_today={},
-            decisions_today={},
-            last_hour=0,
-            last_screened_at=None,
-        )
-    )
+    write_status(a_status(worker, offered=offered))
     return " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("alive", "report", "well"),
+    [
+        (True, {}, True),
+        (False, {}, False),
+        (True, {"trouble": "database: away"}, False),
+        (True, {"model_refused": "damaged"}, False),
+        (True, {"backfill": "/films"}, False),
+    ],
+)
+def test_whether_all_is_well(
+    capsys: pytest.CaptureFixture[str], *, alive: bool, report: dict[str, Any], well: bool
+) -> None:
+    """A monitor is told in one word, and finds the rest beside it."""
+    worker = WorkerStatus(name="ward-1", alive=alive, beat_seconds_ago=1.0, report=report)
+    write_status_as_json(a_status(worker))
+    found = json.loads(capsys.readouterr().out)
+    assert found["well"] is well
+    assert found["workers"][0]["report"] == report
 
 
 @pytest.mark.parametrize(

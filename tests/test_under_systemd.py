@@ -20,6 +20,7 @@ from driver import wait_for
 from machines import Machine
 from packages import copy_package
 
+from worker.journal import message_id
 from worker.registry import Registry
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -122,9 +123,13 @@ def test_films_become_rows(machine: Machine, some_films: list[Path]) -> None:
     assert machine.run(f"find {_STATE}/archive -type f | wc -l").strip() == "2"
     assert machine.run(f"ls {_STATE}/inbox") == ""
     assert machine.run("lungwatch status")
-    journal = machine.run(f"journalctl -u {_WORKER} -o cat")
-    assert journal.count('"event": "screened"') == 2
-    assert "unfenced" not in journal
+    screened = machine.run(f"journalctl -u {_WORKER} MESSAGE_ID={message_id('screened')} -o json")
+    entries = [json.loads(line) for line in screened.splitlines()]
+    assert {entry["LUNGWATCH_SCAN_ID"] for entry in entries} == {
+        str(row["scan_id"]) for row in found
+    }
+    assert "not fenced" not in machine.run(f"journalctl -u {_WORKER} -o cat")
+    assert json.loads(machine.run("lungwatch status --json"))["well"] is True
 
 
 def test_reloaded_it_serves_another_model(

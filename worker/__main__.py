@@ -147,16 +147,19 @@ def label(
 
 
 @app.command()
-def status() -> None:
+def status(
+    *, as_json: Annotated[bool, typer.Option("--json", help="For a program.")] = False
+) -> None:
     """Show whether a worker is alive, what waits, and what troubled it last.
 
     Exit status: 0 if a worker is alive and nothing troubles it, else 1.
     """
     from worker.results import Results  # noqa: PLC0415
-    from worker.tables import write_status  # noqa: PLC0415
+    from worker.tables import write_status, write_status_as_json  # noqa: PLC0415
 
-    if not write_status(Results(entry.database(entry.settings())).status()):
-        raise typer.Exit(1)
+    found = Results(entry.database(entry.settings())).status()
+    (write_status_as_json if as_json else write_status)(found)
+    raise typer.Exit(0 if found.is_well else 1)
 
 
 @app.command()

@@ -36,7 +36,12 @@ def open_service(settings: Settings) -> Iterator[Service]:
     database = Database(
         settings.database_url.get_secret_value(), answer_seconds=settings.database_seconds
     )
-    reporter = open_reporter(settings.log_format, settings.log_level, places=settings.places)
+    reporter = open_reporter(
+        settings.log_format,
+        settings.log_level,
+        places=settings.places,
+        metrics_file=settings.metrics_file,
+    )
     _adopt(registry, Registry(settings.shipped_models), reporter)
     inbox = Inbox(settings.inbox, archive=settings.archive, refused=settings.refused)
     service = Service(

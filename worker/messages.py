@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 import socket
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from worker.errors import FilmRefused, RefusalCode
@@ -97,6 +97,9 @@ class Result(Message):
     contrast: float | None = None
     logit: float | None = None  # if predicted
     strangeness: float | None = None  # the same, if the package has limits of the familiar
+    # To read, check, decode and resize it, and to predict, if predicted: no part of the answer.
+    prepare_seconds: float | None = field(default=None, compare=False)
+    predict_seconds: float | None = field(default=None, compare=False)
     code: str | None = None  # if refused
     sentence: str | None = None  # if refused, or why it was unreadable
     measured: str | None = None
@@ -107,7 +110,10 @@ class Result(Message):
         if self.kind not in get_args(ResultKind):
             raise ValueError(f"no way for a job to end: {self.kind!r}")
         texts = (self.sha256, self.code, self.sentence, self.measured, self.limit)
-        numbers = (self.width, self.height, self.contrast, self.logit, self.strangeness)
+        numbers = (
+            *(self.width, self.height, self.contrast, self.logit, self.strangeness),
+            *(self.prepare_seconds, self.predict_seconds),
+        )
         if not all(one is None or _is_plain(one) for one in texts):
             raise ValueError("a result with other than plain words")
         # Written so that NaN passes: whoever judges it says what it is.

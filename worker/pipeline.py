@@ -12,6 +12,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 
 from worker.errors import (
     FilmRefused,
@@ -103,6 +104,12 @@ class Pipeline:
     def waiting(self) -> int:
         """How many files are known and not yet claimed."""
         return len(self._ready) + len(self._tracker)
+
+    @property
+    def oldest_since(self) -> float | None:
+        """Since when the film has stood still that has waited longest, in monotonic seconds."""
+        heads = [*islice(self._settled.values(), 1), *islice(self._ready, 1)]
+        return min((one.still_since for one in heads), default=None)
 
     @property
     def idle(self) -> bool:
@@ -420,4 +427,12 @@ def _facts(result: Result) -> Facts:
         width=result.width,
         height=result.height,
         contrast=result.contrast,
+        seconds={
+            stage: seconds
+            for stage, seconds in (
+                ("prepare", result.prepare_seconds),
+                ("predict", result.predict_seconds),
+            )
+            if seconds is not None
+        },
     )

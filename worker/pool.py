@@ -125,6 +125,7 @@ class Pool:
         self._retry_at = 0.0
         self._tended = inf  # when screeners were last tended
         self._failures = 0
+        self.ended = 0  # screeners that ended unasked, or were ended for taking too long
         self._events: deque[Event] = deque()
 
     # What the service asks of it
@@ -356,6 +357,7 @@ class Pool:
     def _bury(self, screener: _Screener, now: float) -> None:
         """Deal with a screener that ended."""
         self._remove(screener)
+        self.ended += 1
         code = screener.process.returncode
         if screener.jobs:
             self._events.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from worker.errors import FilmRefused
@@ -36,6 +37,7 @@ class Facts:
     width: int | None = None  # pixels, as stored
     height: int | None = None
     contrast: float | None = None  # grey levels
+    seconds: Mapping[str, float] = field(default_factory=dict)  # that each stage took; in no row
 
 
 @dataclass(frozen=True, kw_only=True)

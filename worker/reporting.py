@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from worker.journal import Journal, is_our_output
 from worker.model import NEGATIVE, POSITIVE
 from worker.privacy import Discretion
 from worker.records import Outcome
@@ -36,6 +37,9 @@ class Reporter(Protocol):
     def event(self, name: str, **fields: Any) -> None:
         """Say something else that an operator would want to know."""
 
+    def standing(self, report: Mapping[str, Any]) -> None:
+        """Say how things stand, every few seconds and whatever troubles the worker."""
+
     def progress(self, *, done: int, waiting: int) -> None:
         """Show how far a backlog has been worked off."""
 
@@ -43,34 +47,97 @@ class Reporter(Protocol):
         """Say no more."""
 
 
-def open_reporter(log_format: str, level: str, *, places: Mapping[str, Path]) -> Reporter:
+def open_reporter(
+    log_format: str, level: str, *, places: Mapping[str, Path], metrics_file: Path | None = None
+) -> Reporter:
     """Open the reporter that fits: for a person if one is watching, else for a machine.
+
+    With a file for metrics, another stands beside it.
 
     A log names no film and no path above DEBUG; the places are written by their names. A person
     at a terminal sees both.
     """
     watched, debug = sys.stdout.isatty(), level == "DEBUG"
+    speaker: Reporter
     if log_format == "plain" or (log_format == "auto" and watched):
-        return TerminalReporter(discretion=None if watched or debug else Discretion(places))
-    return LogReporter(level, None if debug else Discretion(places))
+        speaker = TerminalReporter(discretion=None if watched or debug else Discretion(places))
+    else:
+        journal = log_format == "journal" or (log_format == "auto" and is_our_output())
+        discretion = None if debug else Discretion(places)
+        speaker = LogReporter(level, discretion, Journal() if journal else None)
+    if metrics_file is None:
+        return speaker
+    from worker.metrics import Metrics  # noqa: PLC0415 - only who wants it pays
+
+    return Several((speaker, Metrics(metrics_file)))
+
+
+class Several:
+    """Several reporters, each of which is told everything, in their order."""
+
+    def __init__(self, reporters: Sequence[Reporter]) -> None:
+        """Tell these."""
+        self._reporters = reporters
+
+    def started(self, facts: dict[str, str]) -> None:
+        """Tell each."""
+        for one in self._reporters:
+            one.started(facts)
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Tell each."""
+        for one in self._reporters:
+            one.outcome(outcome)
+
+    def trouble(self, trouble: Trouble) -> None:
+        """Tell each."""
+        for one in self._reporters:
+            one.trouble(trouble)
+
+    def over(self, trouble: Trouble, now: float) -> None:
+        """Tell each."""
+        for one in self._reporters:
+            one.over(trouble, now)
+
+    def event(self, name: str, **fields: Any) -> None:
+        """Tell each."""
+        for one in self._reporters:
+            one.event(name, **fields)
+
+    def standing(self, report: Mapping[str, Any]) -> None:
+        """Tell each."""
+        for one in self._reporters:
+            one.standing(report)
+
+    def progress(self, *, done: int, waiting: int) -> None:
+        """Tell each."""
+        for one in self._reporters:
+            one.progress(done=done, waiting=waiting)
+
+    def close(self) -> None:
+        """Tell each."""
+        for one in self._reporters:
+            one.close()
 
 
 class LogReporter:
-    """One JSON object a line on standard output."""
+    """One event a line on standard output, as a JSON object, or in the journal with its fields."""
 
-    def __init__(self, level: str, discretion: Discretion | None = None) -> None:
+    def __init__(
+        self, level: str, discretion: Discretion | None = None, journal: Journal | None = None
+    ) -> None:
         """Log what is at `level` or above, in words passed through `discretion`."""
         import structlog  # noqa: PLC0415 - only who logs pays
 
         self._fit: Callable[[str], str] = discretion or str
-
+        as_json: list[Any] = [
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(ensure_ascii=True),
+        ]
         self._log = structlog.wrap_logger(
-            structlog.PrintLogger(sys.stdout),
-            processors=[
-                structlog.processors.add_log_level,
-                structlog.processors.TimeStamper(fmt="iso", utc=True),
-                structlog.processors.JSONRenderer(ensure_ascii=True),
-            ],
+            journal or structlog.PrintLogger(sys.stdout),
+            # The journal has its own time, and takes the fields as they are.
+            processors=[structlog.processors.add_log_level, *([] if journal else as_json)],
             wrapper_class=structlog.make_filtering_bound_logger(
                 logging.getLevelNamesMapping()[level]
             ),
@@ -117,6 +184,9 @@ class LogReporter:
         """Say something else that an operator would want to know."""
         fit = {key: self._fit(it) if isinstance(it, str) else it for key, it in fields.items()}
         self._log.info(name, **fit)
+
+    def standing(self, report: Mapping[str, Any]) -> None:
+        """Say nothing: a machine reads `status`."""
 
     def progress(self, *, done: int, waiting: int) -> None:
         """Say nothing: a machine reads `status`."""
@@ -195,6 +265,9 @@ class TerminalReporter:
         """Say something else that an operator would want to know."""
         told = "  ".join(f"{key} {value}" for key, value in fields.items())
         self._line(f"[dim]{name}  {_escape(self._fit(told))}[/dim]")
+
+    def standing(self, report: Mapping[str, Any]) -> None:
+        """Say nothing: a person asks for `status`."""
 
     def progress(self, *, done: int, waiting: int) -> None:
         """Show a bar while there is a backlog worth one."""

@@ -66,6 +66,13 @@ class Status:
     last_hour: int  # screened or refused
     last_screened_at: datetime | None
 
+    @property
+    def is_well(self) -> bool:
+        """Whether a worker is alive and nothing troubles any that is."""
+        alive = [one.report for one in self.workers if one.alive]
+        troubled = any(one.get("trouble") or one.get("model_refused") for one in alive)
+        return any(not one.get("backfill") for one in alive) and not troubled
+
 
 @dataclass(frozen=True, kw_only=True)
 class Retriable:

@@ -16,6 +16,7 @@ import signal
 import socket
 import stat
 import sys
+import time
 from pathlib import Path
 
 from worker import fence
@@ -54,11 +55,13 @@ class Screener:
 
     def _screen(self, job: Job) -> Result:
         sha256: str | None = None
+        began = time.perf_counter()
         try:
             data = self._read(job)
             sha256 = hashlib.sha256(data).hexdigest()
             size = self._model.manifest
             film = read_film(data, height=size.height, width=size.width, limits=self._limits)
+            prepared = time.perf_counter()
             score = self._model.score(film.pixels)
         except FilmRefused as refusal:
             return Result(
@@ -85,6 +88,8 @@ class Screener:
             contrast=film.contrast,
             logit=score.logit,
             strangeness=score.strangeness,
+            prepare_seconds=prepared - began,
+            predict_seconds=time.perf_counter() - prepared,
         )
 
     def _read(self, job: Job) -> bytes:

@@ -101,7 +101,7 @@ class Service:
         )
         self._sharing = Sharing(store)
         self._crew = Crew()
-        self._next_beat = 0.0
+        self._next_beat = self._next_standing = 0.0
         self._done = 0
         # (time, films done) at each beat
         self._recent: deque[tuple[float, int]] = deque([(time.monotonic(), 0)], maxlen=120)
@@ -132,6 +132,9 @@ class Service:
     def step(self, now: float) -> None:
         """Do everything that can be done now, and wait for the next thing to happen."""
         self._notifier.ping(now)
+        if now >= self._next_standing:
+            self._reporter.standing(self._report(now))
+            self._next_standing = now + _BEAT_SECONDS
         try:
             if now >= self._troubles.retry_at:
                 if not self._prepared:
@@ -226,7 +229,8 @@ class Service:
             self._pipeline.recover()
             self._pipeline.file_away(clock())
             self._pipeline.record(clock())
-            self._store.beat(self._report(), lease_seconds=self._pace.lease_seconds, stopped=True)
+            report = self._report(clock())
+            self._store.beat(report, lease_seconds=self._pace.lease_seconds, stopped=True)
         except OwnTrouble as error:  # the next start finishes it
             self._note(error, clock())
         self._reporter.event("stopped", screened=self._done)
@@ -253,7 +257,7 @@ class Service:
             return
         self._recent.append((now, self._done))
         self._sharing.adopt_orphans()
-        self._store.beat(self._report(), lease_seconds=self._pace.lease_seconds)
+        self._store.beat(self._report(now), lease_seconds=self._pace.lease_seconds)
         self._crew = self._sharing.crew(lease_seconds=self._pace.lease_seconds)
         # A lease is renewed well before it runs out, however short it is.
         self._next_beat = now + min(_BEAT_SECONDS, self._pace.lease_seconds / 4)
@@ -261,7 +265,8 @@ class Service:
         model = self._keeper.serving or "none"
         self._notifier.status(f"model {model}, {self._done} screened, {self._backlog()} waiting")
 
-    def _report(self) -> dict[str, Any]:
+    def _report(self, now: float) -> dict[str, Any]:
+        oldest = self._pipeline.oldest_since
         (began, before), (ended, after) = self._recent[0], self._recent[-1]
         seconds = ended - began
         return {
@@ -269,11 +274,13 @@ class Service:
             "model_refused": self._keeper.problem,
             "backlog": self._backlog(),
             "in_hand": self._pipeline.in_hand,
+            "oldest_seconds": 0.0 if oldest is None else round(max(0.0, now - oldest), 1),
             "unreadable": len(self._pipeline.unreadable),
             "stuck": self._pipeline.stuck,
             "passed_over": self._inbox.others,
             "films_per_second": round((after - before) / seconds, 2) if seconds else 0.0,
             "screeners": self._pool.alive,
+            "screeners_ended": self._pool.ended,
             "unfenced": self._keeper.unfenced,
             "events": self._lookout.by_events,
             "lists": self._crew.lists,

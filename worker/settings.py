@@ -191,13 +191,19 @@ class Settings(BaseSettings):
         pattern=r"^[\w.-]{1,100}$",
         description="What claims and `status` call this machine; its host name if unset.",
     )
-    log_format: Literal["auto", "plain", "json"] = Field(
+    log_format: Literal["auto", "plain", "json", "journal"] = Field(
         "auto",
-        description="`plain` for a person, `json` for a machine; `auto` asks whether "
-        "a terminal is watching.",
+        description="`plain` for a person, `json` for a machine, `journal` for systemd's journal, "
+        "with fields; `auto` asks whether a terminal is watching, or the journal.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least level logged. Only DEBUG names files."
+    )
+
+    metrics_file: Path | None = Field(
+        None,
+        description="Where numbers for Prometheus are written, for its node exporter to pick up: "
+        "a name that ends in `.prom`. None are if unset.",
     )
 
     @property

@@ -6,6 +6,7 @@ import csv
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -69,17 +70,11 @@ def _refusals(rows: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def write_status(status: Status) -> bool:
-    """Write how things stand.
-
-    Returns:
-        Whether a worker is alive and nothing troubles any that is.
-    """
+def write_status(status: Status) -> None:
+    """Write how things stand."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim")
     table.add_column(overflow="fold")
-    alive = [one for one in status.workers if one.alive and not one.report.get("backfill")]
-    troubled = False
     for worker in status.workers:
         word = "[green]alive[/green]" if worker.alive else "[bold red]silent[/bold red]"
         table.add_row(
@@ -88,8 +83,6 @@ def write_status(status: Status) -> bool:
         )
         for name, value in _told(worker.report):
             table.add_row(f"  {name}", escape(str(value)))
-        wrong = worker.report.get("trouble") or worker.report.get("model_refused")
-        troubled = troubled or (worker.alive and bool(wrong))
     if not any("backfill" not in worker.report for worker in status.workers):
         table.add_row("worker", "[bold red]none[/bold red]: start one with `lungwatch run`")
     table.add_row("claimed", str(status.claimed))
@@ -102,7 +95,13 @@ def write_status(status: Status) -> bool:
     table.add_row("last hour", f"{status.last_hour} films")
     table.add_row("last film", told_time(status.last_screened_at) or "none yet")
     console().print(table)
-    return bool(alive) and not troubled
+
+
+def write_status_as_json(status: Status) -> None:
+    """Write how things stand for a program: what `Status` holds, and whether all is well."""
+    facts = {"well": status.is_well, **asdict(status)}
+    json.dump(facts, sys.stdout, indent=2, ensure_ascii=False, default=str)
+    sys.stdout.write("\n")
 
 
 def _told(report: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -119,6 +118,7 @@ def _told(report: Mapping[str, Any]) -> list[tuple[str, Any]]:
         ("model refused", report.get("model_refused")),
         ("backlog", report.get("backlog")),
         ("in hand", report.get("in_hand")),
+        ("oldest waits", f"{oldest} s" if (oldest := report.get("oldest_seconds")) else None),
         ("rate", f"{report.get('films_per_second', 0)} films/s"),
         ("unreadable", report.get("unreadable") or None),
         ("stuck", report.get("stuck") or None),

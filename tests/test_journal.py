@@ -1,0 +1,81 @@
+"""What systemd's journal is sent, over a real socket."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from worker.journal import Journal, is_our_output, message_id
+from worker.reporting import LogReporter
+from worker.trouble import Trouble
+
+
+@pytest.fixture
+def journal() -> Iterator[tuple[Journal, socket.socket]]:
+    """Yield a journal, and the socket that listens in systemd's place."""
+    with (
+        tempfile.TemporaryDirectory(dir="/tmp") as folder,  # a socket's path must be short
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening,
+    ):
+        listening.bind(f"{folder}/socket")
+        listening.settimeout(5)
+        yield Journal(f"{folder}/socket"), listening
+
+
+def fields(listening: socket.socket) -> dict[str, str]:
+    """Return the fields of the next message."""
+    lines = listening.recv(65536).decode().splitlines()
+    return dict(line.split("=", 1) for line in lines)
+
+
+def test_an_event_and_its_fields(journal: tuple[Journal, socket.socket]) -> None:
+    """Each can be asked for by its name; what is not so is left out."""
+    sent, listening = journal
+    LogReporter("INFO", journal=sent).event("model swapped", model="b", before="a", why=None)
+    assert fields(listening) == {
+        "MESSAGE": "model swapped model=b before=a",
+        "MESSAGE_ID": message_id("model swapped"),
+        "PRIORITY": "6",
+        "SYSLOG_IDENTIFIER": "lungwatch",
+        "LUNGWATCH_MODEL": "b",
+        "LUNGWATCH_BEFORE": "a",
+    }
+
+
+def test_a_value_cannot_bring_a_field_of_its_own(journal: tuple[Journal, socket.socket]) -> None:
+    """Words of several lines are one line; trouble is a warning."""
+    sent, listening = journal
+    away = Trouble(kind="database", message="away\nPRIORITY=0", since=0.0)
+    LogReporter("INFO", journal=sent).trouble(away)
+    told = fields(listening)
+    assert (told["PRIORITY"], told["LUNGWATCH_MESSAGE"]) == ("4", "away PRIORITY=0")
+
+
+def test_message_ids_are_the_same_in_every_release() -> None:
+    """An operator's filter goes on working: these are in README."""
+    readme = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
+    for event in ("screened", "refused", "trouble", "trouble over", "model swapped"):
+        assert f"`{message_id(event)}`" in readme
+
+
+def test_a_journal_that_is_gone(journal: tuple[Journal, socket.socket]) -> None:
+    """Costs its lines and no more."""
+    sent, listening = journal
+    listening.close()
+    LogReporter("INFO", journal=sent).event("stopped")
+
+
+def test_whether_output_goes_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Only if it is the very file that systemd names."""
+    with (tmp_path / "out").open("w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        here = os.fstat(out.fileno())
+        for stream, so in ((f"{here.st_dev}:{here.st_ino}", True), ("1:2", False), ("", False)):
+            monkeypatch.setenv("JOURNAL_STREAM", stream)
+            assert is_our_output() is so

@@ -1,0 +1,130 @@
+"""Numbers for Prometheus, in a text file that its node exporter picks up.
+
+A file and not a port, so that the service needs no network. It is written anew whenever the worker
+has something to tell, and every few seconds: one that grows old is itself a sign.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, write_to_textfile
+
+from worker.errors import OwnTrouble, RefusalCode
+from worker.model import NEGATIVE, POSITIVE, REVIEW
+from worker.records import Outcome
+from worker.trouble import Trouble
+
+# What the worker's report calls it, what it is called here, and what it is.
+_GAUGES = {
+    "backlog": ("backlog_films", "Films known and not yet recorded."),
+    "in_hand": ("in_hand_films", "Films claimed and not yet recorded."),
+    "oldest_seconds": ("oldest_waiting_seconds", "How long the oldest of them has waited."),
+    "unreadable": ("unreadable_films", "Films that could not be read and are tried again."),
+    "stuck": ("stuck_films", "Films with a verdict that cannot be moved out of the inbox."),
+    "screeners": ("screeners", "Screeners that can take films."),
+}
+
+
+class Metrics:
+    """A reporter that counts, and writes what it counted."""
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+        """Write to `path`; a folder that cannot be written to costs its numbers and no more."""
+        self._path = path
+        self._clock = clock
+        self._closed = False
+        self._registry = CollectorRegistry()
+        self._screened = self._counter("screened", "Films that got a prediction.", "decision")
+        self._refused = self._counter("refused", "Films that were refused.", "code")
+        self._seconds = self._counter("stage_seconds", "Screeners' seconds on films.", "stage")
+        self._swaps = self._counter("model_swaps", "Models taken into service after the first.")
+        self._troubles = self._counter("troubles", "Times that trouble of its own began.", "kind")
+        self._ended = self._counter("screeners_ended", "Screeners that ended unasked.")
+        self._trouble = self._gauge("trouble", "1 while there is trouble of its own.", "kind")
+        self._model = self._gauge("model_info", "1 for the model in service.", "version")
+        self._last = self._gauge("last_screened_timestamp_seconds", "When the last film ended.")
+        self._told = self._gauge("told_timestamp_seconds", "When these numbers were written.")
+        self._standing = {
+            key: self._gauge(name, meaning) for key, (name, meaning) in _GAUGES.items()
+        }
+        # A series that is there from the start has a rate from the first film on.
+        for decision in (NEGATIVE, POSITIVE, REVIEW):
+            self._screened.labels(decision)
+        for code in RefusalCode:
+            self._refused.labels(code.value)
+        for kind in OwnTrouble.__subclasses__():
+            self._troubles.labels(kind.kind)
+            self._trouble.labels(kind.kind)
+
+    def started(self, facts: dict[str, str]) -> None:
+        """Write the file for the first time."""
+        del facts
+        self._write()
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Count a film."""
+        if outcome.refusal is not None:
+            self._refused.labels(outcome.refusal.code.value).inc()
+        elif outcome.verdict is not None:
+            self._screened.labels(outcome.verdict.decision).inc()
+        for stage, seconds in outcome.facts.seconds.items():
+            self._seconds.labels(stage).inc(seconds)
+        self._last.set(self._clock())
+
+    def trouble(self, trouble: Trouble) -> None:
+        """Count it, and say at once that it is there."""
+        self._troubles.labels(trouble.kind).inc()
+        self._trouble.labels(trouble.kind).set(1)
+        self._write()
+
+    def over(self, trouble: Trouble, now: float) -> None:
+        """Say that it is over."""
+        del now
+        self._trouble.labels(trouble.kind).set(0)
+        self._write()
+
+    def event(self, name: str, **fields: Any) -> None:
+        """Count models that came into service."""
+        del fields
+        if name == "model swapped":
+            self._swaps.inc()
+
+    def standing(self, report: Mapping[str, Any]) -> None:
+        """Say how things stand."""
+        for key, gauge in self._standing.items():
+            gauge.set(report[key])
+        self._model.clear()
+        if report["model"]:
+            self._model.labels(report["model"]).set(1)
+        self._ended.inc(report["screeners_ended"] - self._ended_before())
+        self._write()
+
+    def progress(self, *, done: int, waiting: int) -> None:
+        """Say nothing: it is all in how things stand."""
+
+    def close(self) -> None:
+        """Take the file away: nobody is to take its numbers for those of a worker that runs."""
+        self._closed = True
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
+
+    def _ended_before(self) -> float:
+        return self._registry.get_sample_value("lungwatch_screeners_ended_total") or 0.0
+
+    def _write(self) -> None:
+        self._told.set(self._clock())
+        if self._closed:
+            return
+        with suppress(OSError):
+            write_to_textfile(str(self._path), self._registry)
+
+    def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
+        return Counter(f"lungwatch_{name}", meaning, labels, registry=self._registry)
+
+    def _gauge(self, name: str, meaning: str, *labels: str) -> Gauge:
+        return Gauge(f"lungwatch_{name}", meaning, labels, registry=self._registry)
