@@ -21,7 +21,7 @@ LAYERS = [
     {"worker.rows", "worker.finding"},
     {"worker.inbox", "worker.store", "worker.results", "worker.stability", "worker.process"}
     | {"worker.labels", "worker.ledger"},
-    {"worker.label_lists", "worker.worklist"},
+    {"worker.label_lists", "worker.worklist", "worker.export"},
     {"worker.messages"},
     {"worker.screener", "worker.watcher", "worker.repeats", "worker.notify"}
     | {"worker.journal", "worker.metrics", "worker.reporting"},
@@ -34,7 +34,7 @@ LAYERS = [
     {"worker.assembly"},
     {"worker.entry", "worker.cluster"},
     {"worker.model_commands", "worker.rescore_command", "worker.explain_command"}
-    | {"worker.backfill_command"},
+    | {"worker.backfill_command", "worker.export_command"},
     {"worker.__main__"},
 ]
 # All that training and migrations may import of the worker.
@@ -65,12 +65,12 @@ DOORS = {
     "watchdog": {"worker.watcher"},
     "sqlalchemy": {"worker.schema", "worker.database", "worker.store", "worker.results"}
     | {"worker.labels", "worker.ledger", "worker.promotions", "worker.archive"}
-    | {"worker.finding", "worker.sharing"},
+    | {"worker.finding", "worker.sharing", "worker.export"},
     "PIL": {"worker.preprocessing", "worker.evidence_picture", "training.disturbances"},
     "alembic": {"worker.database"},
     "prometheus_client": {"worker.metrics"},
     "ray": {"worker.cluster"},
-    "pyarrow": {"worker.worklist", "worker.cluster"},
+    "pyarrow": {"worker.worklist", "worker.cluster", "worker.export"},
     "psycopg": {"worker.patience"},
     "sklearn": {"training.evaluation", "training.familiarity"},
     "matplotlib": {"training.figures", "training.sheets"},

@@ -15,6 +15,7 @@ import typer
 from worker import entry
 from worker.backfill_command import backfill
 from worker.explain_command import explain
+from worker.export_command import export
 from worker.model_commands import models
 from worker.privacy import shut_out_others
 from worker.rescore_command import rescore
@@ -201,6 +202,7 @@ def check() -> None:
 app.command()(rescore)
 app.command()(backfill)
 app.command()(explain)
+app.command()(export)
 
 
 if __name__ == "__main__":

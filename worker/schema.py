@@ -292,29 +292,61 @@ workers = Table(
     SqlColumn("report", JSON, nullable=False),
 )
 
-# The view that a person queries; the migrations define it. Its columns only ever grow.
+# The view that a person queries; the migrations define it. Its columns only ever grow. What each
+# holds is said here, for README and for exports.
 results = Table(
     "results",
     MetaData(),  # a view: not the tables' own, so that Alembic does not take it for one
-    SqlColumn("scan_id", _Id),
-    SqlColumn("file_name", Text),
-    SqlColumn("sha256", Text),
-    SqlColumn("decision", Text),
-    SqlColumn("label", Text),
-    SqlColumn("probability", Double),
-    SqlColumn("confidence", Double),
-    SqlColumn("review_reason", Text),
-    SqlColumn("refusal_code", Text),
-    SqlColumn("model_version", Text),
-    SqlColumn("threshold", Double),
-    SqlColumn("received_at", Utc),
-    SqlColumn("screened_at", Utc),
-    SqlColumn("reader_label", Text),
-    SqlColumn("refusal_sentence", Text),
-    SqlColumn("refusal_measured", Text),
-    SqlColumn("refusal_limit", Text),
-    SqlColumn("reused", Boolean),
-    SqlColumn("filed_as", Text),
-    SqlColumn("strangeness", Double),
-    SqlColumn("prevalence", Double),
+    SqlColumn("scan_id", _Id, comment="Number of the scan."),
+    SqlColumn(
+        "file_name",
+        Text,
+        comment="As it was dropped. Bytes that are not UTF-8 are written `\\xNN`, a backslash "
+        "`\\\\`.",
+    ),
+    SqlColumn("sha256", Text, comment="Digest of the file's bytes."),
+    SqlColumn("decision", Text, comment="NORMAL, PNEUMONIA or REVIEW. Null for a refused scan."),
+    SqlColumn(
+        "label",
+        Text,
+        comment="NORMAL or PNEUMONIA: the side of the threshold that the probability lies on.",
+    ),
+    SqlColumn("probability", Double, comment="Calibrated probability of PNEUMONIA, 0 to 1."),
+    SqlColumn("confidence", Double, comment="How probable the label is, 0 to 1."),
+    SqlColumn(
+        "review_reason",
+        Text,
+        comment="Why the decision is REVIEW: near_threshold or unfamiliar.",
+    ),
+    SqlColumn("refusal_code", Text, comment="Why there is no prediction, as a code."),
+    SqlColumn("model_version", Text, comment="Which model package predicted."),
+    SqlColumn("threshold", Double, comment="The operating point that the label came from."),
+    SqlColumn("received_at", Utc, comment="When the scan was first claimed or put on offer, UTC."),
+    SqlColumn("screened_at", Utc, comment="When its verdict was committed, UTC."),
+    SqlColumn("reader_label", Text, comment="The latest label that a reader gave."),
+    SqlColumn("refusal_sentence", Text, comment="The refusal in a sentence."),
+    SqlColumn("refusal_measured", Text, comment="What was measured."),
+    SqlColumn("refusal_limit", Text, comment="The limit it went against."),
+    SqlColumn(
+        "reused",
+        Boolean,
+        comment="Whether the same bytes had been predicted by this model before.",
+    ),
+    SqlColumn(
+        "filed_as",
+        Text,
+        comment="Where the file lies, below the archive or refused folder.",
+    ),
+    SqlColumn(
+        "strangeness",
+        Double,
+        comment="How unlike the films that the model learnt from it is: 1 is what 99 in 100 of "
+        "those stay within. Null where the model has no limits of the familiar.",
+    ),
+    SqlColumn(
+        "prevalence",
+        Double,
+        comment="The share of PNEUMONIA that probability, confidence and threshold are for: "
+        "`LUNGWATCH_PREVALENCE`, else 0.5.",
+    ),
 )

@@ -1,0 +1,115 @@
+"""Writes rows of the `results` view to a file for statistics, with what each column holds."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, Column, Double, Text
+
+from worker.errors import DataError
+from worker.schema import Utc, results
+
+FORMATS = (".csv", ".parquet")
+_NAMES = frozenset({"file_name", "filed_as"})  # what may carry a patient's name
+_ROWS = 5000  # of a Parquet file's group
+
+
+def columns(*, names: bool) -> list[Column[Any]]:
+    """Return the columns of an export, in their order; without file names if so wanted."""
+    return [column for column in results.columns if names or column.name not in _NAMES]
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], *, names: bool) -> int:
+    """Write rows as they come, so that a whole archive's may pass, and return how many.
+
+    Args:
+        path: ends in one of `FORMATS`. In CSV what is null is empty, and moments are ISO 8601; in
+            Parquet they are timestamps in UTC.
+        rows: of the view.
+        names: whether to write file names.
+
+    Raises:
+        DataError: pyarrow is wanted and not there.
+        OSError: the file cannot be written.
+    """
+    chosen = columns(names=names)
+    if path.suffix == ".parquet":
+        return _write_parquet(path, rows, chosen)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([column.name for column in chosen])
+        count = 0
+        for row in rows:
+            writer.writerow([_plain(row[column.name]) for column in chosen])
+            count += 1
+    return count
+
+
+def write_dictionary(path: Path, *, names: bool) -> None:
+    """Write what each column is called, of what type it is, and what it holds, as CSV."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["column", "type", "meaning"])
+        for column in columns(names=names):
+            writer.writerow([column.name, _type(column), column.comment])
+
+
+def _type(column: Column[Any]) -> str:
+    for kind, name in (
+        (Utc, "timestamp"),
+        (BigInteger, "integer"),
+        (Double, "number"),
+        (Boolean, "boolean"),
+        (Text, "text"),
+    ):
+        if isinstance(column.type, kind):
+            return name
+    raise TypeError(f"{column.name}: no name for {column.type}")
+
+
+def _write_parquet(
+    path: Path, rows: Iterable[Mapping[str, Any]], chosen: Sequence[Column[Any]]
+) -> int:
+    try:
+        import pyarrow as pa  # noqa: PLC0415 - only who has it needs it
+        from pyarrow import parquet  # noqa: PLC0415
+    except ImportError as error:
+        raise DataError(
+            f"{path.name}: to write it takes pyarrow, which is not installed: "
+            "`pip install 'lungwatch[parquet]'`. A name that ends in .csv does without."
+        ) from error
+    types = {
+        "timestamp": pa.timestamp("us", tz="UTC"),
+        "integer": pa.int64(),
+        "number": pa.float64(),
+        "boolean": pa.bool_(),
+        "text": pa.string(),
+    }
+    schema = pa.schema(
+        [
+            pa.field(column.name, types[_type(column)], metadata={"meaning": column.comment or ""})
+            for column in chosen
+        ]
+    )
+    count = 0
+    with parquet.ParquetWriter(path, schema) as writer:
+        for some in _groups(rows):
+            taken = [{name: row[name] for name in schema.names} for row in some]
+            writer.write_table(pa.Table.from_pylist(taken, schema=schema))
+            count += len(some)
+    return count
+
+
+def _groups(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
+    left = iter(rows)
+    while some := list(islice(left, _ROWS)):
+        yield some
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value

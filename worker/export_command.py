@@ -1,0 +1,56 @@
+"""`lungwatch export`: rows for statistics, as CSV or Parquet, with a data dictionary.
+
+Imports here are kept to what `--help` needs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from worker import entry
+
+
+def export(
+    output: Annotated[Path, typer.Argument(help="The file to write, a .csv or a .parquet.")],
+    *,
+    since: Annotated[
+        str | None,
+        typer.Option(help="Screened since then: 2026-11-23, 2026-11-23T08:00 (UTC), or 12h, 7d."),
+    ] = None,
+    no_names: Annotated[
+        bool,
+        typer.Option("--no-names", help="Leave file names out, which may carry a patient's name."),
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+) -> None:
+    """Write all rows of the view `results`, newest first, and beside them what each column holds.
+
+    Films that are screened while it writes may be left out. The dictionary is `NAME.columns.csv`.
+    """
+    from worker.export import FORMATS, write_dictionary, write_rows  # noqa: PLC0415
+    from worker.results import Query, Results  # noqa: PLC0415
+
+    if output.suffix not in FORMATS:
+        entry.fail(f"{output}: name a file that ends in {' or '.join(FORMATS)}")
+    dictionary = output.with_suffix(".columns.csv")
+    for path in (output, dictionary):
+        if not force and os.path.lexists(path):
+            entry.fail(f"{path} is there already: --force replaces it")
+    query = Query(since=None if since is None else entry.moment(since), limit=sys.maxsize)
+    rows = Results(entry.database(entry.settings())).find(query)
+    # Aside first: what has its name is whole.
+    aside = output.with_name(f".{output.stem}.{os.getpid()}{output.suffix}")
+    try:
+        count = write_rows(aside, rows, names=not no_names)
+        write_dictionary(dictionary, names=not no_names)
+        aside.replace(output)
+    except OSError as error:
+        entry.fail(f"{output} cannot be written: {error.strerror}")
+    finally:
+        aside.unlink(missing_ok=True)
+    typer.echo(f"{output}: {count:,} rows; what each column holds: {dictionary}")
