@@ -27,14 +27,14 @@ LAYERS = [
     | {"worker.journal", "worker.metrics", "worker.reporting"},
     {"worker.promotions", "worker.archive", "worker.sharing"},
     {"worker.pool", "worker.filing", "worker.tables", "worker.checks"},
-    {"worker.model_tables", "worker.pruning"},
+    {"worker.model_tables", "worker.pruning", "worker.page"},
     {"worker.pipeline", "worker.lookout", "worker.serving", "worker.rescore"}
     | {"worker.explanation", "worker.evidence_picture"},
     {"worker.service", "worker.backfill"},
     {"worker.assembly"},
     {"worker.entry", "worker.cluster"},
     {"worker.model_commands", "worker.rescore_command", "worker.explain_command"}
-    | {"worker.backfill_command", "worker.export_command"},
+    | {"worker.backfill_command", "worker.export_command", "worker.report_command"},
     {"worker.__main__"},
 ]
 # All that training and migrations may import of the worker.
@@ -69,6 +69,7 @@ DOORS = {
     "PIL": {"worker.preprocessing", "worker.evidence_picture", "training.disturbances"},
     "alembic": {"worker.database"},
     "prometheus_client": {"worker.metrics"},
+    "jinja2": {"worker.page"},
     "ray": {"worker.cluster"},
     "pyarrow": {"worker.worklist", "worker.cluster", "worker.export"},
     "psycopg": {"worker.patience"},

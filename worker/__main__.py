@@ -18,6 +18,7 @@ from worker.explain_command import explain
 from worker.export_command import export
 from worker.model_commands import models
 from worker.privacy import shut_out_others
+from worker.report_command import report
 from worker.rescore_command import rescore
 
 app = typer.Typer(
@@ -203,6 +204,7 @@ app.command()(rescore)
 app.command()(backfill)
 app.command()(explain)
 app.command()(export)
+app.command()(report)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
@@ -80,6 +81,29 @@ def discreet() -> Iterator[None]:
         yield
     except LungwatchError as error:
         fail(str(error) if sys.stderr.isatty() else Discretion({})(str(error)))
+
+
+def refuse_to_replace(output: Path, *, force: bool) -> None:
+    """End the command where a file is there already that it was not told to replace."""
+    if not force and os.path.lexists(output):
+        fail(f"{output} is there already: --force replaces it")
+
+
+def write_file(output: Path, data: bytes, *, force: bool) -> None:
+    """Write the whole file or none; replace one only if told to."""
+    from worker.files import move, write_atomically  # noqa: PLC0415
+
+    aside = output.with_name(f".{output.name}.{os.getpid()}.part")
+    try:
+        write_atomically(output if force else aside, data)
+        if not force:
+            move(os.fsencode(aside), os.fsencode(output))
+    except FileExistsError:
+        aside.unlink(missing_ok=True)
+        fail(f"{output} is there already: --force replaces it")
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        fail(f"{output} cannot be written: {error.strerror}")
 
 
 def fail(message: str) -> NoReturn:

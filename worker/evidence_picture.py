@@ -112,6 +112,18 @@ def draw(grey: Pixels, evidence: Floats, told: Told) -> bytes:
     return buffer.getvalue()
 
 
+def thumbnail(grey: Pixels, evidence: Floats) -> bytes:
+    """Return a PNG of half the size: the film, and beside it the film with the evidence over it."""
+    height, width = grey.shape
+    coloured = colour(grey, spread(evidence, width=width, height=height))
+    pair = Image.new("RGB", (2 * width, height), _PAPER)
+    pair.paste(Image.fromarray(grey), (0, 0))
+    pair.paste(Image.fromarray(coloured), (width, 0))
+    buffer = io.BytesIO()
+    pair.reduce(2).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
 def _said(told: Told) -> str:
     decision = told.decision
     if decision == REVIEW:

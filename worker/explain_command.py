@@ -5,7 +5,6 @@ Imports here are kept to what `--help` needs.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -36,8 +35,7 @@ def explain(
 
     if output.suffix.lower() != ".png":
         entry.fail(f"{output}: name a picture that ends in .png")
-    if not force and os.path.lexists(output):
-        entry.fail(f"{output} is there already: --force replaces it")
+    entry.refuse_to_replace(output, force=force)
     settings = entry.settings()
     found = explain_film(
         entry.database(settings),
@@ -47,26 +45,9 @@ def explain(
         version=model,
         predict_seconds=settings.predict_milliseconds / 1000,
     )
-    _write(output, found.draw(), force=force)
+    entry.write_file(output, found.draw(), force=force)
     told = found.told
     typer.echo(
         f"{output}: scan {told.scan_id}, {told.decision}, score {told.probability:.3f}, "
         f"threshold {told.threshold:.3f}, by {told.version}"
     )
-
-
-def _write(output: Path, picture: bytes, *, force: bool) -> None:
-    """Write the whole picture or none; replace one only if told to."""
-    from worker.files import move, write_atomically  # noqa: PLC0415
-
-    aside = output.with_name(f".{output.name}.{os.getpid()}.part")
-    try:
-        write_atomically(output if force else aside, picture)
-        if not force:
-            move(os.fsencode(aside), os.fsencode(output))
-    except FileExistsError:
-        aside.unlink(missing_ok=True)
-        entry.fail(f"{output} is there already: --force replaces it")
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        entry.fail(f"{output} cannot be written: {error.strerror}")

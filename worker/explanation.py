@@ -16,7 +16,7 @@ from pathlib import Path
 from worker.archive import Archive, Archived, Said
 from worker.database import Database
 from worker.errors import FilmRefused, RegistryError, ScanError
-from worker.evidence_picture import Told, draw, fit
+from worker.evidence_picture import Told, draw, fit, thumbnail
 from worker.inbox import bytes_of
 from worker.model import Floats, Model, load
 from worker.preprocessing import TURNED, Limits, Pixels, check_header, read_film
@@ -45,6 +45,10 @@ class Explanation:
     def draw(self) -> bytes:
         """Return it as a PNG."""
         return draw(self.grey, self.evidence, self.told)
+
+    def thumbnail(self) -> bytes:
+        """Return film and evidence alone, small, as a PNG."""
+        return thumbnail(self.grey, self.evidence)
 
 
 def explain(

@@ -39,8 +39,7 @@ def export(
         entry.fail(f"{output}: name a file that ends in {' or '.join(FORMATS)}")
     dictionary = output.with_suffix(".columns.csv")
     for path in (output, dictionary):
-        if not force and os.path.lexists(path):
-            entry.fail(f"{path} is there already: --force replaces it")
+        entry.refuse_to_replace(path, force=force)
     query = Query(since=None if since is None else entry.moment(since), limit=sys.maxsize)
     rows = Results(entry.database(entry.settings())).find(query)
     # Aside first: what has its name is whole.

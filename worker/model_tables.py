@@ -70,13 +70,27 @@ def write_model(registry: Registry, version: str) -> None:
     told = ", ".join(f"{count} {name}" for name, count in counts.items())
     sys.stdout.write(f"\nMeasured on {evaluation.get('data', '?')}: {told}\n")
     table = new_table("measure", "value", "95% interval")
+    for row in _measured(evaluation):
+        table.add_row(*row)
+    console().print(table)
+
+
+def told_measures(registry: Registry, version: str) -> dict[str, str]:
+    """Return what was measured of a version, by name, each with its interval if it has one."""
+    return {
+        name.replace("_", " "): f"{value} ({interval})" if interval else value
+        for name, value, interval in _measured(_evaluation(registry, version))
+    }
+
+
+def _measured(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield measures with their values and 95 % intervals."""
     intervals = evaluation.get("intervals", {})
     for name in (*_MEASURES, *_ERRORS):
         if name in evaluation:
             interval = intervals.get(name)
             told = " to ".join(_plain(end) for end in interval) if interval else ""
-            table.add_row(name, _plain(evaluation[name]), told)
-    console().print(table)
+            yield name, _plain(evaluation[name]), told
 
 
 def write_difference(registry: Registry, one: str, other: str) -> None:

@@ -7,7 +7,18 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, false, func, or_, select, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    false,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+)
 
 from worker.database import Database
 from worker.errors import ScanError
@@ -17,6 +28,7 @@ from worker.schema import (
     State,
     Utc,
     database_time,
+    date_of,
     in_hand,
     predictions,
     results,
@@ -133,12 +145,7 @@ class Results:
                 _count(connection, in_hand(state)) for state in (State.CLAIMED, State.RECORDED)
             )
             offered = _count(connection, in_hand(State.CLAIMED), scans.c.worker == NOBODY)
-            refused = _counted(
-                connection,
-                select(scans.c.refusal_code, func.count())
-                .where(scans.c.screened_at >= today, scans.c.refusal_code.is_not(None))
-                .group_by(scans.c.refusal_code),
-            )
+            refused = _refused_since(connection, today)
             decisions = {
                 decision: count
                 for decision in (NEGATIVE, POSITIVE, REVIEW)  # each a stretch of an index
@@ -157,6 +164,61 @@ class Results:
                 last_hour=last_hour,
                 last_screened_at=connection.scalar(select(func.max(scans.c.screened_at))),
             )
+
+    def by_day(self, since: datetime) -> list[tuple[str, str, int]]:
+        """Return how many films had which decision, or were REFUSED, on each day of UTC.
+
+        Raises:
+            DatabaseTrouble: the database cannot be asked.
+        """
+        decided, refused = date_of(predictions.c.predicted_at), date_of(scans.c.screened_at)
+        questions = (
+            select(decided, predictions.c.decision, func.count())
+            .where(
+                _SCREENING,
+                predictions.c.decision.in_([NEGATIVE, POSITIVE, REVIEW]),
+                predictions.c.predicted_at >= since,
+            )
+            .group_by(decided, predictions.c.decision),
+            select(refused, literal("REFUSED"), func.count())
+            .where(scans.c.screened_at >= since, scans.c.refusal_code.is_not(None))
+            .group_by(refused),
+        )
+        with self._database.reading() as connection:
+            return [
+                (str(day), str(what), int(count))
+                for question in questions
+                for day, what, count in connection.execute(question)
+            ]
+
+    def worklist(self, since: datetime, *, limit: int) -> tuple[list[Mapping[str, Any]], int]:
+        """Return rows that a person should look at, most probable first, and how many there are.
+
+        Raises:
+            DatabaseTrouble: the database cannot be asked.
+        """
+        wanted = (
+            _SCREENING,
+            predictions.c.decision.in_([POSITIVE, REVIEW]),
+            predictions.c.predicted_at >= since,
+        )
+        worst = select(predictions.c.scan_id).where(*wanted)
+        worst = worst.order_by(predictions.c.probability.desc(), predictions.c.scan_id).limit(limit)
+        with self._database.reading() as connection:
+            ids = connection.scalars(worst).all()
+            found = connection.execute(select(results).where(results.c.scan_id.in_(ids)))
+            rows = {row["scan_id"]: dict(row) for row in found.mappings()}
+            count = select(func.count()).select_from(predictions).where(*wanted)
+            return [rows[scan_id] for scan_id in ids], connection.scalar(count) or 0
+
+    def refusals(self, since: datetime) -> dict[str, int]:
+        """Return how many films were refused, by code.
+
+        Raises:
+            DatabaseTrouble: the database cannot be asked.
+        """
+        with self._database.reading() as connection:
+            return _refused_since(connection, since)
 
     def retriable(self, wanted: str) -> list[Retriable]:
         """Return refused scans named by id, file name, or the beginning of their SHA-256.
@@ -222,6 +284,15 @@ def _decided_since(decision: str, moment: datetime) -> Select[int]:
 
 def _count(connection: Connection, *which: ColumnElement[bool]) -> int:
     return connection.scalar(select(func.count()).select_from(scans).where(*which)) or 0
+
+
+def _refused_since(connection: Connection, moment: datetime) -> dict[str, int]:
+    return _counted(
+        connection,
+        select(scans.c.refusal_code, func.count())
+        .where(scans.c.screened_at >= moment, scans.c.refusal_code.is_not(None))
+        .group_by(scans.c.refusal_code),
+    )
 
 
 def _counted(connection: Connection, statement: Select[Any]) -> dict[str, int]:

@@ -25,7 +25,9 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
     and_,
+    cast,
     false,
+    func,
     text,
 )
 from sqlalchemy import Column as SqlColumn
@@ -96,6 +98,11 @@ class database_time(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL
     def __init__(self, plus_seconds: float = 0.0) -> None:
         """Now, or `plus_seconds` from now."""
         super().__init__(text(repr(float(plus_seconds))))
+
+
+def date_of(moment: ColumnElement[datetime | None]) -> ColumnElement[str]:
+    """Return the UTC date of a moment as YYYY-MM-DD, in either database."""
+    return func.substr(cast(moment, Text), 1, 10)
 
 
 @compiles(database_time, "sqlite")

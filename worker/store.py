@@ -19,12 +19,9 @@ from typing import Any
 from sqlalchemy import (
     Connection,
     Row,
-    Text,
     Update,
     and_,
     bindparam,
-    cast,
-    func,
     insert,
     literal,
     or_,
@@ -57,6 +54,7 @@ from worker.schema import (
     OPEN_PREDICATE,
     State,
     database_time,
+    date_of,
     in_hand,
     model_versions,
     predictions,
@@ -257,7 +255,7 @@ class Store:
             rows = connection.execute(
                 select(
                     *_SIGHTING,
-                    _day(scans.c.screened_at).label("day"),
+                    date_of(scans.c.screened_at).label("day"),
                     scans.c.sha256,
                     scans.c.refusal_code,
                     scans.c.refusal_sentence,
@@ -377,11 +375,6 @@ def register_model(database: Database, manifest: Manifest) -> None:
 def _older(seconds: float) -> Any:
     """Whether a scan was screened so long ago. All were at least 0 s ago, whatever clocks say."""
     return true() if seconds <= 0 else scans.c.screened_at <= database_time(-seconds)
-
-
-def _day(moment: Any) -> Any:
-    """Return the UTC date of a moment as YYYY-MM-DD, in either database."""
-    return func.substr(cast(moment, Text), 1, 10)
 
 
 def _claims(taken: Sequence[Row[Any]]) -> list[Claim]:

@@ -1,0 +1,110 @@
+"""One HTML page of what was screened: self-contained, for a browser or for paper."""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from worker.errors import LungwatchError, RefusalCode
+from worker.model import NEGATIVE, POSITIVE, REVIEW
+from worker.reporting import shown
+
+REFUSED = "REFUSED"
+_KINDS = (POSITIVE, REVIEW, NEGATIVE, REFUSED)
+_TEMPLATE = Path(__file__).with_name("report.html.jinja")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Day:
+    """What came on a day, UTC."""
+
+    day: str
+    counts: Mapping[str, int]  # by decision, or REFUSED
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return sum(self.counts.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A film with the evidence on it, or why there is none."""
+
+    scan_id: int
+    caption: str
+    image: str = ""  # PNG in base64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """All that stands on the page."""
+
+    since: str
+    made: str
+    days: Sequence[Day]
+    worklist: Sequence[Mapping[str, Any]]
+    left_out: int  # of the worklist
+    pictures: Sequence[Picture]
+    refusals: Sequence[Mapping[str, Any]]
+    model: str
+    measures: Mapping[str, str]
+    kinds: Sequence[str] = _KINDS
+
+    @property
+    def most(self) -> int:
+        """The films of the day that had most."""
+        return max((day.total for day in self.days), default=1)
+
+    def as_html(self) -> str:
+        """Return the page."""
+        environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+        return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(page=self)
+
+
+def days_of(counts: Iterable[tuple[str, str, int]]) -> list[Day]:
+    """Gather (day, decision or REFUSED, count), newest day first."""
+    found: dict[str, Counter[str]] = {}
+    for day, what, count in counts:
+        found.setdefault(day, Counter())[what] += count
+    return [Day(day=day, counts=found[day]) for day in sorted(found, reverse=True)]
+
+
+def listed(row: Mapping[str, Any], *, names: bool) -> dict[str, Any]:
+    """Return a row of the view as the worklist shows it."""
+    screened: datetime = row["screened_at"]
+    return {
+        **row,
+        "name": shown(row["file_name"]) if names else "",
+        "screened": f"{screened:%Y-%m-%d %H:%M}",
+    }
+
+
+def refusals_of(counts: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Return refusals by code, most first, each with what it means."""
+    meanings = {code.value: code.meaning for code in RefusalCode}
+    return [
+        {"code": code, "count": count, "meaning": meanings.get(code, "")}
+        for code, count in sorted(counts.items(), key=lambda one: (-one[1], one[0]))
+    ]
+
+
+def pictures_of(rows: Iterable[Mapping[str, Any]], draw: Callable[[int], bytes]) -> list[Picture]:
+    """Draw films of these rows; where one cannot be drawn the page says why, and goes on."""
+    found = []
+    for row in rows:
+        scan_id, said = row["scan_id"], f"{row['decision']}, {row['probability']:.3f}"
+        try:
+            image = base64.b64encode(draw(scan_id)).decode("ascii")
+        except LungwatchError as error:
+            found.append(Picture(scan_id=scan_id, caption=str(error)))
+        else:
+            found.append(Picture(scan_id=scan_id, caption=said, image=image))
+    return found

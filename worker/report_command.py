@@ -1,0 +1,87 @@
+"""`lungwatch report`: one page of what was screened, for a browser or for paper.
+
+Imports here are kept to what `--help` needs.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from worker import entry
+
+if TYPE_CHECKING:
+    from worker.database import Database
+    from worker.registry import Registry
+    from worker.settings import Settings
+
+_LISTED = 500  # of the worklist
+
+
+def report(
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page to write, a .html.")],
+    since: Annotated[
+        str, typer.Option(help="Screened since then: 2026-11-23, 2026-11-23T08:00 (UTC), 12h, 7d.")
+    ] = "7d",
+    pictures: Annotated[
+        int, typer.Option(min=0, help="Draw so many films of the worklist, with the evidence.")
+    ] = 0,
+    no_names: Annotated[
+        bool,
+        typer.Option("--no-names", help="Leave file names out, which may carry a patient's name."),
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the page, if there is one.")
+    ] = False,
+) -> None:
+    """Write one HTML page: films by day, a worklist, refusals by reason, the model in service.
+
+    It needs nothing beside it, asks nothing of a network, and prints well.
+    """
+    from worker.page import Page, days_of, listed, pictures_of, refusals_of  # noqa: PLC0415
+    from worker.registry import Registry  # noqa: PLC0415
+    from worker.results import Results  # noqa: PLC0415
+
+    if output.suffix.lower() not in (".html", ".htm"):
+        entry.fail(f"{output}: name a page that ends in .html")
+    entry.refuse_to_replace(output, force=force)
+    begin = entry.moment(since)
+    settings = entry.settings()
+    database, registry = entry.database(settings), Registry(settings.models)
+    reader = Results(database)
+    worklist, total = reader.worklist(begin, limit=_LISTED)
+    serving = registry.champion()
+    page = Page(
+        since=f"{begin.astimezone(UTC):%Y-%m-%d %H:%M}",
+        made=f"{datetime.now(UTC):%Y-%m-%d %H:%M}",
+        days=days_of(reader.by_day(begin)),
+        worklist=[listed(row, names=not no_names) for row in worklist],
+        left_out=total - len(worklist),
+        pictures=pictures_of(
+            worklist[:pictures],
+            lambda scan_id: _draw(settings, database, registry, scan_id),
+        ),
+        refusals=refusals_of(reader.refusals(begin)),
+        model=serving or "none",
+        measures=_measures(registry, serving),
+    )
+    entry.write_file(output, page.as_html().encode(), force=force)
+    typer.echo(f"{output}: {sum(day.total for day in page.days):,} films, {total:,} to look at")
+
+
+def _draw(settings: Settings, database: Database, registry: Registry, scan_id: int) -> bytes:
+    from worker.explanation import Places, explain  # noqa: PLC0415
+
+    places = Places(archive=settings.archive, inbox=settings.inbox, limits=settings.limits)
+    return explain(database, registry, places, str(scan_id), predict_seconds=None).thumbnail()
+
+
+def _measures(registry: Registry, version: str | None) -> dict[str, str]:
+    """Return what the model in service was measured to be, in words."""
+    from worker.model_tables import told_measures  # noqa: PLC0415
+
+    return {} if version is None else told_measures(registry, version)
