@@ -190,3 +190,10 @@ def test_an_inbox_inside_the_archive(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsError) as error:
         check_folders(read_settings())
     one_line(error, "LUNGWATCH_INBOX is 'archive/inbox'", "LUNGWATCH_ARCHIVE", "outside")
+
+
+def test_an_env_file_that_cannot_be_read(tmp_path: Path) -> None:
+    """Settings that somebody wrote are not passed over."""
+    (tmp_path / ".env").mkdir()
+    with pytest.raises(SettingsError, match=r"\.env cannot be read"):
+        read_settings()

@@ -70,8 +70,8 @@ def drop(machine: Machine, films: Sequence[Path]) -> None:
     """Drop films into the inbox, as a sender who is in the service's group does."""
     for film in films:
         place = f"{_STATE}/inbox/{film.name}"
-        machine.run(f"cp /films/{film.parent.name}/{film.name} {place}.part")
-        machine.run(f"chgrp lungwatch {place}.part && mv {place}.part {place}")
+        source = f"/films/{film.parent.name}/{film.name}"
+        machine.run(f"install -m 640 -g lungwatch {source} {place}.part && mv {place}.part {place}")
 
 
 def rows(machine: Machine) -> list[dict[str, Any]]:
@@ -111,7 +111,8 @@ def test_installed_it_is_ready(machine: Machine) -> None:
         "/etc/lungwatch/credentials root root 700",
         "/etc/lungwatch/lungwatch.env root lungwatch 640",
     ]
-    assert "FAIL" not in machine.run("lungwatch check")
+    # From a folder that the service's user may not even look at.
+    assert "FAIL" not in machine.run("mkdir -m 700 /shut && cd /shut && lungwatch check")
     assert machine.run("systemctl is-system-running").strip() == "running"
 
 
@@ -128,7 +129,12 @@ def test_films_become_rows(machine: Machine, some_films: list[Path]) -> None:
     assert {entry["LUNGWATCH_SCAN_ID"] for entry in entries} == {
         str(row["scan_id"]) for row in found
     }
-    assert "not fenced" not in machine.run(f"journalctl -u {_WORKER} -o cat")
+    missing = f"journalctl -u {_WORKER} -o cat MESSAGE_ID={message_id('screeners not fenced in')}"
+    # A kernel may lack Landlock; of what it has the unit takes nothing away.
+    for line in machine.run(missing, status=None).splitlines():
+        assert line.endswith(
+            "missing=no Landlock: the kernel does not have it, or has it switched off"
+        )
     assert json.loads(machine.run("lungwatch status --json"))["well"] is True
 
 

@@ -20,13 +20,14 @@ from worker.files import shipped
 from worker.preprocessing import Limits
 
 PREFIX = "LUNGWATCH_"
+_ENV_FILE = Path(".env")
 
 
 class Settings(BaseSettings):
     """Lungwatch's settings. Paths that are not absolute start at the working folder."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True
+        env_prefix=PREFIX, env_file=_ENV_FILE, extra="ignore", frozen=True, env_ignore_empty=True
     )
 
     inbox: Path = Field(Path("inbox"), description="Folder that films are dropped into.")
@@ -241,7 +242,7 @@ def read_settings() -> Settings:
         SettingsError: one line naming the first wrong setting, what it holds and what would do.
     """
     try:
-        return Settings(_secrets_dir=_secrets_folder())
+        return Settings(_env_file=_env_file(), _secrets_dir=_secrets_folder())
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = str(first["loc"][0])
@@ -250,6 +251,19 @@ def read_settings() -> Settings:
             f"{PREFIX}{name.upper()} is {first['input']!r}: {first['msg']}. "
             f"{field.description if field else ''}".strip()
         ) from error
+
+
+def _env_file() -> Path | None:
+    """Return `.env`, if there is one: a working folder that is shut to this user has none."""
+    try:
+        with _ENV_FILE.open("rb"):
+            return _ENV_FILE
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if not os.access(_ENV_FILE.parent, os.X_OK):
+            return None
+        raise SettingsError(f".env cannot be read: {error.strerror}") from error
 
 
 def _secrets_folder() -> Path | None:
