@@ -25,7 +25,7 @@ LAYERS = [
     {"worker.messages"},
     {"worker.screener", "worker.watcher", "worker.repeats", "worker.notify"}
     | {"worker.journal", "worker.metrics", "worker.reporting"},
-    {"worker.promotions", "worker.archive", "worker.sharing"},
+    {"worker.promotions", "worker.archive", "worker.sharing", "worker.discarding"},
     {"worker.pool", "worker.filing", "worker.tables", "worker.checks"},
     {"worker.model_tables", "worker.pruning", "worker.page"},
     {"worker.pipeline", "worker.lookout", "worker.serving", "worker.rescore"}
@@ -34,7 +34,8 @@ LAYERS = [
     {"worker.assembly"},
     {"worker.entry", "worker.cluster"},
     {"worker.model_commands", "worker.rescore_command", "worker.explain_command"}
-    | {"worker.backfill_command", "worker.export_command", "worker.report_command"},
+    | {"worker.backfill_command", "worker.export_command", "worker.report_command"}
+    | {"worker.discard_command"},
     {"worker.__main__"},
 ]
 # All that training and migrations may import of the worker.
@@ -65,7 +66,7 @@ DOORS = {
     "watchdog": {"worker.watcher"},
     "sqlalchemy": {"worker.schema", "worker.database", "worker.store", "worker.results"}
     | {"worker.labels", "worker.ledger", "worker.promotions", "worker.archive"}
-    | {"worker.finding", "worker.sharing", "worker.export"},
+    | {"worker.finding", "worker.sharing", "worker.export", "worker.discarding"},
     "PIL": {"worker.preprocessing", "worker.evidence_picture", "training.disturbances"},
     "alembic": {"worker.database"},
     "prometheus_client": {"worker.metrics"},

@@ -14,6 +14,7 @@ import typer
 
 from worker import entry
 from worker.backfill_command import backfill
+from worker.discard_command import discard
 from worker.explain_command import explain
 from worker.export_command import export
 from worker.model_commands import models
@@ -204,6 +205,7 @@ app.command()(rescore)
 app.command()(backfill)
 app.command()(explain)
 app.command()(export)
+app.command()(discard)
 app.command()(report)
 
 

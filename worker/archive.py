@@ -104,7 +104,9 @@ class Archive:
         row = max(rows, key=lambda row: (row["filed_as"] is not None, row["id"]))
         filed = row["state"] == State.FILED
         if filed and row["filed_as"] is None:
-            raise ScanError(f"scan {row['id']}: its film was gone before it could be filed")
+            raise ScanError(
+                f"scan {row['id']}: its film is gone: discarded, or lost before it was filed"
+            )
         return Archived(
             scan_id=row["id"],
             sha256=row["sha256"],

@@ -51,7 +51,7 @@ def database_if_any(chosen: Settings) -> Database | None:
     return found if found.exists() else None
 
 
-def moment(text: str) -> datetime:
+def moment(text: str, *, option: str = "--since") -> datetime:
     """Read a moment: `2026-11-23`, `2026-11-23T08:00` (UTC), or so long ago: `90m`, `12h`, `7d`."""
     units = {"m": "minutes", "h": "hours", "d": "days"}
     if text[:-1].isdigit() and text[-1:] in units:
@@ -59,7 +59,7 @@ def moment(text: str) -> datetime:
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        fail(f"--since is {text!r}: give 2026-11-23, 2026-11-23T08:00 (UTC), 90m, 12h or 7d")
+        fail(f"{option} is {text!r}: give 2026-11-23, 2026-11-23T08:00 (UTC), 90m, 12h or 7d")
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 

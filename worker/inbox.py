@@ -281,6 +281,25 @@ def why_refused(scan: Recorded) -> bytes:
     return json.dumps(why, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
+def whys_of(folder: Path, name: bytes, scan_id: int) -> Iterator[Path]:
+    """Yield the JSON that was written beside a refused file, if it is there, and is this scan's."""
+    for candidate in _free_names(_why_stem(name) + b".json", scan_id):
+        path = folder / os.fsdecode(candidate)
+        try:
+            ours = json.loads(path.read_bytes()).get("scan_id") == scan_id
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, AttributeError):
+            continue  # another's, of a like name
+        if ours:
+            yield path
+            return
+
+
+def _why_stem(name: bytes) -> bytes:
+    return name[: _LONGEST_NAME - len(b".1234567890123456789-999.json")]
+
+
 def _where_moved(scan: Recorded, folder: Path) -> bytes | None:
     """Return the name under which a scan's file stands in a folder, renamed there or copied."""
     copied = None
@@ -311,8 +330,7 @@ def _free_names(name: bytes, scan_id: int) -> Iterator[bytes]:
 def _write_why(folder: Path, name: bytes, scan: Recorded) -> None:
     """Write the JSON beside a refused file, unless it is there from before a crash."""
     why = why_refused(scan)
-    stem = name[: _LONGEST_NAME - len(b".1234567890123456789-999.json")]
-    for candidate in _free_names(stem + b".json", scan.scan_id):
+    for candidate in _free_names(_why_stem(name) + b".json", scan.scan_id):
         path = folder / os.fsdecode(candidate)
         if not path.exists():
             write_atomically(path, why, aside=folder / f".why-{scan.scan_id}.tmp")
