@@ -25,7 +25,8 @@ LAYERS = [
     {"worker.messages"},
     {"worker.screener", "worker.watcher", "worker.repeats", "worker.notify"}
     | {"worker.journal", "worker.metrics", "worker.reporting"},
-    {"worker.promotions", "worker.archive", "worker.sharing", "worker.discarding"},
+    {"worker.promotions", "worker.archive", "worker.sharing"}
+    | {"worker.discarding", "worker.reclaiming"},
     {"worker.pool", "worker.filing", "worker.tables", "worker.checks"},
     {"worker.model_tables", "worker.pruning", "worker.page"},
     {"worker.pipeline", "worker.lookout", "worker.serving", "worker.rescore"}
@@ -35,7 +36,7 @@ LAYERS = [
     {"worker.entry", "worker.cluster"},
     {"worker.model_commands", "worker.rescore_command", "worker.explain_command"}
     | {"worker.backfill_command", "worker.export_command", "worker.report_command"}
-    | {"worker.discard_command"},
+    | {"worker.discard_command", "worker.reclaim_command"},
     {"worker.__main__"},
 ]
 # All that training and migrations may import of the worker.
@@ -66,7 +67,8 @@ DOORS = {
     "watchdog": {"worker.watcher"},
     "sqlalchemy": {"worker.schema", "worker.database", "worker.store", "worker.results"}
     | {"worker.labels", "worker.ledger", "worker.promotions", "worker.archive"}
-    | {"worker.finding", "worker.sharing", "worker.export", "worker.discarding"},
+    | {"worker.finding", "worker.sharing", "worker.export", "worker.discarding"}
+    | {"worker.reclaiming"},
     "PIL": {"worker.preprocessing", "worker.evidence_picture", "training.disturbances"},
     "alembic": {"worker.database"},
     "prometheus_client": {"worker.metrics"},

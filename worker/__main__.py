@@ -19,6 +19,7 @@ from worker.explain_command import explain
 from worker.export_command import export
 from worker.model_commands import models
 from worker.privacy import shut_out_others
+from worker.reclaim_command import reclaim
 from worker.report_command import report
 from worker.rescore_command import rescore
 
@@ -206,6 +207,7 @@ app.command()(backfill)
 app.command()(explain)
 app.command()(export)
 app.command()(discard)
+app.command()(reclaim)
 app.command()(report)
 
 

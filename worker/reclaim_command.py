@@ -1,0 +1,45 @@
+"""`lungwatch reclaim`: files that no row names go back to the inbox, as after a restored backup.
+
+Imports here are kept to what `--help` needs.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from worker import entry
+
+
+def reclaim(
+    *, yes: Annotated[bool, typer.Option("--yes", help="Do it; else it is only said.")] = False
+) -> None:
+    """Put films back into the inbox that lie in the archive and have no row.
+
+    So it is with films screened after the backup that a database was restored from.
+    Exit status: 0 if none is left over, else 1.
+    """
+    from worker.files import move  # noqa: PLC0415
+    from worker.inbox import Inbox  # noqa: PLC0415
+    from worker.reclaiming import unnamed  # noqa: PLC0415
+
+    settings = entry.settings()
+    inbox = Inbox(settings.inbox, archive=settings.archive, refused=settings.refused)
+    found = back = 0
+    for path in list(unnamed(entry.database(settings), inbox)):
+        found += 1
+        if not yes:
+            continue
+        try:
+            move(os.fsencode(path), os.fsencode(settings.inbox / path.name))
+        except OSError as error:
+            typer.echo(f"{path} stays: {error.strerror}", err=True)
+        else:
+            back += 1
+    if not yes:
+        typer.echo(f"{found:,} films have no row. Nothing was done: --yes puts them back.")
+    else:
+        typer.echo(f"{back:,} of {found:,} films are back in the inbox")
+    raise typer.Exit(0 if found == back else 1)
