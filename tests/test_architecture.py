@@ -12,7 +12,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 # Lower layers know nothing of higher ones; within a layer a module may use another listed with it.
 LAYERS = [
-    {"worker.errors", "worker.patience", "worker.fence", "worker.privacy"},
+    {"worker.errors", "worker.patience", "worker.fence", "worker.privacy", "worker.drift"},
     {"worker.jpeg", "worker.files", "worker.history", "worker.schema"},
     {"worker.preprocessing"},
     {"worker.familiar"},
@@ -26,7 +26,7 @@ LAYERS = [
     {"worker.screener", "worker.watcher", "worker.repeats", "worker.notify"}
     | {"worker.journal", "worker.metrics", "worker.reporting"},
     {"worker.promotions", "worker.archive", "worker.sharing"}
-    | {"worker.discarding", "worker.reclaiming"},
+    | {"worker.discarding", "worker.reclaiming", "worker.drift_rows"},
     {"worker.pool", "worker.filing", "worker.tables", "worker.checks"},
     {"worker.model_tables", "worker.pruning", "worker.page"},
     {"worker.pipeline", "worker.lookout", "worker.serving", "worker.rescore"}
@@ -36,7 +36,7 @@ LAYERS = [
     {"worker.entry", "worker.cluster"},
     {"worker.model_commands", "worker.rescore_command", "worker.explain_command"}
     | {"worker.backfill_command", "worker.export_command", "worker.report_command"}
-    | {"worker.discard_command", "worker.reclaim_command"},
+    | {"worker.discard_command", "worker.reclaim_command", "worker.drift_command"},
     {"worker.__main__"},
 ]
 # All that training and migrations may import of the worker.
@@ -57,7 +57,7 @@ SHARED_KERNEL = {
             "ledger",
             "promotions",
         ),
-        *("archive", "rescore", "familiar"),
+        *("archive", "rescore", "familiar", "drift", "drift_rows"),
     )
 }
 # One library, one door: where each may be imported.
@@ -68,7 +68,7 @@ DOORS = {
     "sqlalchemy": {"worker.schema", "worker.database", "worker.store", "worker.results"}
     | {"worker.labels", "worker.ledger", "worker.promotions", "worker.archive"}
     | {"worker.finding", "worker.sharing", "worker.export", "worker.discarding"}
-    | {"worker.reclaiming"},
+    | {"worker.reclaiming", "worker.drift_rows"},
     "PIL": {"worker.preprocessing", "worker.evidence_picture", "training.disturbances"},
     "alembic": {"worker.database"},
     "prometheus_client": {"worker.metrics"},

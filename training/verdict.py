@@ -27,6 +27,7 @@ from training.report import write_card
 from training.robustness import FILMS_A_NIGHT, measure
 from training.sheets import write_sheets
 from worker.database import Database
+from worker.drift_rows import look_for_drift
 from worker.errors import ModelPackageError
 from worker.ledger import Ruling
 from worker.registry import Registry
@@ -68,6 +69,7 @@ def conclude(plan: Plan, made: Made, registry: Registry, record: Record, *, say:
         # Whether it may serve, and which decisions on films of this place would change.
         rejected = registry.rejected(version)
         barred = "" if rejected is None else f"it was left behind by a rollback: {rejected.why}"
+        barred = barred or _drifted(plan, champion)
         promotion = judge_promotion(
             judged.numbers,
             champion=champion,
@@ -127,6 +129,23 @@ def _measure(
         "comparison": judged.comparison,
         "robustness": robustness,
     }
+
+
+def _drifted(plan: Plan, champion: str | None) -> str:
+    """Return why nothing is promoted while films are not what they were; "" where they are.
+
+    What a challenger is measured on may then not be what it would screen: a person decides.
+    """
+    if champion is None or plan.database_url is None:
+        return ""
+    database = Database(plan.database_url)
+    try:
+        findings = look_for_drift(database, champion)[0] if database.exists() else []
+    finally:
+        database.close()
+    alarms = [f"{one.measure} {one.psi:.3f} over {one.limit:.3f}" for one in findings if one.alarm]
+    told = ", ".join(alarms)
+    return f"the films that arrive have changed ({told}): see `lungwatch drift`" if alarms else ""
 
 
 def _preview(plan: Plan, made: Made, champion: Path, *, say: Say) -> dict[str, Any] | None:

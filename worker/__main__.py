@@ -15,6 +15,7 @@ import typer
 from worker import entry
 from worker.backfill_command import backfill
 from worker.discard_command import discard
+from worker.drift_command import drift
 from worker.explain_command import explain
 from worker.export_command import export
 from worker.model_commands import models
@@ -207,6 +208,7 @@ app.command()(backfill)
 app.command()(explain)
 app.command()(export)
 app.command()(discard)
+app.command()(drift)
 app.command()(reclaim)
 app.command()(report)
 

@@ -1,0 +1,196 @@
+"""Drift: seldom cried without reason, seen soon with one, and no hand on screening."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from driver import Site
+from scans import manifest
+from sqlalchemy import insert
+
+from training.plan import Plan
+from training.verdict import _drifted
+from worker.database import Database
+from worker.drift import BUDGET, WINDOW_DAYS, Day, find_drift, interval, psi
+from worker.drift_rows import agreement, look_for_drift
+from worker.schema import labels, predictions, scans
+from worker.store import register_model
+
+VERSION = manifest().version
+BEGIN = datetime(2026, 1, 5, 12, tzinfo=UTC)  # a Monday
+
+
+def stream(days: int, generator: np.random.Generator, *, shift: float = 0.0) -> list[Day]:
+    """Return days of some sixty films, each with a mood of its own, as days have."""
+    found = []
+    for day in range(days):
+        films = int(generator.poisson(60))
+        mood = generator.normal(0, 0.15)
+        values = {
+            "decision": generator.choice([0.0, 1.0, 2.0, 3.0], films, p=[0.6, 0.25, 0.1, 0.05]),
+            "score": generator.normal(mood + shift, 1, films),
+            "megapixels": generator.choice([1.0, 1.5, 2.0], films, p=[0.5, 0.3, 0.2]),
+        }
+        found.append(Day(day=str(day), values=values))
+    return found
+
+
+def test_false_alarms_keep_to_their_budget() -> None:
+    """Of years in which nothing changes about so many have an alarm as is said, and not more."""
+    years, alarms = 30, 0
+    for seed in range(years):
+        generator = np.random.default_rng(seed)
+        findings = find_drift(stream(28, generator), stream(365, generator))
+        alarms += any(max(one.by_day) > one.limit for one in findings)
+    assert alarms <= 2 * BUDGET * years
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_change_is_seen_within_the_week(seed: int) -> None:
+    """Of the scores by four fifths of their spread; and it is the scores that are told."""
+    generator = np.random.default_rng(seed)
+    findings = find_drift(stream(28, generator), stream(WINDOW_DAYS, generator, shift=0.8))
+    assert [one.measure for one in findings if one.alarm] == ["score"]
+
+
+def test_the_index_itself() -> None:
+    """Nothing for the same shares; symmetric; and finite where a bin is empty."""
+    counts, other = np.array([1000.0, 2000.0, 0.0]), np.array([2000.0, 1000.0, 500.0])
+    assert psi(counts, 2 * counts) == pytest.approx(0, abs=1e-4)
+    assert psi(counts, other) == pytest.approx(psi(other, counts))
+    assert np.isfinite(psi(counts, other))
+
+
+def test_the_interval_of_a_share() -> None:
+    """Wilson's, as Newcombe (1998) gives it for 81 of 263 and for none of 20."""
+    assert interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
+    assert interval(0, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
+    assert interval(0, 0) == (0.0, 1.0)
+
+
+def fill(database: Database, *, days: int, shift_from: int | None = None, films: int = 40) -> None:
+    """Make rows of so many days, whose scores shift from a day on."""
+    generator = np.random.default_rng(1)
+    register_model(database, manifest())
+    rows, said = [], []
+    for day in range(days):
+        shift = 2.0 if shift_from is not None and day >= shift_from else 0.0
+        for film in range(films):
+            number = 1 + day * films + film
+            moment = BEGIN + timedelta(days=day, seconds=film)
+            rows.append(a_scan(number, moment))
+            said.append(a_prediction(number, moment, float(generator.normal(shift, 1))))
+    with database.writing() as connection:
+        connection.execute(insert(scans), rows)
+        connection.execute(insert(predictions), said)
+
+
+def a_scan(number: int, moment: datetime) -> Mapping[str, Any]:
+    """Return a scan's row."""
+    return {
+        "id": number,
+        "file_name": f"{number}.jpg",
+        "size_bytes": 1,
+        "mtime_ns": 1,
+        "inode": number,
+        "state": "filed",
+        "worker": "ward",
+        "lease_until": moment,
+        "attempt": 1,
+        "received_at": moment,
+        "screened_at": moment,
+        "sha256": f"{number:064x}",
+        "width": 1000,
+        "height": 1000,
+        "contrast": 50.0,
+    }
+
+
+def a_prediction(number: int, moment: datetime, logit: float) -> Mapping[str, Any]:
+    """Return a prediction's row."""
+    label = "PNEUMONIA" if logit > 1 else "NORMAL"
+    return {
+        "scan_id": number,
+        "model_version": VERSION,
+        "preprocessing_version": "1",
+        "origin": "screening",
+        "reused": False,
+        "logit": logit,
+        "probability": 0.5,
+        "label": label,
+        "confidence": 0.5,
+        "decision": label,
+        "threshold": 0.5,
+        "predicted_at": moment,
+        "prevalence": 0.5,
+    }
+
+
+def test_from_the_rows(database: Database) -> None:
+    """Quiet while nothing changes, an alarm a week after the scores moved."""
+    fill(database, days=42)
+    findings, why = look_for_drift(database, VERSION)
+    assert why == ""
+    assert {one.measure for one in findings} == {
+        *("decision", "score", "strangeness", "megapixels", "contrast"),
+    }
+    assert not any(one.alarm for one in findings)
+
+
+def test_an_alarm_holds_promotions(database: Database, tmp_path: Path) -> None:
+    """A night is told why, until somebody looked; with no database or champion it is free."""
+    fill(database, days=42, shift_from=35)
+    findings, _ = look_for_drift(database, VERSION)
+    assert {"score", "decision"} <= {one.measure for one in findings if one.alarm}
+    url = database.url.render_as_string(hide_password=False)
+    plan = Plan(data=(), models=tmp_path, cache=tmp_path, database_url=url)
+    assert "score" in _drifted(plan, VERSION)
+    assert _drifted(plan, None) == ""
+    assert _drifted(replace(plan, database_url=None), VERSION) == ""
+
+
+@pytest.mark.parametrize(("days", "why"), [(10, "has screened"), (30, "7 are needed")])
+def test_too_little_to_tell(database: Database, days: int, why: str) -> None:
+    """It says so, and from when on there is something."""
+    fill(database, days=days)
+    assert why in look_for_drift(database, VERSION)[1]
+
+
+def test_agreement_by_week(database: Database) -> None:
+    """Readers' latest labels against what the model said, week by week."""
+    fill(database, days=10, films=4)
+    with database.writing() as connection:
+        given = [(1, "NORMAL"), (2, "PNEUMONIA"), (29, "NORMAL"), (1, "PNEUMONIA")]
+        for number, label in given:
+            row = {"scan_id": number, "label": label, "reader": "r", "said_at": BEGIN}
+            connection.execute(insert(labels), [row])
+    said = {row.scan_id: row.label for row in _said(database)}
+    weeks = agreement(database, VERSION, weeks=8)
+    assert [one.week for one in weeks] == ["2026-01-05", "2026-01-12"]
+    right = sum(said[number] == "PNEUMONIA" for number in (1, 2))
+    assert weeks[0].of_pneumonia == (right, 2)
+    assert weeks[0].of_normal == (0, 0)
+    assert weeks[1].of_normal == (int(said[29] == "NORMAL"), 1)
+
+
+def _said(database: Database) -> list[Any]:
+    with database.reading() as connection:
+        return list(connection.execute(predictions.select()))
+
+
+def test_the_command(any_site: Site) -> None:
+    """A table and exit status 1 at an alarm; where there is little, a line and 0."""
+    any_site.call("run", "--once")
+    assert "Nothing to tell yet" in any_site.call("drift").stdout
+    database = Database(any_site.database_url)
+    fill(database, days=42, shift_from=35)
+    database.close()
+    told = any_site.call("drift", "--model", VERSION, status=1).stdout
+    assert "ALARM" in told
+    assert "an alarm in 10% of years" in told

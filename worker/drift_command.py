@@ -1,0 +1,71 @@
+"""`lungwatch drift`: whether what arrives still looks like what the model first saw here.
+
+Imports here are kept to what `--help` needs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from worker import entry
+
+if TYPE_CHECKING:
+    from worker.drift import Finding
+
+_HEIGHTS = " ▁▂▃▄▅▆▇█"
+_SHOWN_DAYS = 60
+
+
+def drift(
+    *,
+    model: Annotated[
+        str | None, typer.Option(help="What this version screened; else what serves.")
+    ] = None,
+    weeks: Annotated[int, typer.Option(min=1, help="Of readers' labels, so many.")] = 8,
+) -> None:
+    """Compare the last week of films with the first weeks of the model here, without labels.
+
+    And with readers' labels: sensitivity and specificity by week. An alarm holds promotions by
+    nights, never screening.
+    Exit status: 0 if there is no alarm, or too little to tell, else 1.
+    """
+    from worker.drift import BUDGET, interval  # noqa: PLC0415
+    from worker.drift_rows import agreement, look_for_drift  # noqa: PLC0415
+    from worker.registry import Registry  # noqa: PLC0415
+    from worker.tables import console, new_table  # noqa: PLC0415
+
+    settings = entry.settings()
+    version = model or Registry(settings.models).serving()
+    database = entry.database(settings)
+    findings, why = look_for_drift(database, version)
+    if why:
+        typer.echo(f"Nothing to tell yet: {why}.")
+    else:
+        table = new_table("measure", "PSI", "limit", "", "by day, the limit at half height")
+        for one in findings:
+            word = "[bold red]ALARM[/bold red]" if one.alarm else "[green]ok[/green]"
+            table.add_row(one.measure, f"{one.psi:.3f}", f"{one.limit:.3f}", word, _drawn(one))
+        console().print(table)
+        typer.echo(f"Without a change there is an alarm in {BUDGET:.0%} of years.")
+    by_week = agreement(database, version, weeks=weeks)
+    if by_week:
+        table = new_table("week", "sensitivity", "95 %", "specificity", "95 % ")
+        for week in by_week:
+            told = []
+            for right, count in (week.of_pneumonia, week.of_normal):
+                low, high = interval(right, count)
+                told += [f"{right} of {count}", f"{low:.2f} to {high:.2f}" if count else ""]
+            table.add_row(week.week, *told)
+        console().print(table)
+    raise typer.Exit(1 if any(one.alarm for one in findings) else 0)
+
+
+def _drawn(finding: Finding) -> str:
+    """Draw a finding day by day in one line: full height is twice its limit, or more."""
+    top = len(_HEIGHTS) - 1
+    return "".join(
+        _HEIGHTS[min(top, round(top * one / (2 * finding.limit)))]
+        for one in finding.by_day[-_SHOWN_DAYS:]
+    )

@@ -1,0 +1,158 @@
+"""What drift is looked for in: the rows, day by day. Read only."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+from sqlalchemy import func, select
+
+from worker.database import Database
+from worker.drift import (
+    LEAST_DAYS,
+    LEAST_FILMS,
+    REFERENCE_DAYS,
+    WINDOW_DAYS,
+    Agreement,
+    Day,
+    Finding,
+    find_drift,
+)
+from worker.model import NEGATIVE, POSITIVE, REVIEW
+from worker.schema import Origin, date_of, predictions, results, scans
+
+_LATEST_DAYS = 90  # with films, that are looked at at most
+_DECISIONS = {NEGATIVE: 0.0, POSITIVE: 1.0, REVIEW: 2.0}
+_REFUSED = 3.0
+
+
+def look_for_drift(database: Database, version: str) -> tuple[list[Finding], str]:
+    """Compare the last week of films that a model screened with the first weeks.
+
+    Returns:
+        A finding for each measure, and why there is none; "" where there are findings.
+
+    Raises:
+        DatabaseTrouble: the database cannot be asked.
+    """
+    counts = _films_by_day(database, version)
+    days = sorted(counts)
+    reference, later = days[:REFERENCE_DAYS], days[REFERENCE_DAYS:]
+    films = sum(counts[day] for day in reference)
+    if len(reference) < LEAST_DAYS or films < LEAST_FILMS:
+        return [], (
+            f"{version} has screened {films:,} films on {len(reference)} days here: there is "
+            f"something to compare with from {LEAST_FILMS} films on {LEAST_DAYS} days on"
+        )
+    if len(later) < WINDOW_DAYS:
+        return [], (
+            f"the first {len(reference)} days of {version} are what later ones are compared with, "
+            f"and of those there are {len(later)}: {WINDOW_DAYS} are needed"
+        )
+    before = _days(database, version, reference)
+    return find_drift(before, _days(database, version, later[-_LATEST_DAYS:])), ""
+
+
+def agreement(database: Database, version: str, *, weeks: int) -> list[Agreement]:
+    """Return how often a model and readers agreed, by the week of screening, oldest first.
+
+    Raises:
+        DatabaseTrouble: the database cannot be asked.
+    """
+    day = date_of(results.c.screened_at)
+    statement = (
+        select(day, results.c.reader_label, results.c.label, func.count())
+        .where(results.c.model_version == version, results.c.reader_label.is_not(None))
+        .group_by(day, results.c.reader_label, results.c.label)
+    )
+    found: dict[str, Counter[tuple[str, bool]]] = defaultdict(Counter)
+    with database.reading() as connection:
+        for date, reader, said, count in connection.execute(statement):
+            moment = datetime.fromisoformat(date)
+            monday = (moment - timedelta(days=moment.weekday())).date().isoformat()
+            found[monday][reader, reader == said] += count
+    return [
+        Agreement(week=week, of_pneumonia=_share(of, POSITIVE), of_normal=_share(of, NEGATIVE))
+        for week, of in sorted(found.items())[-weeks:]
+    ]
+
+
+def _share(counts: Counter[tuple[str, bool]], label: str) -> tuple[int, int]:
+    right = counts[label, True]
+    return right, right + counts[label, False]
+
+
+def _films_by_day(database: Database, version: str) -> dict[str, int]:
+    day = date_of(predictions.c.predicted_at)
+    statement = (
+        select(day, func.count())
+        .where(
+            predictions.c.model_version == version,
+            predictions.c.origin == Origin.SCREENING.value,
+        )
+        .group_by(day)
+    )
+    with database.reading() as connection:
+        return {str(date): int(count) for date, count in connection.execute(statement)}
+
+
+def _days(database: Database, version: str, days: Sequence[str]) -> list[Day]:
+    """Return what came on these days, in their order; of days between them nothing."""
+    begin, end = (datetime.fromisoformat(day).replace(tzinfo=UTC) for day in (days[0], days[-1]))
+    end += timedelta(days=1)
+    taken: dict[str, list[Sequence[float]]] = {day: [] for day in days}
+    of_model = (
+        select(
+            date_of(predictions.c.predicted_at),
+            predictions.c.decision,
+            predictions.c.logit,
+            predictions.c.strangeness,
+            scans.c.width,
+            scans.c.height,
+            scans.c.contrast,
+        )
+        .join(scans, scans.c.id == predictions.c.scan_id)
+        .where(
+            predictions.c.model_version == version,
+            predictions.c.origin == Origin.SCREENING.value,
+            predictions.c.predicted_at >= begin,
+            predictions.c.predicted_at < end,
+        )
+    )
+    refused = select(date_of(scans.c.screened_at)).where(
+        scans.c.refusal_code.is_not(None),
+        scans.c.screened_at >= begin,
+        scans.c.screened_at < end,
+    )
+    with database.reading() as connection:
+        for date, decision, *values in connection.execute(of_model):
+            if date in taken:
+                taken[date].append((_DECISIONS.get(decision, math.nan), *_measured(*values)))
+        for (date,) in connection.execute(refused):
+            if date in taken:
+                taken[date].append((_REFUSED, *([math.nan] * 4)))
+    names = ("decision", "score", "strangeness", "megapixels", "contrast")
+    found = []
+    for day in days:
+        columns = np.array(taken[day], dtype=np.float64).reshape(-1, len(names)).T
+        # A refused film is told by its decision; of the rest it has nothing to say.
+        met = columns[0] != _REFUSED
+        of_each = {name: column[met] for name, column in zip(names, columns, strict=True)}
+        found.append(Day(day=day, values={**of_each, "decision": columns[0]}))
+    return found
+
+
+def _measured(
+    logit: float, strangeness: float | None, width: Any, height: Any, contrast: float | None
+) -> tuple[float, float, float, float]:
+    known = math.nan if width is None or height is None else width * height / 1e6
+    return (
+        logit,
+        math.nan if strangeness is None else strangeness,
+        known,
+        math.nan if contrast is None else contrast,
+    )
