@@ -17,7 +17,8 @@ units=/usr/local/lib/systemd/system
 data=/var/lib/lungwatch
 settings=/etc/lungwatch/lungwatch.env
 command=/usr/local/bin/lungwatch
-service_units="lungwatch-worker.service lungwatch-retrain.service lungwatch-retrain.timer lungwatch.target"
+service_units="lungwatch-worker.service lungwatch-retrain.service lungwatch-retrain.timer
+    lungwatch-drift.service lungwatch-drift.timer lungwatch.target"
 
 fail() {
     echo "install.sh: $1" >&2
@@ -76,7 +77,8 @@ EOF
     ln -s "$release" "$current.new"
     mv -T "$current.new" "$current"
     systemctl daemon-reload
-    systemctl enable --quiet lungwatch.target lungwatch-worker.service lungwatch-retrain.timer
+    systemctl enable --quiet lungwatch.target lungwatch-worker.service lungwatch-retrain.timer \
+        lungwatch-drift.timer
     systemctl start lungwatch.target
     began=$(date +%s)
     systemctl restart lungwatch-worker.service ||

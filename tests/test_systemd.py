@@ -15,7 +15,11 @@ from driver import Site
 from worker.settings import PREFIX, Settings
 
 UNITS = Path(__file__).resolve().parent.parent / "systemd"
-SERVICES = ["lungwatch-worker.service", "lungwatch-retrain.service"]
+SERVICES = [
+    "lungwatch-worker.service",
+    "lungwatch-retrain.service",
+    "lungwatch-drift.service",
+]
 _BIN = "/opt/lungwatch/bin"
 
 
@@ -120,7 +124,7 @@ def test_the_worker_makes_no_call_that_its_unit_forbids(site: Site) -> None:
 
 
 def test_the_units_agree_with_the_settings() -> None:
-    """What they set is there to be set, alike in both, and its folders are made."""
+    """What they set is there to be set, alike in all, and its folders are made."""
     made = {
         line.split()[1]
         for line in (UNITS / "lungwatch.tmpfiles").read_text(encoding="utf-8").splitlines()
@@ -135,16 +139,21 @@ def test_the_units_agree_with_the_settings() -> None:
         assert folders <= made
         variables.pop("LUNGWATCH_LOG_FORMAT", None)
         places.append(variables)
-    assert places[0] == places[1]
+    assert places[0] == places[1] == places[2]
 
 
 def test_a_night_stands_back() -> None:
     """The worker is served before it, in processor, disk and memory, and nights do not overlap."""
-    night, worker = (_directives(name) for name in reversed(SERVICES))
+    worker, night, _ = (_directives(name) for name in SERVICES)
     assert night["CPUSchedulingPolicy"] == night["IOSchedulingClass"] == ["idle"]
     assert "CPUSchedulingPolicy" not in worker
     assert int(night["OOMScoreAdjust"][0]) > 0
     assert night["MemoryMax"]
-    (when,) = _directives("lungwatch-retrain.timer", "Timer")["OnCalendar"]
+
+
+@pytest.mark.parametrize("name", ["lungwatch-retrain.timer", "lungwatch-drift.timer"])
+def test_timers_keep_utc(name: str) -> None:
+    """No night is left out or doubled when clocks are changed."""
+    (when,) = _directives(name, "Timer")["OnCalendar"]
     assert when.endswith(" UTC")
     assert _analyze("calendar", when).returncode == 0

@@ -103,7 +103,8 @@ def test_installed_it_is_ready(machine: Machine) -> None:
     told = machine.run("make -s -C /src install WHEELS=/wheels")
     assert told.index("Installs Lungwatch") < told.index("The worker was away")
     assert state(machine, _WORKER, "ActiveState") == "active"
-    assert state(machine, "lungwatch-retrain.timer", "ActiveState") == "active"
+    for timer in ("lungwatch-retrain.timer", "lungwatch-drift.timer"):
+        assert state(machine, timer, "ActiveState") == "active"
     modes = machine.run(f"stat -c '%n %U %G %a' {_STATE} {_STATE}/inbox /etc/lungwatch/*")
     assert modes.splitlines() == [
         f"{_STATE} lungwatch lungwatch 750",
@@ -194,6 +195,12 @@ def test_a_night_begins_by_its_timer(machine: Machine, some_films: list[Path]) -
     journal = machine.run(f"journalctl -u {night} -o cat")
     assert state(machine, night, "Result") == "success", journal
     assert len(machine.run(f"ls {_STATE}/models").split()) > 3, journal
+
+
+def test_drift_is_looked_for(machine: Machine) -> None:
+    """Within its sandbox; of eight films it says that there is nothing to tell yet."""
+    machine.run("systemctl start lungwatch-drift.service")
+    assert machine.says("journalctl -u lungwatch-drift.service -o cat", "Nothing to tell yet")
 
 
 def test_upgraded_it_keeps_everything(machine: Machine, some_films: list[Path]) -> None:
