@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import re
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from driver import Site
 from pyarrow import parquet
 
 from worker import export
+from worker.errors import DataError
 from worker.schema import results
 
 
@@ -82,3 +85,26 @@ def test_what_is_there_stays(screened: Site, tmp_path: Path) -> None:
     told = screened.call("export", str(tmp_path / "rows.xlsx"), status=2).stderr
     assert "ends in .csv or .parquet" in told
     assert "cannot be written" in screened.call("export", "/nowhere/a.csv", status=2).stderr
+
+
+def test_no_name_is_a_formula(site: Site, tmp_path: Path) -> None:
+    """A stranger's file name is not reckoned out by whoever opens the table in a spreadsheet."""
+    formula = '=HYPERLINK("x","y").jpeg'
+    site.drop({formula: next(iter(films.small_batch(1).values()))})
+    site.call("run", "--once")
+    site.call("export", str(tmp_path / "rows.csv"))
+    (tmp_path / "shown.csv").write_text(site.call("results", "--format", "csv").stdout, "utf-8")
+    for name in ("rows.csv", "shown.csv"):
+        assert [row["file_name"] for row in read_csv(tmp_path / name)] == [f"'{formula}"]
+    assert [row["file_name"] for row in site.results()] == [formula]
+
+
+def test_without_pyarrow_it_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For this very Python, and that CSV does without."""
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(
+        DataError, match=rf"{re.escape(sys.executable)} -m pip install pyarrow.*csv"
+    ):
+        export.write_rows(tmp_path / "rows.parquet", [], names=True)

@@ -26,7 +26,7 @@ from typing import Any, Self
 
 from worker.assembly import model_in_service, open_screeners
 from worker.backfill import Tally
-from worker.errors import DataError, ScreenerTrouble, SettingsError
+from worker.errors import DataError, ScreenerTrouble, SettingsError, not_installed
 from worker.settings import Settings
 from worker.worklist import fence_around
 
@@ -133,9 +133,7 @@ class Cluster:
             import ray  # noqa: PLC0415 - only who has it needs it
             import ray.data  # noqa: PLC0415
         except ImportError as error:
-            raise SettingsError(
-                "`--engine ray` takes Ray, which is not installed: `pip install 'lungwatch[ray]'`"
-            ) from error
+            raise SettingsError(f"`--engine ray` {not_installed('ray[data]')}") from error
         _look_for(self._address or os.environ.get("RAY_ADDRESS"))
         try:
             ray.init(address=self._address, logging_level="warning", namespace="lungwatch")

@@ -18,6 +18,8 @@ Foreign errors are wrapped in one of these where they enter.
 
 from __future__ import annotations
 
+import shlex
+import sys
 from enum import StrEnum
 from typing import Self
 
@@ -194,3 +196,9 @@ class ScreenerTrouble(OwnTrouble):
     """No screener can be started or kept: the model package, memory, or the system."""
 
     kind = "screener"
+
+
+def not_installed(package: str) -> str:
+    """Say that an optional package is not there, and how this very Python gets it."""
+    command = shlex.join([sys.executable, "-m", "pip", "install", package])
+    return f"takes {package}, which is not installed: `{command}`"

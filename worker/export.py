@@ -11,11 +11,12 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Boolean, Column, Double, Text
 
-from worker.errors import DataError
+from worker.errors import DataError, not_installed
 from worker.schema import Utc, results
 
 FORMATS = (".csv", ".parquet")
 _NAMES = frozenset({"file_name", "filed_as"})  # what may carry a patient's name
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet begins a formula with
 _ROWS = 5000  # of a Parquet file's group
 
 
@@ -45,7 +46,7 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], *, names: bool) ->
         writer.writerow([column.name for column in chosen])
         count = 0
         for row in rows:
-            writer.writerow([_plain(row[column.name]) for column in chosen])
+            writer.writerow([csv_cell(row[column.name]) for column in chosen])
             count += 1
     return count
 
@@ -57,6 +58,17 @@ def write_dictionary(path: Path, *, names: bool) -> None:
         writer.writerow(["column", "type", "meaning"])
         for column in columns(names=names):
             writer.writerow([column.name, _type(column), column.comment])
+
+
+def csv_cell(value: Any) -> Any:
+    """Return a value as CSV has it: moments as ISO 8601, and no text that is a formula.
+
+    File names come from strangers, and a spreadsheet would reckon out one that begins like a
+    formula: it gets an apostrophe before it (OWASP, *CSV Injection*).
+    """
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def _type(column: Column[Any]) -> str:
@@ -80,8 +92,8 @@ def _write_parquet(
         from pyarrow import parquet  # noqa: PLC0415
     except ImportError as error:
         raise DataError(
-            f"{path.name}: to write it takes pyarrow, which is not installed: "
-            "`pip install 'lungwatch[parquet]'`. A name that ends in .csv does without."
+            f"{path.name}: to write it {not_installed('pyarrow')}. "
+            "A name that ends in .csv does without."
         ) from error
     types = {
         "timestamp": pa.timestamp("us", tz="UTC"),
@@ -109,7 +121,3 @@ def _groups(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any
     left = iter(rows)
     while some := list(islice(left, _ROWS)):
         yield some
-
-
-def _plain(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, datetime) else value

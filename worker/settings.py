@@ -129,7 +129,7 @@ class Settings(BaseSettings):
     promotion: Literal["auto", "propose"] = Field(
         "auto",
         description="Whether a night promotes what passes its gate, or leaves it to "
-        "`lungwatch models promote`.",
+        "`lungwatch models promote VERSION`.",
     )
     evidence: Literal["point", "paired95"] = Field(
         "paired95",

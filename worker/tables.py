@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from worker.export import csv_cell
 from worker.reporting import COLOURS, shown
 from worker.results import Status
 from worker.schema import results as results_view
@@ -30,7 +31,7 @@ def write_results(rows: Iterable[Mapping[str, Any]], form: str, *, refused: bool
     elif form == "csv":
         writer = csv.DictWriter(sys.stdout, [column.name for column in results_view.columns])
         writer.writeheader()
-        writer.writerows(_plain(row) for row in rows)
+        writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in rows)
     elif shown_rows := list(rows):
         console().print(_refusals(shown_rows) if refused else _results(shown_rows))
     else:

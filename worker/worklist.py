@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from worker.errors import DataError
+from worker.errors import DataError, not_installed
 from worker.inbox import is_passed_over, spell
 
 _COLUMN = "path"  # of a manifest
@@ -62,9 +62,7 @@ def _parquet(path: Path) -> Any:
     try:
         from pyarrow import ArrowException, parquet  # noqa: PLC0415 - only who has one needs it
     except ImportError as error:
-        raise DataError(
-            f"{path.name}: to read it takes pyarrow, which is not installed: `pip install pyarrow`"
-        ) from error
+        raise DataError(f"{path.name}: to read it {not_installed('pyarrow')}") from error
     try:
         file = parquet.ParquetFile(path)
     except (OSError, ArrowException) as error:
