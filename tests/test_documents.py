@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from worker import errors
 from worker.__main__ import app
 from worker.database import Database
 from worker.inbox import is_passed_over
+from worker.registry import Registry
 from worker.schema import results
 from worker.settings import PREFIX, Settings
 
@@ -60,6 +62,33 @@ def _plain(value: object) -> str:
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
+def model_table() -> str:
+    """Return how good the shipped model is, in short."""
+    shipped = Registry(REPOSITORY / "models")
+    version = shipped.serving()
+    facts = json.loads((shipped.folder(version) / "evaluation.json").read_bytes())
+    normal, pneumonia = facts["films"]["NORMAL"], facts["films"]["PNEUMONIA"]
+    rows = [_head(f"{version}, on {normal} NORMAL and {pneumonia} PNEUMONIA films", "", "95 %")]
+    for name, says in (
+        ("auc", "AUC"),
+        ("sensitivity", "sensitivity at its threshold"),
+        ("specificity", "specificity"),
+        ("review_share", "share of films marked REVIEW"),
+        ("sensitivity_outside_review", "sensitivity, REVIEW left out"),
+        ("specificity_outside_review", "specificity, REVIEW left out"),
+    ):
+        low, high = facts["intervals"][name]
+        rows.append(f"| {says} | {facts[name]:.3f} | {low:.3f} to {high:.3f} |\n")
+    rows.append(f"| expected calibration error | {facts['calibration_error']:.3f} | |\n")
+    for prevalence in (0.01, 0.1):
+        found, alarms = facts["sensitivity"] * prevalence, 1 - facts["specificity"]
+        share = found / (found + alarms * (1 - prevalence))
+        says = f"of films called PNEUMONIA, the share that are, where {prevalence:.0%} of all are"
+        rows.append(f"| {says} | {share:.2f} | |\n")
+    rows.append(f"\n[Its card](models/{version}/card.md)\n")
+    return "".join(rows)
+
+
 TABLES = {
     "<!-- codes: RefusalCode -->\n": lambda: codes_table(
         errors.RefusalCode, "code", "what it means, and what to do"
@@ -67,6 +96,7 @@ TABLES = {
     "<!-- codes: ReviewReason -->\n": lambda: codes_table(
         errors.ReviewReason, "reason", "what it means"
     ),
+    "<!-- model -->\n": model_table,
     "<!-- settings -->\n": settings_table,
     "<!-- columns -->\n": columns_table,
 }

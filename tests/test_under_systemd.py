@@ -14,8 +14,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import documents
 import machines
 import pytest
+from checkout import copy_project
 from driver import wait_for
 from machines import Machine
 from packages import copy_package
@@ -54,13 +56,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Iterator[Ma
     subprocess.run(["make", "-s", "wheels"], cwd=REPOSITORY, check=True)
     folder = tmp_path_factory.mktemp("machine")
     subprocess.run(["cp", "-a", str(debian), str(folder / "tree")], check=True)
-    source = folder / "source"
-    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(listed, cwd=REPOSITORY, capture_output=True, check=True).stdout
-    for name in filter(None, names.decode().split("\0")):
-        if (REPOSITORY / name).exists():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(REPOSITORY / name, source / name)
+    source = copy_project(folder / "source")
     shows = {source: "/src", wheels: "/wheels", data / "originals": "/films"}
     with machines.booted(folder / "tree", shows=shows, log=folder / "console.log") as one:
         yield one
@@ -203,6 +199,53 @@ def test_drift_is_looked_for(machine: Machine) -> None:
     assert machine.says("journalctl -u lungwatch-drift.service -o cat", "Nothing to tell yet")
 
 
+# Of the documents' commands what is done elsewhere in this story, and what there is no place for.
+_ELSEWHERE = {
+    *("sudo make install", "sudo make install WHEELS=var/wheels", "make wheels"),
+    *("sudo make uninstall", "sudo systemctl stop lungwatch.target"),
+    "git pull",
+    "sudo usermod --append --groups lungwatch NAME",
+    "sudo /opt/lungwatch/bin/python -m pip install pyarrow",
+}
+
+
+def test_what_the_documents_say_can_be_done(machine: Machine) -> None:
+    """Each command that README has for operators works as it stands there."""
+    found = [
+        one
+        for head in documents.OF_A_SERVICE
+        for one in documents.commands(documents.section(head))
+    ]
+    assert {*found, "sudo /opt/lungwatch/bin/python -m pip install pyarrow"} >= _ELSEWHERE
+    for command in dict.fromkeys(found):
+        if command in _ELSEWHERE:
+            continue
+        filled = command.removeprefix("sudo ").replace("1234", "1")
+        filled = filled.replace("MESSAGE_ID=...", f"MESSAGE_ID={message_id('screened')}")
+        if " edit " in filled:  # an editor takes a terminal
+            filled = f'script -qec "SYSTEMD_EDITOR=true {filled}" /dev/null'
+        machine.run(f"cd /src && SYSTEMD_PAGER= {filled}")
+
+
+def test_whoever_is_in_the_group_sends_and_asks(machine: Machine, some_films: list[Path]) -> None:
+    """A user of the machine who has joined the group drops films and sees what came of them."""
+    join = next(
+        one for one in documents.commands(documents.section("## As a service")) if "usermod" in one
+    )
+    machine.run(f"useradd ada && {join.removeprefix('sudo ').replace('NAME', 'ada')}")
+    before = len(rows(machine))
+    film = f"/films/{some_films[0].parent.name}/{some_films[0].name}"
+    machine.run(f"runuser -u ada -- cp {film} {_STATE}/inbox/from-ada.jpeg")
+    wait_for_rows(machine, before + 1)
+    told = json.loads(machine.run("runuser -u ada -- lungwatch results --format json"))
+    assert [row["file_name"] for row in told if row["file_name"] == "from-ada.jpeg"]
+    machine.run("runuser -u ada -- lungwatch status")
+    # A label is what a night learns from: that takes more than the group.
+    label = f"lungwatch label {told[0]['scan_id']} NORMAL --by ada"
+    assert machine.says(f"runuser -u ada -- {label}", "readonly")
+    machine.run(label)
+
+
 def test_upgraded_it_keeps_everything(machine: Machine, some_films: list[Path]) -> None:
     """The same command again: another release serves, with rows, model and settings as before."""
     settings = machine.tree / "etc/lungwatch/lungwatch.env"
@@ -219,7 +262,7 @@ def test_upgraded_it_keeps_everything(machine: Machine, some_films: list[Path]) 
     assert machine.run("cat /var/lib/lungwatch/models/CHAMPION") == serving
     assert "ward-7" in settings.read_text()
     drop(machine, some_films[8:9])
-    assert len(wait_for_rows(machine, 9)) == 9
+    assert len(wait_for_rows(machine, 10)) == 10
     wait_for(lambda: machine.says("lungwatch status", "ward-7"), every=0.2)
 
 
@@ -236,7 +279,7 @@ def test_a_password_reaches_it_by_a_credential(machine: Machine) -> None:
     assert "DATABASE_URL" not in machine.run(f"cat /proc/{pid}/environ")
     (folder / "postgres-password.conf").unlink()
     machine.run(f"rm {secret} && systemctl daemon-reload && systemctl restart lungwatch-worker")
-    assert len(rows(machine)) == 9
+    assert len(rows(machine)) == 10
 
 
 def test_stopped_it_has_nothing_in_hand(machine: Machine, some_films: list[Path]) -> None:
@@ -246,7 +289,7 @@ def test_stopped_it_has_nothing_in_hand(machine: Machine, some_films: list[Path]
     wait_for(lambda: state(machine, _WORKER, "ActiveState") == "inactive", every=0.2)
     assert state(machine, _WORKER, "Result") == "success"
     left = machine.run(f"ls {_STATE}/inbox").split()
-    assert len(rows(machine)) + len(left) == 12
+    assert len(rows(machine)) + len(left) == 13
 
 
 def test_uninstalled_it_leaves_what_is_theirs(machine: Machine) -> None:
