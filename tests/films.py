@@ -90,6 +90,7 @@ def jpeg(
     progressive: bool = False,
     mode: Literal["L", "RGB", "CMYK"] = "L",
     orientation: int | None = None,
+    model: str | None = None,
     comment: bytes | None = None,
     restart_rows: int = 0,
 ) -> bytes:
@@ -102,6 +103,8 @@ def jpeg(
     tags = Image.Exif()
     if orientation is not None:
         tags[0x0112] = orientation
+    if model is not None:
+        tags[0x0110] = model  # of a camera, in EXIF's words
     data = _saved(
         picture,
         "JPEG",

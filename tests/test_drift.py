@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import films
 import numpy as np
 import pytest
 from driver import Site
@@ -23,19 +24,22 @@ from worker.schema import labels, predictions, scans
 from worker.store import register_model
 
 VERSION = manifest().version
+DEVICES = {float(0x2D0851A8): 0.7, float(0x9B8BCD08): 0.29, float(0x1B176856): 0.01}
 BEGIN = datetime(2026, 1, 5, 12, tzinfo=UTC)  # a Monday
 
 
 def stream(days: int, generator: np.random.Generator, *, shift: float = 0.0) -> list[Day]:
     """Return days of some sixty films, each with a mood of its own, as days have."""
     found = []
+    device = np.random.default_rng(days)  # of its own, so that it moves nothing else
     for day in range(days):
-        films = int(generator.poisson(60))
+        count = int(generator.poisson(60))
         mood = generator.normal(0, 0.15)
         values = {
-            "decision": generator.choice([0.0, 1.0, 2.0, 3.0], films, p=[0.6, 0.25, 0.1, 0.05]),
-            "score": generator.normal(mood + shift, 1, films),
-            "megapixels": generator.choice([1.0, 1.5, 2.0], films, p=[0.5, 0.3, 0.2]),
+            "decision": generator.choice([0.0, 1.0, 2.0, 3.0], count, p=[0.6, 0.25, 0.1, 0.05]),
+            "score": generator.normal(mood + shift, 1, count),
+            "megapixels": generator.choice([1.0, 1.5, 2.0], count, p=[0.5, 0.3, 0.2]),
+            "encoding": device.choice(list(DEVICES), count, p=list(DEVICES.values())),
         }
         found.append(Day(day=str(day), values=values))
     return found
@@ -59,6 +63,33 @@ def test_a_change_is_seen_within_the_week(seed: int) -> None:
     assert [one.measure for one in findings if one.alarm] == ["score"]
 
 
+def one_device(days: int, *, other: float = 0.0) -> list[Day]:
+    """Return days of 50 films of one device, but for a share of them."""
+    devices = np.full(50, float(0x2D0851A8))
+    devices[: round(50 * other)] = float(0x9B8BCD08)
+    return [Day(day=str(day), values={"encoding": devices}) for day in range(days)]
+
+
+@pytest.mark.parametrize(("other", "alarm"), [(0.0, False), (0.02, False), (0.2, True), (1, True)])
+def test_another_device_is_noticed(other: float, *, alarm: bool) -> None:
+    """Where there was one, a stray film of another is no alarm; a fifth of the films is."""
+    (finding,) = find_drift(one_device(28), one_device(WINDOW_DAYS, other=other))
+    assert finding.alarm is alarm
+
+
+def test_rows_of_before_a_release_are_no_other_device() -> None:
+    """Where the reference was screened before encodings were noted, there is nothing to tell."""
+    unknown = [
+        replace(day, values={"encoding": np.full(50, np.nan), "score": np.arange(50.0)})
+        for day in one_device(28)
+    ]
+    since = [
+        replace(day, values={**day.values, "score": np.arange(50.0)})
+        for day in one_device(WINDOW_DAYS)
+    ]
+    assert [one.measure for one in find_drift(unknown, since)] == ["score"]
+
+
 def test_the_index_itself() -> None:
     """Nothing for the same shares; symmetric; and finite where a bin is empty."""
     counts, other = np.array([1000.0, 2000.0, 0.0]), np.array([2000.0, 1000.0, 500.0])
@@ -74,15 +105,17 @@ def test_the_interval_of_a_share() -> None:
     assert interval(0, 0) == (0.0, 1.0)
 
 
-def fill(database: Database, *, days: int, shift_from: int | None = None, films: int = 40) -> None:
+def fill(
+    database: Database, *, days: int, shift_from: int | None = None, per_day: int = 40
+) -> None:
     """Make rows of so many days, whose scores shift from a day on."""
     generator = np.random.default_rng(1)
     register_model(database, manifest())
     rows, said = [], []
     for day in range(days):
         shift = 2.0 if shift_from is not None and day >= shift_from else 0.0
-        for film in range(films):
-            number = 1 + day * films + film
+        for film in range(per_day):
+            number = 1 + day * per_day + film
             moment = BEGIN + timedelta(days=day, seconds=film)
             rows.append(a_scan(number, moment))
             said.append(a_prediction(number, moment, float(generator.normal(shift, 1))))
@@ -109,6 +142,7 @@ def a_scan(number: int, moment: datetime) -> Mapping[str, Any]:
         "width": 1000,
         "height": 1000,
         "contrast": 50.0,
+        "encoding": "2d0851a8",
     }
 
 
@@ -138,7 +172,7 @@ def test_from_the_rows(database: Database) -> None:
     findings, why = look_for_drift(database, VERSION)
     assert why == ""
     assert {one.measure for one in findings} == {
-        *("decision", "score", "strangeness", "megapixels", "contrast"),
+        *("decision", "score", "strangeness", "megapixels", "contrast", "encoding"),
     }
     assert not any(one.alarm for one in findings)
 
@@ -164,7 +198,7 @@ def test_too_little_to_tell(database: Database, days: int, why: str) -> None:
 
 def test_agreement_by_week(database: Database) -> None:
     """Readers' latest labels against what the model said, week by week."""
-    fill(database, days=10, films=4)
+    fill(database, days=10, per_day=4)
     with database.writing() as connection:
         given = [(1, "NORMAL"), (2, "PNEUMONIA"), (29, "NORMAL"), (1, "PNEUMONIA")]
         for number, label in given:
@@ -194,3 +228,19 @@ def test_the_command(any_site: Site) -> None:
     told = any_site.call("drift", "--model", VERSION, status=1).stdout
     assert "ALARM" in told
     assert "an alarm in 10% of years" in told
+
+
+def test_the_row_says_what_wrote_the_film(any_site: Site) -> None:
+    """Two films of one export have the same, one of another has another."""
+    any_site.drop(
+        {
+            "one.jpeg": films.jpeg(films.draw(1)),
+            "two.jpeg": films.jpeg(films.draw(2)),
+            "other.jpeg": films.jpeg(films.draw(3), model="DX-D 300"),
+        }
+    )
+    any_site.call("run", "--once")
+    rows = any_site.query("SELECT file_name, encoding FROM scans")
+    found = {row["file_name"]: row["encoding"] for row in rows}
+    assert found["one.jpeg"] == found["two.jpeg"] != found["other.jpeg"]
+    assert None not in found.values()

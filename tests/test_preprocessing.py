@@ -178,6 +178,28 @@ def test_orientation_is_read_however_it_is_written(order: str, *, long: bool) ->
     assert np.array_equal(turned.pixels, np.rot90(read(plain).pixels, 2))
 
 
+def test_what_wrote_a_file_is_told_apart_and_nothing_else_is() -> None:
+    """Films of one device and export have one encoding; another device, export or depth another."""
+    one, other, upright = films.draw(1), films.draw(2, width=300, height=280), films.draw(3)
+    alike = [
+        films.jpeg(one),
+        films.jpeg(other),
+        films.jpeg(upright, orientation=6),
+        films.with_comment(films.jpeg(one), b"a patient's name"),
+    ]
+    assert len({read(data).encoding for data in alike}) == 1
+    apart_from_it = [
+        films.jpeg(one, quality=80),
+        films.jpeg(one, progressive=True),
+        films.jpeg(one, mode="RGB"),
+        films.jpeg(one, model="X"),  # in the entry itself
+        films.jpeg(one, model="DX-D 300"),  # where it points to
+        films.jpeg(one, model="DX-D 600", orientation=3),
+    ]
+    told = [read(data).encoding for data in (alike[0], *apart_from_it)]
+    assert len(set(told)) == len(told)
+
+
 def test_colour_is_read_as_its_luma() -> None:
     """A colour file is read by how bright it looks, ITU-R BT.601, as Pillow's grey is."""
     colour = np.stack([films.draw(seed, width=200, height=200) for seed in (1, 2, 3)], axis=-1)

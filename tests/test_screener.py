@@ -204,6 +204,7 @@ NONSENSE: dict[str, bytes] = {
             {"width": "9"},
             {"width": 10**30},
             {"logit": 10**400},
+            {"encoding": "2d0851ag"},
             {"sentence": "\0"},
             {"sentence": "\ud800"},
             {"sentence": "x" * 5000},

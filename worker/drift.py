@@ -1,8 +1,9 @@
 """Does what arrives still look like what arrived when this model came into service?
 
-Without labels: each day's films are counted by decision, score, strangeness, size and contrast, and
-a week of days is compared with the first weeks that the model saw here, by the population stability
-index (PSI; Siddiqi, Credit Risk Scorecards, 2006). Pure: counts in, findings out.
+Without labels: each day's films are counted by decision, score, strangeness, size, contrast and by
+what wrote their files, and a week of days is compared with the first weeks that the model saw here,
+by the population stability index (PSI; Siddiqi, Credit Risk Scorecards, 2006). Pure: counts in,
+findings out.
 
 The limit of each measure is no rule of thumb. Years in which nothing changes are made by drawing
 days of the reference anew, days as a whole, for films of a day are more alike than others; the
@@ -11,7 +12,7 @@ limit is what no more than `BUDGET` of such years go over, with any measure, on 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,8 +29,14 @@ _YEARS = 1000  # drawn
 _CAUTION = 0.5
 _YEAR_DAYS = 365
 _BINS = 10
+KINDS = frozenset(
+    {"decision", "encoding"}
+)  # measures whose values are names: none lies between two
+# What the reference has none of cannot be drawn from it: so large a share of it is let pass.
+_NEW_SHARE = 0.05
 
 Counts = npt.NDArray[np.float64]  # (days, bins) films
+_Place = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.intp]]  # (films,) to bins
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +82,7 @@ def find_drift(reference: Sequence[Day], since: Sequence[Day], *, seed: int = 0)
         since: the days with films after those, oldest first.
         seed: of the years that are drawn.
     """
-    measures = list(reference[0].values)
+    measures = [name for name in reference[0].values if _is_known(reference, name)]
     generator = np.random.default_rng(seed)
     # The same days for all measures: what happens on a day happens to all of them.
     days = len(reference)
@@ -83,11 +90,15 @@ def find_drift(reference: Sequence[Day], since: Sequence[Day], *, seed: int = 0)
     base = generator.integers(days, size=(_YEARS, days))
     found = []
     for measure in measures:
-        edges = _edges(np.concatenate([day.values[measure] for day in reference]))
-        counts = _count(reference, measure, edges)
+        place, bins = _placing(
+            np.concatenate([day.values[measure] for day in reference]), kinds=measure in KINDS
+        )
+        counts = _count(reference, measure, place, bins)
         share = 1 - _CAUTION * BUDGET / len(measures)
         limit = _limit(counts, drawn, base, share=share)
-        windows = _windows(_count(since, measure, edges))
+        if measure in KINDS:
+            limit = max(limit, _let_pass(counts))
+        windows = _windows(_count(since, measure, place, bins))
         by_day = tuple(float(one) for one in psi(counts.sum(axis=0), windows))
         latest = by_day[-1] if by_day else 0.0
         found.append(Finding(measure=measure, psi=latest, limit=limit, by_day=by_day))
@@ -109,28 +120,52 @@ def _limit(
     return float(np.quantile(most, share))
 
 
-def _edges(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the inner edges of bins that hold a tenth of the values each, or one value each."""
-    known = values[np.isfinite(values)]
-    distinct = np.unique(known)
-    edges: npt.NDArray[np.float64]
+def _is_known(reference: Sequence[Day], measure: str) -> bool:
+    """Whether the reference can tell: rows of before a release may lack what it began to note."""
+    return measure != "encoding" or all(np.isfinite(day.values[measure]).all() for day in reference)
+
+
+def _let_pass(counts: Counts) -> float:
+    """Return the index of a window of the reference's kinds and a few films of a new one."""
+    total = counts.sum(axis=0)
+    window = total * WINDOW_DAYS / len(counts)
+    new = np.zeros_like(window)
+    new[-1] = _NEW_SHARE * window.sum()
+    return float(psi(total, window * (1 - _NEW_SHARE) + new))
+
+
+def _placing(values: npt.NDArray[np.float64], *, kinds: bool) -> tuple[_Place, int]:
+    """Return what says which bin a value belongs to, and how many bins there are.
+
+    Bins hold a tenth of the values each, or one value each; of kinds, the most frequent ones. The
+    last bin is of those that have no value, and of kinds not among these.
+    """
+    distinct, counts = np.unique(values[np.isfinite(values)], return_counts=True)
+    if kinds:
+        kept = np.sort(distinct[np.argsort(-counts, kind="stable")[: _BINS - 1]])
+
+        def place_kind(these: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+            return np.where(np.isin(these, kept), np.searchsorted(kept, these), len(kept))
+
+        return place_kind, len(kept) + 1
     if len(distinct) <= _BINS:
         edges = (distinct[1:] + distinct[:-1]) / 2
     else:
+        known = values[np.isfinite(values)]
         edges = np.unique(np.quantile(known, np.arange(1, _BINS) / _BINS))
-    return edges
+
+    def place(these: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+        known = np.isfinite(these)
+        return np.where(known, np.searchsorted(edges, np.where(known, these, 0)), len(edges) + 1)
+
+    return place, len(edges) + 2
 
 
-def _count(days: Sequence[Day], measure: str, edges: npt.NDArray[np.float64]) -> Counts:
-    """Return films by day and bin, (days, bins); the last bin is of those that have no value."""
-    bins = len(edges) + 2
-    counts = np.zeros((len(days), bins))
-    for row, day in enumerate(days):
-        values = day.values[measure]
-        known = np.isfinite(values)
-        places = np.where(known, np.searchsorted(edges, np.where(known, values, 0)), bins - 1)
-        counts[row] = np.bincount(places, minlength=bins)
-    return counts
+def _count(days: Sequence[Day], measure: str, place: _Place, bins: int) -> Counts:
+    """Return films by day and bin, (days, bins)."""
+    return np.array(
+        [np.bincount(place(day.values[measure]), minlength=bins) for day in days], dtype=np.float64
+    ).reshape(len(days), bins)
 
 
 def _windows(counts: Counts) -> Counts:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
-from sqlalchemy import func, select
+from sqlalchemy import Row, func, select
 
 from worker.database import Database
 from worker.drift import (
@@ -28,6 +28,7 @@ from worker.schema import Origin, date_of, predictions, results, scans
 _LATEST_DAYS = 90  # with films, that are looked at at most
 _DECISIONS = {NEGATIVE: 0.0, POSITIVE: 1.0, REVIEW: 2.0}
 _REFUSED = 3.0
+_MEASURES = ("decision", "score", "strangeness", "megapixels", "contrast", "encoding")
 
 
 def look_for_drift(database: Database, version: str) -> tuple[list[Finding], str]:
@@ -107,13 +108,14 @@ def _days(database: Database, version: str, days: Sequence[str]) -> list[Day]:
     taken: dict[str, list[Sequence[float]]] = {day: [] for day in days}
     of_model = (
         select(
-            date_of(predictions.c.predicted_at),
+            date_of(predictions.c.predicted_at).label("day"),
             predictions.c.decision,
             predictions.c.logit,
             predictions.c.strangeness,
             scans.c.width,
             scans.c.height,
             scans.c.contrast,
+            scans.c.encoding,
         )
         .join(scans, scans.c.id == predictions.c.scan_id)
         .where(
@@ -129,30 +131,26 @@ def _days(database: Database, version: str, days: Sequence[str]) -> list[Day]:
         scans.c.screened_at < end,
     )
     with database.reading() as connection:
-        for date, decision, *values in connection.execute(of_model):
-            if date in taken:
-                taken[date].append((_DECISIONS.get(decision, math.nan), *_measured(*values)))
+        for film in connection.execute(of_model):
+            if film.day in taken:
+                decision = _DECISIONS.get(film.decision, math.nan)
+                taken[film.day].append((decision, *_measured(film)))
         for (date,) in connection.execute(refused):
             if date in taken:
-                taken[date].append((_REFUSED, *([math.nan] * 4)))
-    names = ("decision", "score", "strangeness", "megapixels", "contrast")
+                taken[date].append((_REFUSED, *([math.nan] * (len(_MEASURES) - 1))))
     found = []
     for day in days:
-        columns = np.array(taken[day], dtype=np.float64).reshape(-1, len(names)).T
+        columns = np.array(taken[day], dtype=np.float64).reshape(-1, len(_MEASURES)).T
         # A refused film is told by its decision; of the rest it has nothing to say.
         met = columns[0] != _REFUSED
-        of_each = {name: column[met] for name, column in zip(names, columns, strict=True)}
+        of_each = {name: column[met] for name, column in zip(_MEASURES, columns, strict=True)}
         found.append(Day(day=day, values={**of_each, "decision": columns[0]}))
     return found
 
 
-def _measured(
-    logit: float, strangeness: float | None, width: Any, height: Any, contrast: float | None
-) -> tuple[float, float, float, float]:
-    known = math.nan if width is None or height is None else width * height / 1e6
-    return (
-        logit,
-        math.nan if strangeness is None else strangeness,
-        known,
-        math.nan if contrast is None else contrast,
-    )
+def _measured(film: Row[Any]) -> tuple[float, ...]:
+    """Return a film's measures as `_MEASURES` has them, but for the decision."""
+    size = None if film.width is None or film.height is None else film.width * film.height / 1e6
+    written_by = None if film.encoding is None else float(int(film.encoding, 16))
+    measured = (film.logit, film.strangeness, size, film.contrast, written_by)
+    return tuple(math.nan if one is None else one for one in measured)

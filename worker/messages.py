@@ -21,6 +21,7 @@ from worker.records import Sighting
 _LARGEST = 1 << 16  # bytes of a message
 _LONGEST_TEXT = 2000  # letters
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_ENCODING = re.compile(r"[0-9a-f]{8}")
 ResultKind = Literal["predicted", "refused", "lost", "unreadable", "out_of_memory"]
 
 
@@ -95,6 +96,7 @@ class Result(Message):
     width: int | None = None
     height: int | None = None
     contrast: float | None = None
+    encoding: str | None = None
     logit: float | None = None  # if predicted
     strangeness: float | None = None  # the same, if the package has limits of the familiar
     # To read, check, decode and resize it, and to predict, if predicted: no part of the answer.
@@ -109,7 +111,7 @@ class Result(Message):
         """Believe nothing that could not be: the child may be in the hands of what it decoded."""
         if self.kind not in get_args(ResultKind):
             raise ValueError(f"no way for a job to end: {self.kind!r}")
-        texts = (self.sha256, self.code, self.sentence, self.measured, self.limit)
+        texts = (self.sha256, self.encoding, self.code, self.sentence, self.measured, self.limit)
         numbers = (
             *(self.width, self.height, self.contrast, self.logit, self.strangeness),
             *(self.prepare_seconds, self.predict_seconds),
@@ -119,6 +121,8 @@ class Result(Message):
         # Written so that NaN passes: whoever judges it says what it is.
         if any(one is not None and (not _is_number(one) or abs(one) >= 2**31) for one in numbers):
             raise ValueError("a result with impossible numbers")
+        if self.encoding is not None and not _ENCODING.fullmatch(self.encoding):
+            raise ValueError("an encoding that is no digest")
         if self.kind == "refused":
             RefusalCode.of(self.code or "")
         if self.kind == "predicted" and not _SHA256.fullmatch(self.sha256 or ""):

@@ -427,6 +427,7 @@ def _facts(result: Result) -> Facts:
         width=result.width,
         height=result.height,
         contrast=result.contrast,
+        encoding=result.encoding,
         seconds={
             stage: seconds
             for stage, seconds in (

@@ -54,6 +54,7 @@ class Film:
     width: int  # of the stored picture, before orientation
     height: int
     contrast: float  # standard deviation of `pixels`, grey levels
+    encoding: str  # what wrote the file: see `worker.jpeg.parse_header`
 
 
 def read_film(data: bytes, *, height: int, width: int, limits: Limits | None = None) -> Film:
@@ -85,7 +86,13 @@ def read_film(data: bytes, *, height: int, width: int, limits: Limits | None = N
             measured=round(contrast, 2),
             limit=limits.min_contrast,
         )
-    return Film(pixels=pixels, width=header.width, height=header.height, contrast=contrast)
+    return Film(
+        pixels=pixels,
+        width=header.width,
+        height=header.height,
+        contrast=contrast,
+        encoding=header.encoding,
+    )
 
 
 def warm_up() -> None:

@@ -37,6 +37,7 @@ class Facts:
     width: int | None = None  # pixels, as stored
     height: int | None = None
     contrast: float | None = None  # grey levels
+    encoding: str | None = None  # what wrote the file, 8 hex digits
     seconds: Mapping[str, float] = field(default_factory=dict)  # that each stage took; in no row
 
 

@@ -47,6 +47,7 @@ def verdict_row(outcome: Outcome) -> dict[str, Any]:
         "width": outcome.facts.width,
         "height": outcome.facts.height,
         "contrast": outcome.facts.contrast,
+        "encoding": outcome.facts.encoding,
         "refusal_code": None if refusal is None else refusal.code.value,
         "refusal_sentence": None if refusal is None else refusal.sentence,
         "refusal_measured": None if refusal is None else refusal.measured,

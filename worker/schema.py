@@ -36,7 +36,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import JSON
 
-REVISION = "0004"  # the newest migration: where the database stands, no migration is run
+REVISION = "0005"  # the newest migration: where the database stands, no migration is run
 
 
 class State(StrEnum):
@@ -156,6 +156,7 @@ scans = Table(
     SqlColumn("width", Integer),
     SqlColumn("height", Integer),
     SqlColumn("contrast", Double),
+    SqlColumn("encoding", Text),  # what wrote the file, 8 hex digits: see jpeg.parse_header
     SqlColumn("refusal_code", Text),
     SqlColumn("refusal_sentence", Text),
     SqlColumn("refusal_measured", Text),

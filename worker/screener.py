@@ -86,6 +86,7 @@ class Screener:
             width=film.width,
             height=film.height,
             contrast=film.contrast,
+            encoding=film.encoding,
             logit=score.logit,
             strangeness=score.strangeness,
             prepare_seconds=prepared - began,
