@@ -119,6 +119,77 @@ def _equalise(films: Pixels) -> Pixels:
     return np.stack([np.asarray(ImageOps.equalize(Image.fromarray(film))) for film in films])
 
 
+def _equalise_by_tiles(films: Pixels, *, tiles: int = 4, clip: float = 2.0) -> Pixels:
+    """Equalise with limited contrast: Zuiderveld 1994, *Contrast Limited Adaptive Histogram* ..."""
+    side = films.shape[1] // tiles
+    at = (np.arange(films.shape[1]) + 0.5) / side - 0.5  # of each pixel, in tiles
+    low = np.clip(np.floor(at).astype(int), 0, tiles - 1)
+    high = np.clip(low + 1, 0, tiles - 1)
+    share = np.clip(at - low, 0, 1)
+    rows, columns = np.indices(films.shape[1:]) // side
+    equalised = np.empty_like(films)
+    for film, out in zip(films, equalised, strict=True):
+        bins = (rows * tiles + columns).astype(int) * 256 + film
+        counts = np.bincount(bins.ravel(), minlength=tiles**2 * 256).reshape(tiles, tiles, 256)
+        limit = clip * side**2 / 256
+        over = np.maximum(counts - limit, 0).sum(axis=-1, keepdims=True)
+        levels = np.cumsum(np.minimum(counts, limit) + over / 256, axis=-1) * 255 / side**2
+
+        def of_tiles(down: Any, across: Any, film: Any = film, levels: Any = levels) -> Any:
+            return levels[down[:, None], across[None, :], film]
+
+        above = of_tiles(low, low) * (1 - share) + of_tiles(low, high) * share
+        below = of_tiles(high, low) * (1 - share) + of_tiles(high, high) * share
+        out[:] = np.rint(above * (1 - share[:, None]) + below * share[:, None])
+    return equalised
+
+
+@contextmanager
+def _sampled_by_class() -> Iterator[None]:
+    """Draw as many films of either class into an epoch, in place of weighing them."""
+
+    def turn_to(batches: training.batches.Shuffled, epoch: int) -> None:
+        batches._epoch = epoch
+        generator = np.random.default_rng((batches._seed, epoch))
+        labels, half = batches._examples.labels > 0.5, len(batches._examples) // 2
+        drawn = [
+            np.resize(generator.permutation(np.flatnonzero(labels == one)), half)
+            for one in (False, True)
+        ]
+        batches._order = generator.permutation(np.concatenate(drawn))
+
+    def as_many(labels: Labels) -> Labels:
+        return np.ones_like(labels)
+
+    with (
+        patch.object(training.batches.Shuffled, "turn_to", turn_to),
+        patch.object(training.batches.Shuffled, "__len__", lambda it: len(it._order) // it._batch),
+        patch.object(training.batches, "balance", as_many),
+    ):
+        yield
+
+
+class _Blur(keras.layers.Layer):  # type: ignore[misc] # keras has no types
+    """Blur with [1 2 1] and take every second pixel: Zhang 2019."""
+
+    def call(self, maps: Any) -> Any:
+        """(n, h, w, c) to (n, h / 2, w / 2, c)."""
+        line = np.array([1, 2, 1], dtype=np.float32) / 4
+        kernel = np.tile(np.outer(line, line)[:, :, None, None], (1, 1, maps.shape[-1], 1))
+        return keras.ops.depthwise_conv(maps, kernel, strides=2, padding="same")
+
+
+def _anti_aliased() -> AbstractContextManager[object]:
+    """Convolve at full size, then blur and halve, in place of a convolution with stride 2."""
+    as_it_is = training.network._convolution
+
+    def convolution(x: Any, channels: int, *, size: int = 3, stride: int = 1) -> Any:
+        x = as_it_is(x, channels, size=size, stride=1 if size == 3 else stride)
+        return _Blur()(x) if size == 3 and stride == 2 else x
+
+    return patch.object(training.network, "_convolution", convolution)
+
+
 VARIANTS = {
     "as it stands": Variant(says="the recipe"),
     "whole film": Variant(
@@ -161,6 +232,15 @@ VARIANTS = {
     "not standardised": Variant(says="grey levels as they are", patched=_not_standardised),
     "equalised": Variant(says="each film's histogram equalised first", prepare=_equalise),
     "group norm": Variant(says="in place of batch norm", patched=_group_norm),
+    "equalised by tiles": Variant(
+        says="4 x 4 tiles, contrast limited to 2 (CLAHE)", prepare=_equalise_by_tiles
+    ),
+    "sampled by class": Variant(
+        says="as many films of either class drawn, not weighed", patched=_sampled_by_class
+    ),
+    "anti-aliased": Variant(
+        says="blurred before each halving (Zhang 2019): 1.3 times the cost", patched=_anti_aliased
+    ),
 }
 
 
