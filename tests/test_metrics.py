@@ -45,6 +45,7 @@ def test_of_a_worker(site: Site) -> None:
         count = sum(row["decision"] == decision for row in rows)
         assert found[f"lungwatch_screened_total {decision}"] == count
     assert found[f"lungwatch_model_info {rows[-1]['model_version']}"] == 1
+    assert path.stat().st_mode & 0o777 == 0o644, "the exporter is another user"
     assert found["lungwatch_backlog_films"] == found["lungwatch_oldest_waiting_seconds"] == 0
     assert 0 < found["lungwatch_stage_seconds_total prepare"] < 60
     assert 0 < found["lungwatch_stage_seconds_total predict"] < 60

@@ -29,6 +29,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 _KEPT = REPOSITORY / "var" / "trial"  # what is the same for every run
 _STATE = "/var/lib/lungwatch"
 _WORKER = "lungwatch-worker.service"
+_METRICS = "LUNGWATCH_METRICS_FILE=/run/lungwatch/lungwatch.prom\n"
 # As a site would: what takes a minute or a night is made to take seconds.
 _DROP_INS = {
     f"{_WORKER}.d": "[Service]\nRestartSec=1\nWatchdogSec=4\n",
@@ -249,7 +250,7 @@ def test_whoever_is_in_the_group_sends_and_asks(machine: Machine, some_films: li
 def test_upgraded_it_keeps_everything(machine: Machine, some_films: list[Path]) -> None:
     """The same command again: another release serves, with rows, model and settings as before."""
     settings = machine.tree / "etc/lungwatch/lungwatch.env"
-    settings.write_text(settings.read_text() + "LUNGWATCH_WORKER_NAME=ward-7\n")
+    settings.write_text(settings.read_text() + "LUNGWATCH_WORKER_NAME=ward-7\n" + _METRICS)
     before, serving = rows(machine), machine.run("cat /var/lib/lungwatch/models/CHAMPION")
     release = machine.run("readlink /opt/lungwatch")
     started = time.monotonic()
@@ -264,6 +265,9 @@ def test_upgraded_it_keeps_everything(machine: Machine, some_films: list[Path]) 
     drop(machine, some_films[8:9])
     assert len(wait_for_rows(machine, 10)) == 10
     wait_for(lambda: machine.says("lungwatch status", "ward-7"), every=0.2)
+    # Whoever takes numbers to Prometheus is in no group of ours.
+    numbers = "runuser -u nobody -- cat /run/lungwatch/lungwatch.prom"
+    wait_for(lambda: machine.says(numbers, "lungwatch_screened_total"), every=0.2)
 
 
 def test_a_password_reaches_it_by_a_credential(machine: Machine) -> None:

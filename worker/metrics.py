@@ -6,13 +6,14 @@ has something to tell, and every few seconds: one that grows old is itself a sig
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, write_to_textfile
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from worker.errors import OwnTrouble, RefusalCode
 from worker.model import NEGATIVE, POSITIVE, REVIEW
@@ -120,8 +121,13 @@ class Metrics:
         self._told.set(self._clock())
         if self._closed:
             return
+        # Its exporter is another user, and takes what ends in .prom. No name of a film is in it.
+        aside = self._path.with_suffix(".tmp")
         with suppress(OSError):
-            write_to_textfile(str(self._path), self._registry)
+            with aside.open("wb") as file:
+                os.fchmod(file.fileno(), 0o644)
+                file.write(generate_latest(self._registry))
+            aside.replace(self._path)
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
         return Counter(f"lungwatch_{name}", meaning, labels, registry=self._registry)
