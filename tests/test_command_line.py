@@ -7,10 +7,12 @@ import io
 import json
 import signal
 import socket
+import tomllib
 from pathlib import Path
 
 import films
 import pytest
+from checkout import REPOSITORY
 from driver import Site, wait_for
 from films import batch
 from packages import change_manifest
@@ -216,6 +218,12 @@ def test_a_model_that_fails_its_checks_never_serves(site: Site, shipped: Path) -
     assert "model.tflite is not the file the manifest names" in ended.stdout
     assert site.results() == []
     assert len(list(site.inbox.iterdir())) == 2
+
+
+def test_the_version_is_that_of_the_project(site: Site) -> None:
+    """What is installed says what it is, without a settings file or a database."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert site.call("--version").stdout == f"lungwatch {project['version']}\n"
 
 
 def test_help_names_every_command(site: Site) -> None:

@@ -25,8 +25,6 @@ from worker.report_command import report
 from worker.rescore_command import rescore
 
 app = typer.Typer(
-    help="Screens chest X-rays the moment they arrive: NORMAL, PNEUMONIA or REVIEW.\n\n"
-    "Decision support for people who read films; not a medical device.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -63,6 +61,28 @@ def main() -> None:
         # The reader of our output has gone, as `| head` does.
         sys.stderr.close()
         raise SystemExit(0) from None
+
+
+def _say_version(asked: bool) -> None:  # noqa: FBT001 # as typer calls it
+    if asked:
+        from importlib.metadata import version  # noqa: PLC0415
+
+        typer.echo(f"lungwatch {version('lungwatch')}")
+        raise typer.Exit
+
+
+@app.callback()
+def lungwatch(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say which.")
+    ] = False,
+) -> None:
+    """Screens chest X-rays the moment they arrive: NORMAL, PNEUMONIA or REVIEW.
+
+    Decision support for people who read films; not a medical device.
+    """
+    del version  # said and done
 
 
 @app.command()
