@@ -10,6 +10,7 @@ import pytest
 from films import draw
 
 from training.augmentation import cut_and_mix
+from training.batches import Shuffled
 from training.fit import Examples, Limits, NonFiniteLossError, Recipe, fit
 from training.watching import ALL_EPOCHS, NO_BETTER, OUT_OF_TIME
 from worker.errors import DataError
@@ -215,7 +216,27 @@ def test_both_classes_weigh_the_same(tmp_path: Path) -> None:
     network = build()
     fit(network, noise, noise, QUICK, scratch=tmp_path, say=lambda _: None)
     logits = network.predict(noise.pixels[..., np.newaxis], verbose=0)["logit"]
-    assert abs(float(logits.mean())) < 1.0  # unweighted, it would be near log(1/9) = -2.2
+    assert abs(float(logits.mean())) < 1.0  # films as they come: near log(1/9) = -2.2
+
+
+def test_an_epoch_is_half_normal_and_half_pneumonia() -> None:
+    """As long as if each film came once; in turn it shows all of the larger class too."""
+    labels = (np.arange(60) % 6 > 0).astype(np.float32)  # 10 NORMAL, 50 PNEUMONIA
+    pixels = np.arange(60, dtype=np.uint8)[:, np.newaxis, np.newaxis]  # each film is its number
+    films = Examples(pixels=pixels, rows=np.arange(60), labels=labels)
+    batches = Shuffled(films, batch=16, seed=1, mixed_share=0.0)
+    seen = set[int]()
+    for epoch in range(6):
+        batches.turn_to(epoch)
+        shown, told = zip(*(batches[position] for position in range(len(batches))), strict=True)
+        numbers = np.concatenate(shown).ravel()
+        np.testing.assert_array_equal(np.concatenate(told)[:, 0], labels[numbers])
+        assert len(numbers) == 60
+        assert labels[numbers].sum() == 30
+        assert set(np.flatnonzero(labels == 0)) <= set(numbers)
+        assert len(set(numbers)) == 40  # ten three times over, and thirty of the fifty once
+        seen |= set(numbers.tolist())
+    assert seen == set(range(60))
 
 
 def test_one_class_alone_stops(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from films import draw
 
-from training.network import FillFrame
+from training.network import Architecture, BlurPool, FillFrame, build_network
 
 SIDE = 64
 
@@ -72,3 +72,37 @@ def test_nothing_but_frame(level: int) -> None:
     """An evenly grey film has no inside to be filled from."""
     even = np.full((SIDE, SIDE), level, np.uint8)
     assert np.array_equal(filled(even)[0], even)
+
+
+def test_fine_grain_is_blurred_before_it_is_halved() -> None:
+    """A chequered map comes out even, wherever it lies; strided it would be all 0 or all 1."""
+    chequered = (np.indices((16, 16)).sum(axis=0) % 2).astype(np.float32)
+    maps = np.stack([chequered, 1 - chequered])[..., np.newaxis]
+    given = np.asarray(BlurPool()(maps))[..., 0]
+    assert given.shape == (2, 8, 8)
+    np.testing.assert_allclose(given[:, :-1, :-1], 0.5)  # the last lie at the edge
+
+
+def test_each_map_is_blurred_by_itself() -> None:
+    """What one channel shows stays in it, and as much of it."""
+    maps = np.zeros((1, 8, 8, 3), dtype=np.float32)
+    maps[0, 3, 5, 1] = 16
+    given = np.asarray(BlurPool()(maps))
+    assert given[0, :, :, 1].sum() == 4  # a quarter of the pixels
+    assert not given[..., [0, 2]].any()
+
+
+def test_a_network_that_strides_can_still_be_built() -> None:
+    """The same weights fit either, so that they can be compared."""
+    sizes = {"height": SIDE, "width": SIDE, "margin": 0, "stem": 4, "stages": (8, 8)}
+    blurring, striding = (
+        build_network(Architecture(**sizes, strides=(2, 2), anti_aliased=blurred))  # type: ignore[arg-type]
+        for blurred in (True, False)
+    )
+    striding.set_weights(blurring.get_weights())
+    assert any(isinstance(layer, BlurPool) for layer in blurring.layers)
+    assert not any(isinstance(layer, BlurPool) for layer in striding.layers)
+    film_of_one = film()[np.newaxis, ..., np.newaxis]
+    one, other = (network.predict(film_of_one, verbose=0) for network in (blurring, striding))
+    assert one["evidence"].shape == other["evidence"].shape
+    assert one["logit"] != other["logit"]

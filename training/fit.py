@@ -83,7 +83,7 @@ def fit(
 
     Args:
         network: from `network.build_network`, with the weights to start from.
-        train: what it learns from, both classes weighing the same.
+        train: what it learns from; an epoch shows as many films of either class.
         calibration: watched once an epoch: chooses the best epoch and ends the run.
         recipe: how.
         scratch: a folder for the state after each epoch, so that a killed run can go on.

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 from training.augmentation import Augmentation
@@ -31,6 +32,7 @@ class Architecture:
     stages: tuple[int, ...] = (32, 64, 128, 192)  # channels of each residual stage
     strides: tuple[int, ...] = (2, 2, 2, 1)  # the last map is 8 x 8: finer evidence than 4 x 4
     dropout: float = 0.25  # of whole channels before the head, in training
+    anti_aliased: bool = True  # each stage blurs before it halves, instead of striding
 
     @classmethod
     def of(cls, side: int) -> Architecture:
@@ -101,6 +103,22 @@ class Standardise(layers.Layer):  # type: ignore[misc] # keras has no types
 
 
 @keras.saving.register_keras_serializable(_PACKAGE)
+class BlurPool(layers.Layer):  # type: ignore[misc] # keras has no types
+    """Blur by [1 2 1] / 4 both ways, then take every second pixel: no fine grain turns into coarse.
+
+    (n, h, w, c) float32 to (n, h / 2, w / 2, c), h and w even. What a network says of a film then
+    depends less on where its pixels happen to lie: Zhang 2019, *Making Convolutional Networks
+    Shift-Invariant Again*, with the smaller of its filters.
+    """
+
+    def call(self, maps: Any) -> Any:
+        """Blur each channel by itself, and halve."""
+        line = np.array([1, 2, 1], dtype=np.float32) / 4
+        kernel = np.tile(np.outer(line, line)[:, :, None, None], (1, 1, maps.shape[-1], 1))
+        return ops.depthwise_conv(maps, kernel, strides=2, padding="same")
+
+
+@keras.saving.register_keras_serializable(_PACKAGE)
 class EvidenceHead(layers.Layer):  # type: ignore[misc] # keras has no types
     """Global average pooling and one dense output, written so that the map comes out as well.
 
@@ -162,7 +180,7 @@ def build_network(architecture: Architecture) -> keras.Model:
     x = _convolution(x, architecture.stem, size=5, stride=2)
     x = layers.ReLU()(x)
     for channels, stride in zip(architecture.stages, architecture.strides, strict=True):
-        x = _residual(x, channels, stride=stride)
+        x = _residual(x, channels, stride=stride, anti_aliased=architecture.anti_aliased)
     x = layers.SpatialDropout2D(architecture.dropout)(x)
     cell = math.prod((2, *architecture.strides))  # pixels of the input
     part = math.gcd(cell, architecture.margin)
@@ -197,13 +215,15 @@ def _convolution(x: Any, channels: int, *, size: int = 3, stride: int = 1) -> An
     return layers.BatchNormalization(momentum=0.9)(x)
 
 
-def _residual(x: Any, channels: int, *, stride: int) -> Any:
+def _residual(x: Any, channels: int, *, stride: int, anti_aliased: bool) -> Any:
     """He et al. 2016, with the pooled shortcut of He et al. 2019 (*Bag of Tricks*, ResNet-D)."""
     shortcut = x
+    blurred = anti_aliased and stride == 2
     if stride > 1 or x.shape[-1] != channels:
         if stride > 1:
             shortcut = layers.AveragePooling2D(stride)(shortcut)
         shortcut = _convolution(shortcut, channels, size=1)
-    y = layers.ReLU()(_convolution(x, channels, stride=stride))
+    y = _convolution(x, channels, stride=1 if blurred else stride)
+    y = layers.ReLU()(BlurPool()(y) if blurred else y)
     y = _convolution(y, channels)
     return layers.ReLU()(layers.Add()([shortcut, y]))

@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -39,7 +40,7 @@ import training.batches
 import training.fit
 import training.network
 from training.augmentation import Labels
-from training.batches import Examples
+from training.batches import Examples, Shuffled
 from training.cache import decode_films
 from training.dataset import Dataset, read_dataset
 from training.disturbances import DISTURBANCES
@@ -82,8 +83,28 @@ def _without_averaging() -> Iterator[None]:
         yield
 
 
-def _classes_as_they_are() -> AbstractContextManager[object]:
-    return patch.object(training.batches, "balance", np.ones_like)
+@contextmanager
+def _as_they_come(*, weighed: bool) -> Iterator[None]:
+    """Show each film once an epoch, in place of as many of either class."""
+    drawn = Shuffled.__getitem__
+
+    def turn_to(batches: Shuffled, epoch: int) -> None:
+        batches._epoch = epoch
+        generator = np.random.default_rng((batches._seed, epoch))
+        batches._order = generator.permutation(len(batches._examples))
+
+    def weigh(batches: Shuffled, position: int) -> tuple[Pixels, Labels, Labels]:
+        films, labels = drawn(batches, position)
+        chosen = batches._order[position * batches._batch :][: len(films)]
+        weights = training.batches.balance(batches._examples.labels)
+        return films, labels, weights[chosen]
+
+    with (
+        patch.object(Shuffled, "turn_to", turn_to),
+        patch.object(Shuffled, "__getitem__", weigh),
+        nullcontext() if weighed else patch.object(training.batches, "balance", np.ones_like),
+    ):
+        yield
 
 
 def _mixup() -> AbstractContextManager[object]:
@@ -144,52 +165,6 @@ def _equalise_by_tiles(films: Pixels, *, tiles: int = 4, clip: float = 2.0) -> P
     return equalised
 
 
-@contextmanager
-def _sampled_by_class() -> Iterator[None]:
-    """Draw as many films of either class into an epoch, in place of weighing them."""
-
-    def turn_to(batches: training.batches.Shuffled, epoch: int) -> None:
-        batches._epoch = epoch
-        generator = np.random.default_rng((batches._seed, epoch))
-        labels, half = batches._examples.labels > 0.5, len(batches._examples) // 2
-        drawn = [
-            np.resize(generator.permutation(np.flatnonzero(labels == one)), half)
-            for one in (False, True)
-        ]
-        batches._order = generator.permutation(np.concatenate(drawn))
-
-    def as_many(labels: Labels) -> Labels:
-        return np.ones_like(labels)
-
-    with (
-        patch.object(training.batches.Shuffled, "turn_to", turn_to),
-        patch.object(training.batches.Shuffled, "__len__", lambda it: len(it._order) // it._batch),
-        patch.object(training.batches, "balance", as_many),
-    ):
-        yield
-
-
-class _Blur(keras.layers.Layer):  # type: ignore[misc] # keras has no types
-    """Blur with [1 2 1] and take every second pixel: Zhang 2019."""
-
-    def call(self, maps: Any) -> Any:
-        """(n, h, w, c) to (n, h / 2, w / 2, c)."""
-        line = np.array([1, 2, 1], dtype=np.float32) / 4
-        kernel = np.tile(np.outer(line, line)[:, :, None, None], (1, 1, maps.shape[-1], 1))
-        return keras.ops.depthwise_conv(maps, kernel, strides=2, padding="same")
-
-
-def _anti_aliased() -> AbstractContextManager[object]:
-    """Convolve at full size, then blur and halve, in place of a convolution with stride 2."""
-    as_it_is = training.network._convolution
-
-    def convolution(x: Any, channels: int, *, size: int = 3, stride: int = 1) -> Any:
-        x = as_it_is(x, channels, size=size, stride=1 if size == 3 else stride)
-        return _Blur()(x) if size == 3 and stride == 2 else x
-
-    return patch.object(training.network, "_convolution", convolution)
-
-
 VARIANTS = {
     "as it stands": Variant(says="the recipe"),
     "whole film": Variant(
@@ -227,19 +202,22 @@ VARIANTS = {
     "no smoothing": Variant(says="labels as they are", recipe={"label_smoothing": 0.0}),
     "no averaging": Variant(says="the last weights, not their average", patched=_without_averaging),
     "classes as they are": Variant(
-        says="classes weigh as many as there are", patched=_classes_as_they_are
+        says="films as they come, classes weigh as many as there are",
+        patched=partial(_as_they_come, weighed=False),
+    ),
+    "weighed": Variant(
+        says="films as they come, classes weighed to the same",
+        patched=partial(_as_they_come, weighed=True),
+    ),
+    "strided": Variant(
+        says="every second pixel taken, not blurred first",
+        architecture=replace(Architecture.of(_SIDE), anti_aliased=False),
     ),
     "not standardised": Variant(says="grey levels as they are", patched=_not_standardised),
     "equalised": Variant(says="each film's histogram equalised first", prepare=_equalise),
     "group norm": Variant(says="in place of batch norm", patched=_group_norm),
     "equalised by tiles": Variant(
         says="4 x 4 tiles, contrast limited to 2 (CLAHE)", prepare=_equalise_by_tiles
-    ),
-    "sampled by class": Variant(
-        says="as many films of either class drawn, not weighed", patched=_sampled_by_class
-    ),
-    "anti-aliased": Variant(
-        says="blurred before each halving (Zhang 2019): 1.3 times the cost", patched=_anti_aliased
     ),
 }
 
