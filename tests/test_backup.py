@@ -149,6 +149,23 @@ def test_a_busy_database_is_saved_all_the_same(site: Site, tmp_path: Path) -> No
     assert [path.name for path in backup.iterdir()] == ["lungwatch.db"]
 
 
+def test_what_fails_costs_neither_backup_nor_database(site: Site, tmp_path: Path) -> None:
+    """A backup that cannot be made leaves the last; one that is not there, the database.
+
+    Typed line by line, too: whoever pastes them has no `set -e`.
+    """
+    backup, database = tmp_path / "backup", site.root / "lungwatch.db"
+    backup.mkdir()
+    database.write_bytes(b"not a database")
+    told = Told.of(site, backup)
+    restore = subprocess.run(["sh", "-c", told.restore], capture_output=True, check=False)
+    (backup / "lungwatch.db").write_bytes(b"the last backup")
+    save = subprocess.run(["sh", "-c", told.save], capture_output=True, check=False)
+    assert 0 not in (restore.returncode, save.returncode)
+    assert (backup / "lungwatch.db").read_bytes() == b"the last backup"
+    assert database.read_bytes() == b"not a database"
+
+
 def test_films_that_stay_in_their_inbox_are_no_concern(site: Site) -> None:
     """Nothing is filed there, so nothing can be without its row."""
     site.settings |= {"KEEP_IN_INBOX": "true"}
