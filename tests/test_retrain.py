@@ -242,6 +242,30 @@ def test_a_failure_while_measuring_leaves_nothing_behind(
     assert {path.name for path in (tmp_path / "models").iterdir()} == {LOCK, SALT}
 
 
+@pytest.mark.parametrize(("setting", "used"), [(None, "True"), ("0", "False")])
+def test_a_night_uses_the_faster_kernels_unless_told_not_to(
+    setting: str | None, used: str, tmp_path: Path
+) -> None:
+    """TensorFlow itself turns them on for processors with AVX-512 alone."""
+    name = "TF_ENABLE_ONEDNN_OPTS"
+    inherited = {key: value for key, value in os.environ.items() if key != name}
+    script = (
+        "from training.retrain import main\n"
+        f"main(['--data', {str(tmp_path / 'none')!r}, '--models', {str(tmp_path / 'models')!r},"
+        " '--no-database'])\n"
+        "from tensorflow.python.util import _pywrap_util_port\n"
+        "print(_pywrap_util_port.IsMklEnabled())\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        env=inherited | ({name: setting} if setting else {}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.splitlines()[-1] == used
+
+
 @pytest.fixture(scope="module")
 def held(night: Night, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """Run the command as a person would, on few films: return its words and its models."""

@@ -33,6 +33,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as a night does
 
 import keras
 
