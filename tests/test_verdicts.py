@@ -170,20 +170,25 @@ def test_under_propose_a_better_challenger_waits_for_a_person(
     assert [night["verdict"] for night in ledger.nights()] == ["unchanged", "proposed"]
 
 
+@pytest.mark.parametrize("days", [0, 1])
 def test_a_version_left_behind_is_not_promoted_again(
-    plan: Plan, monkeypatch: pytest.MonkeyPatch
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, days: int
 ) -> None:
-    """Rolled back from, made again and better by its numbers: held, and the reason is told."""
+    """Rolled back from, made again and better by its numbers: held, and the reason is told.
+
+    Made on another day it has another name, and is the same model.
+    """
     pretend(monkeypatch, champion=3)
     outcome = retrain(plan, now=NOW, say=say_nothing)
     registry = Registry(plan.models)
     later = NOW + timedelta(hours=8)
     registry.rollback(who="a person", why="missed an effusion", now=later)
     assert registry.champion() == CHAMPION
-    again = retrain(plan, now=NOW, say=say_nothing)
-    assert again.version == outcome.version
+    again = retrain(plan, now=NOW + timedelta(days=days), say=say_nothing)
+    assert (again.version == outcome.version) is (days == 0)
     assert again.ruling is Ruling.HELD
-    assert "HELD: it was left behind by a rollback: missed an effusion" in again.reasons
+    name = f"as {outcome.version} it" if days else "it"
+    assert f"HELD: {name} was left behind by a rollback: missed an effusion" in again.reasons
     assert registry.champion() == CHAMPION
 
 

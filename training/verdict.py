@@ -67,9 +67,7 @@ def conclude(plan: Plan, made: Made, registry: Registry, record: Record, *, say:
         record.note(evaluation=evaluation)
 
         # Whether it may serve, and which decisions on films of this place would change.
-        rejected = registry.rejected(version)
-        barred = "" if rejected is None else f"it was left behind by a rollback: {rejected.why}"
-        barred = barred or _drifted(plan, champion)
+        barred = _left_behind(registry, version) or _drifted(plan, champion)
         promotion = judge_promotion(
             judged.numbers,
             champion=champion,
@@ -129,6 +127,15 @@ def _measure(
         "comparison": judged.comparison,
         "robustness": robustness,
     }
+
+
+def _left_behind(registry: Registry, version: str) -> str:
+    """Return why this model was rolled back from, on whatever day it was made; "" if it was not."""
+    rejected = registry.rejected(version)
+    if rejected is None:
+        return ""
+    name = "it" if rejected.from_version == version else f"as {rejected.from_version} it"
+    return f"{name} was left behind by a rollback: {rejected.why}"
 
 
 def _drifted(plan: Plan, champion: str | None) -> str:

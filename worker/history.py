@@ -87,13 +87,21 @@ def add(file: BinaryIO, change: Change) -> None:
 
 
 def left_behind(history: Sequence[Change], version: str) -> Change | None:
-    """Return the rollback that left a version behind, unless a person promoted it again since."""
+    """Return the rollback that left a model behind, unless a person promoted it again since.
+
+    Under whatever date: the night after makes the same model of the same films, and a version's
+    name is the day it was made on and the hash of what serves.
+    """
     for change in reversed(history):
-        if change.kind is Kind.ROLLBACK and change.from_version == version:
+        if change.kind is Kind.ROLLBACK and _same_model(change.from_version, version):
             return change
-        if change.kind is not Kind.SHIPPED and change.version == version:
+        if change.kind is not Kind.SHIPPED and _same_model(change.version, version):
             return None
     return None
+
+
+def _same_model(version: str | None, other: str) -> bool:
+    return version is not None and version.rpartition("-")[2] == other.rpartition("-")[2]
 
 
 def _changes(lines: Sequence[bytes]) -> Iterator[Change]:
