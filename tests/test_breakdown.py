@@ -10,7 +10,9 @@ from training.comparison import Reading
 
 TRUTH = np.array([True, True, True, True, False, False])
 CALLED = np.array([True, True, False, True, False, True])
-READING = Reading(probability=np.array([0.9, 0.8, 0.2, 0.7, 0.1, 0.6]), called=CALLED)
+READING = Reading(
+    probability=np.array([0.9, 0.8, 0.2, 0.7, 0.1, 0.6]), called=CALLED, undecided=np.zeros(6, bool)
+)
 PATIENTS = ["bacteria-1", "bacteria-2", "virus-1", "virus-2", "IM-7", "film-ab"]
 
 

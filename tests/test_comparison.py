@@ -38,6 +38,12 @@ def readings(champion: Scores, challenger: Scores) -> tuple[Reading, Reading]:
     return Reading.of(champion, POINT), Reading.of(challenger, POINT)
 
 
+def brier(truth: Truth, probability: Scores) -> float:
+    """Return the mean of both classes' own Brier scores."""
+    each = [brier_score_loss(truth[side], probability[side]) for side in (truth, ~truth)]
+    return float(np.mean(each))
+
+
 def test_the_difference_is_that_of_scikit_learns_areas() -> None:
     """Its value is AUC less AUC; turned round, it and its interval change sign."""
     truth, champion, challenger = made_up(better=0.2)
@@ -97,8 +103,9 @@ def test_every_difference_is_the_difference_of_the_models_numbers() -> None:
         {
             "sensitivity": one.called[truth].mean(),
             "specificity": (~one.called[~truth]).mean(),
-            "brier": brier_score_loss(truth, one.probability),
+            "brier": brier(truth, one.probability),
             "calibration_error": calibration_error(truth, one.probability),
+            "undecided": one.undecided.mean(),
             "auc": roc_auc_score(truth, one.probability),
             "auc_by_patient": roc_auc_score(truth, one.probability),
         }
@@ -123,15 +130,21 @@ def test_the_bootstrap_agrees_with_drawing_patients_one_by_one() -> None:
         picks = [str(name) for kind in kinds for name in rng.choice(kind, len(kind))]
         rows = np.concatenate([films[name] for name in picks])
         t = truth[rows]
-        one, two = (Reading(probability=b.probability[rows], called=b.called[rows]) for b in both)
+        one, two = (
+            Reading(
+                probability=b.probability[rows],
+                called=b.called[rows],
+                undecided=b.undecided[rows],
+            )
+            for b in both
+        )
         drawn["sensitivity"].append(two.called[t].mean() - one.called[t].mean())
         drawn["specificity"].append(one.called[~t].mean() - two.called[~t].mean())
-        drawn["brier"].append(
-            ((two.probability - t) ** 2).mean() - ((one.probability - t) ** 2).mean()
-        )
+        drawn["brier"].append(brier(t, two.probability) - brier(t, one.probability))
         drawn["calibration_error"].append(
             calibration_error(t, two.probability) - calibration_error(t, one.probability)
         )
+        drawn["undecided"].append(two.undecided.mean() - one.undecided.mean())
         areas = [roc_auc_score(t, model.probability) for model in (one, two)]
         drawn["auc_by_patient"].append(areas[1] - areas[0])
         right = [model.called == t for model in (one, two)]
@@ -212,7 +225,7 @@ def test_mcnemar_is_the_sum_over_all_ways_it_could_have_gone() -> None:
 def test_what_cannot_be_computed_is_none() -> None:
     """A champion that has nothing right has nothing to lose, and the record can be written."""
     truth, _, challenger = made_up()
-    wrong = Reading(probability=np.where(truth, 0.0, 1.0), called=~truth)
+    wrong = Reading(probability=np.where(truth, 0.0, 1.0), called=~truth, undecided=truth)
     found = compare(truth, singles(truth), wrong, Reading.of(challenger, POINT), draws=50)
     assert set(found["lost"].values()) == {None}
     json.dumps(found, allow_nan=False)

@@ -101,16 +101,34 @@ def test_calibration_error_is_zero_only_for_honest_probabilities() -> None:
 
 
 def test_calibration_error_weighs_bins_by_films() -> None:
-    """It agrees with a plain loop over the bins, probabilities of exactly 1 included."""
+    """It agrees with a plain loop over the bins, probabilities of exactly 1 included.
+
+    Each film counts for its share of its class.
+    """
     truth, logits = made_up()
     probability = np.append(calibrate(logits, 1.0), [1.0, 1.0])
     truth = np.append(truth, [True, False])
+    weight = np.where(truth, 1 / truth.sum(), 1 / (~truth).sum()) / 2
     total = 0.0
     for low in np.arange(10) / 10:
         inside = (probability >= low) & ((probability < low + 0.1) | (low == 0.9))
         if inside.any():
-            total += inside.mean() * abs(probability[inside].mean() - truth[inside].mean())
+            said, seen = (
+                np.average(what[inside], weights=weight[inside]) for what in (probability, truth)
+            )
+            total += weight[inside].sum() * abs(said - seen)
     assert calibration_error(truth, probability) == pytest.approx(total)
+
+
+@pytest.mark.parametrize("prevalence", [0.05, 0.5, 0.8])
+def test_how_many_are_ill_is_no_calibration_error(prevalence: float) -> None:
+    """A model calibrated as documented is not held for where it is measured."""
+    rng = np.random.default_rng(3)
+    truth = rng.uniform(size=40_000) < prevalence
+    honest = rng.normal(np.where(truth, 1.0, -1.0), np.sqrt(2))  # their own log-odds
+    point = OperatingPoint(temperature=1.0, threshold=0.5, review_band=(0.5, 0.5))
+    assert evaluate(truth, honest, point)["calibration_error"] < 0.02
+    assert evaluate(truth, 2 * honest, point)["calibration_error"] > 0.05
 
 
 @pytest.mark.parametrize("prevalence", [0.2, 0.5, 0.8])
@@ -216,9 +234,8 @@ def test_evaluation_counts_as_the_worker_decides() -> None:
     assert numbers["npv"] == pytest.approx((~truth[~called]).mean())
     assert numbers["review_share"] == pytest.approx(review.mean())
     assert numbers["sensitivity_outside_review"] == pytest.approx(called[truth & ~review].mean())
-    assert numbers["brier"] == pytest.approx(
-        np.mean([(v.probability - t) ** 2 for v, t in zip(verdicts, truth, strict=True)])
-    )
+    errors = np.array([(v.probability - t) ** 2 for v, t in zip(verdicts, truth, strict=True)])
+    assert numbers["brier"] == pytest.approx((errors[truth].mean() + errors[~truth].mean()) / 2)
     assert sum(numbers["confusion"].values()) == len(truth)
 
 

@@ -25,6 +25,7 @@ BETTER = {
         "auc": {"value": 0.001, "low": -0.002, "high": 0.004},
         "sensitivity": {"value": 0.0, "low": -0.01, "high": 0.01},
         "calibration_error": {"value": 0.002, "low": -0.01, "high": 0.01},
+        "undecided": {"value": 0.01, "low": -0.01, "high": 0.03},
     },
     "lost": {"value": 0.01, "low": 0.004, "high": 0.02},
 }
@@ -33,6 +34,7 @@ BETTER = {
 RAILS = [
     (("differences", "sensitivity"), "sensitivity", -1, "low"),
     (("differences", "calibration_error"), "calibration_error", 1, "high"),
+    (("differences", "undecided"), "undecided", 1, "high"),
     (("lost",), "lost", 1, "high"),
 ]
 GUARDED = ["auc", "sensitivity", "specificity", "calibration_error"]
@@ -120,7 +122,7 @@ def test_a_better_challenger_is_promoted(evidence: Evidence) -> None:
     """Better on AUC and within every margin, at either level of evidence; each check is listed."""
     promotion = compared(evidence=evidence)
     assert promotion.promote
-    assert len(promotion.reasons) == 6 + 4
+    assert len(promotion.reasons) == 6 + 5
     assert all(reason.startswith("ok: ") for reason in promotion.reasons)
     assert f"AUC +0.0010 (-0.0020 to +0.0040) against {CHAMPION}" in promotion.reasons[6]
 

@@ -119,7 +119,7 @@ def test_the_card_tells_what_changed_from_the_champion() -> None:
     one, two = Reading.of(theirs, POINT), Reading.of(ours, POINT)
     comparison = {
         "champion": "drawn-0",
-        "champion_numbers": evaluate(truth, theirs, POINT),
+        "champion_numbers": evaluate(truth, theirs, POINT) | {"undecided": one.undecided.mean()},
         **compare(truth, [str(number // 2) for number in range(80)], one, two),
         "lost_films": [
             {"sha256": "ab" * 32, "label": "NORMAL", "champion": 0.1, "challenger": 0.9}

@@ -10,17 +10,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from driver import Site
 from films import batch
-from packages import change_manifest, copy_package
+from packages import change_manifest, copy_package, with_limits
 from swaps import children
 from tracing import most_of, strace
 
 from worker.archive import Archive, Selection
 from worker.database import Database
 from worker.model import SERVED, Model, Verdict, load
-from worker.preprocessing import Limits, read_film
+from worker.preprocessing import Limits, Pixels, read_film
 from worker.registry import Registry
 from worker.rescore import Means, compare_decisions, rescore
 
@@ -209,8 +210,7 @@ def test_a_screener_that_is_ended_costs_no_film(screened: Site) -> None:
 
 def screen(model: Model, data: bytes) -> Verdict:
     """Return what a model says of a film's bytes."""
-    size = model.manifest
-    return model.screen(read_film(data, height=size.height, width=size.width).pixels)
+    return model.screen(pixels_of(model, data))
 
 
 def test_before_a_promotion_decisions_that_would_change_are_listed(
@@ -252,3 +252,33 @@ def test_before_a_promotion_decisions_that_would_change_are_listed(
     assert told.screened == len(FILMS) - 1
     database.close()
     assert screened.query("SELECT * FROM predictions ORDER BY id") == rows
+
+
+def test_before_a_promotion_films_that_would_be_refused_are_listed(
+    screened: Site, shipped: Path
+) -> None:
+    """Films that one model alone takes for no chest film get another decision, either way round."""
+    films = np.stack([pixels_of(load(shipped), data) for data in FILMS.values()])
+    nothing = {"review": 1e-9, "refuse": 1e-9}  # is familiar to it
+    picky = with_limits(shipped, screened.models, films, version="picky", familiar=nothing)
+    steady = screened.models / "steady"
+    decisions = {row["scan_id"]: row["decision"] for row in screened.results() if row["decision"]}
+    database = Database(screened.database_url)
+    one, other, both = (
+        compare_decisions(database, means(screened), champion=old, challenger=new, last=100)
+        for old, new in ((steady, picky), (picky, steady), (picky, picky))
+    )
+    database.close()
+    assert one.screened == other.screened == both.screened == len(FILMS)
+    assert one.skipped == other.skipped == both.skipped == ()
+    told = {turn.scan_id: turn.champion and turn.champion.decision for turn in one.turned}
+    assert told == decisions
+    assert all(turn.challenger is None for turn in one.turned)
+    assert {turn.scan_id for turn in other.turned if turn.champion is None} == decisions.keys()
+    assert both.turned == ()
+
+
+def pixels_of(model: Model, data: bytes) -> Pixels:
+    """Return a film's pixels as a model looks at them."""
+    size = model.manifest
+    return read_film(data, height=size.height, width=size.width).pixels

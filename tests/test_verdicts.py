@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import scans as rows
 from films import draw, jpeg, truncated
-from packages import change_manifest, copy_package, replace_file
+from packages import change_manifest, copy_package, replace_file, with_limits
 from test_retrain import ANY, NOW, draw_folder
 
 from training.dataset import LabelledScan, Side
@@ -257,6 +257,26 @@ def test_before_a_promotion_it_is_told_which_decisions_would_change(
     (line,) = [line for line in said if "archived films" in line]
     assert line.startswith(f"of the last 5 archived films {len(expected)} would get another")
     assert "Of the last 5 films archived" in (outcome.package / "card.md").read_text("utf-8")
+
+
+def test_a_film_that_only_one_of_them_refuses_is_told_as_turned(
+    archived: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No film passes the champion's limits of the familiar; those of the challenger some do."""
+    pretend(monkeypatch, champion=3)
+    registry = Registry(archived.models)
+    films = np.stack([draw(number, width=32, height=32) for number in range(24)])
+    nothing = {"review": 1e-9, "refuse": 1e-9}
+    source = registry.folder(CHAMPION)
+    with_limits(source, archived.models, films, version="picky-0", familiar=nothing)
+    registry.promote("picky-0", who="a test", why="to be beaten")
+    said: list[str] = []
+    preview = retrain(archived, now=NOW, say=said.append).evaluation["archive"]
+    taken = [one for one in preview["turned"] if one["challenger"][0] != "refused"]
+    assert taken
+    assert all(one["champion"] == ["refused", None] for one in taken)
+    (line,) = [line for line in said if "archived films" in line]
+    assert " from refused to " in line
 
 
 def test_a_challenger_that_screeners_do_not_take_is_held(

@@ -31,12 +31,21 @@ class Reading:
 
     probability: Scores  # (n,), calibrated, of PNEUMONIA
     called: Truth  # (n,), True where the label is PNEUMONIA
+    undecided: Truth  # (n,), True where a person has to look: REVIEW, or refused as no chest film
 
     @classmethod
-    def of(cls, logits: Scores, point: OperatingPoint) -> Reading:
-        """Read (n,) logits as the package's manifest says."""
+    def of(
+        cls, logits: Scores, point: OperatingPoint, *, unfamiliar: Truth | None = None
+    ) -> Reading:
+        """Read (n,) logits as the package's manifest says; `unfamiliar` are beyond its limits."""
         probability = calibrate(logits, point.temperature)
-        return cls(probability=probability, called=probability >= point.threshold)
+        low, high = point.review_band
+        review = (probability >= low) & (probability < high)
+        return cls(
+            probability=probability,
+            called=probability >= point.threshold,
+            undecided=review if unfamiliar is None else review | unfamiliar,
+        )
 
 
 def compare(
@@ -60,9 +69,10 @@ def compare(
 
     Returns:
         `differences`, each with `value`, `low` and `high` (95 %): `auc` by paired DeLong, and by
-        patient-clustered bootstrap `auc_by_patient`, `sensitivity`, `specificity`, `brier` and
-        `calibration_error`; `lost`, likewise, the share of the films that the champion has right
-        and the challenger wrong; `decisions`, films by who has them right; `mcnemar_p`.
+        patient-clustered bootstrap `auc_by_patient`, `sensitivity`, `specificity`, `brier`,
+        `calibration_error` and `undecided`; `lost`, likewise, the share of the films that the
+        champion has right and the challenger wrong; `decisions`, films by who has them right;
+        `mcnemar_p`.
     """
     right = [reading.called == truth for reading in (champion, challenger)]
     sums = _Sums.of(truth, champion, challenger)
@@ -139,35 +149,50 @@ def mcnemar(lost: int, gained: int) -> float:
 class _Sums:
     """Columns of numbers for each film, whose weighed sums give every number but the AUC."""
 
-    NAMES = ("sensitivity", "specificity", "brier", "calibration_error", "lost")
+    NAMES = ("sensitivity", "specificity", "brier", "calibration_error", "undecided", "lost")
 
-    shares: Floats  # (n, 8): see `of`
-    gaps: Floats  # (n, 2 models * bins): probability less truth, in its bin's column
+    shares: Floats  # (n, 9): see `of`
+    gaps: Floats  # (n, 2 classes * 2 models * bins): probability less truth, in its bin's column
 
     @classmethod
     def of(cls, truth: Truth, champion: Reading, challenger: Reading) -> _Sums:
         right = [reading.called == truth for reading in (champion, challenger)]
         more_right = right[1].astype(np.float64) - right[0]
         errors = [(reading.probability - truth) ** 2 for reading in (champion, challenger)]
+        more_wrong = errors[1] - errors[0]
         columns = (
             *(truth, more_right * truth, ~truth, more_right * ~truth),
-            *(np.ones(len(truth)), errors[1] - errors[0]),
+            *(more_wrong * truth, more_wrong * ~truth),
             *(right[0], right[0] & ~right[1]),
+            challenger.undecided.astype(np.float64) - champion.undecided,
         )
-        gaps = np.zeros((len(truth), 2 * _BINS))
+        gaps = np.zeros((len(truth), 2, 2, _BINS))
+        films, side = np.arange(len(truth)), np.where(truth, 0, 1)
         for model, reading in enumerate((champion, challenger)):
             where = np.minimum((reading.probability * _BINS).astype(np.int64), _BINS - 1)
-            gaps[np.arange(len(truth)), model * _BINS + where] = reading.probability - truth
-        return cls(shares=np.stack(columns, axis=1).astype(np.float64), gaps=gaps)
+            gaps[films, side, model, where] = reading.probability - truth
+        return cls(
+            shares=np.stack(columns, axis=1).astype(np.float64),
+            gaps=gaps.reshape(len(truth), -1),
+        )
 
     def differences(self, weights: Floats) -> Floats:
-        """Return (5, draws), in the order of `NAMES`, for weights of (draws, n)."""
+        """Return (6, draws), in the order of `NAMES`, for weights of (draws, n)."""
         sums = (weights @ self.shares).T
-        gaps = np.abs(weights @ self.gaps)
-        error = (gaps[:, _BINS:].sum(axis=1) - gaps[:, :_BINS].sum(axis=1)) / sums[4]
+        # Both classes weigh the same, whatever was drawn: see `evaluation.calibration_error`.
+        positive, negative = (weights @ self.gaps).reshape(-1, 2, 2, _BINS).swapaxes(0, 1)
+        films = sums[[0, 2]][:, :, np.newaxis, np.newaxis]
+        gaps = np.abs(positive / films[0] + negative / films[1]).sum(axis=2) / 2
+        brier = (sums[4] / sums[0] + sums[5] / sums[2]) / 2
         with np.errstate(invalid="ignore"):  # a champion with nothing right has nothing to lose
             lost = sums[7] / sums[6]
-        return np.stack([sums[1] / sums[0], sums[3] / sums[2], sums[5] / sums[4], error, lost])
+        return np.stack(
+            [
+                *(sums[1] / sums[0], sums[3] / sums[2]),
+                *(brier, gaps[:, 1] - gaps[:, 0]),
+                *(sums[8] / (sums[0] + sums[2]), lost),
+            ]
+        )
 
 
 def _draw_patients(

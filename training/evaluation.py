@@ -164,7 +164,8 @@ def evaluate(truth: Truth, logits: Scores, point: OperatingPoint) -> dict[str, A
     """Return everything we say of a model on one set of films, as plain values.
 
     Intervals are 95 %: DeLong for the AUC, Wilson for shares. Numbers that cannot be computed
-    (a PPV where nothing was called PNEUMONIA) are None.
+    (a PPV where nothing was called PNEUMONIA) are None. In Brier score and calibration error both
+    classes weigh the same, as the probabilities are meant.
 
     Args:
         truth: (n,).
@@ -203,7 +204,7 @@ def evaluate(truth: Truth, logits: Scores, point: OperatingPoint) -> dict[str, A
             name: [measured.low, measured.high] if measured else None
             for name, measured in named.items()
         },
-        "brier": float(brier_score_loss(truth, probability)),
+        "brier": float(brier_score_loss(truth, probability, sample_weight=equal_weights(truth))),
         "calibration_error": calibration_error(truth, probability),
         "confusion": {
             "true_negative": true_neg,
@@ -282,11 +283,20 @@ def calibration_error(truth: Truth, probability: Scores, *, bins: int = 10) -> f
     """Return the expected calibration error: (n,), (n,) to a share between 0 and 1.
 
     The mean distance between probability and frequency over equally wide bins, weighed by films
-    (Naeini et al. 2015; Guo et al. 2017). scikit-learn has the curve but not the number.
+    (Naeini et al. 2015; Guo et al. 2017), both classes weighing the same: that is what the
+    probabilities are calibrated for, and how many films of either class there are says nothing of
+    a model. scikit-learn has the curve but not the number.
     """
     where = np.minimum((probability * bins).astype(np.int64), bins - 1)
-    gaps = np.bincount(where, weights=probability - truth, minlength=bins)
-    return float(np.abs(gaps).sum() / len(truth))
+    gaps = (probability - truth) * equal_weights(truth)
+    return float(np.abs(np.bincount(where, weights=gaps, minlength=bins)).sum())
+
+
+def equal_weights(truth: Truth) -> Scores:
+    """Return (n,) weights of films, 1 in all and half of it for each class."""
+    positive = truth.sum()
+    weights: Scores = np.where(truth, 0.5 / positive, 0.5 / (len(truth) - positive))
+    return weights
 
 
 def _check(truth: Truth, logits: Scores) -> None:

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from training.comparison import Reading
-from training.evaluation import OperatingPoint, Truth, roc, wilson
-from worker.model import NEGATIVE, POSITIVE
+from training.evaluation import OperatingPoint, Truth, equal_weights, roc, wilson
+from worker.model import NEGATIVE, POSITIVE, shift_prior
 
 _BLUE, _RED, _GREY, _BAND = "#2b6ca3", "#c0392b", "#888888", "#f0e2b6"
 _BINS = 10  # as many as the calibration error has
@@ -91,28 +91,31 @@ def _calibration(truth: Truth, reading: Reading, numbers: Mapping[str, Any]) -> 
     figure, (axes,) = _axes(1, width=4.6, height=4.4)
     where = np.minimum((reading.probability * _BINS).astype(np.int64), _BINS - 1)
     axes.plot([0, 1], [0, 1], ":", c=_GREY, label="as announced")
+    # Shares as they would be of as many films of either class, which is what is announced.
+    weights, even = equal_weights(truth), 1 - float(truth.mean())
     for number in np.unique(where):
         inside = where == number
         count, hits = int(inside.sum()), int(truth[inside].sum())
         share = wilson(hits, count)
         if share is None:
             continue
-        said = float(reading.probability[inside].mean())
-        axes.plot([said, said], [share.low, share.high], "-", c=_BLUE, alpha=0.5)
-        axes.plot(said, share.value, "o", c=_BLUE)
-        beside = (6, -4) if said < 0.85 else (-6, -4)
-        side = "left" if said < 0.85 else "right"
-        axes.annotate(
-            f"{count}", (said, share.value), beside, textcoords="offset points", ha=side, size=8
+        said = float(np.average(reading.probability[inside], weights=weights[inside]))
+        seen, low, high = (
+            shift_prior(value, even) for value in (share.value, share.low, share.high)
         )
+        axes.plot([said, said], [low, high], "-", c=_BLUE, alpha=0.5)
+        axes.plot(said, seen, "o", c=_BLUE)
+        beside = (6, -4) if said < 0.9 else (-6, -4)
+        side = "left" if said < 0.9 else "right"
+        axes.annotate(f"{count}", (said, seen), beside, textcoords="offset points", ha=side, size=8)
     axes.set(
         title=f"Calibration error {numbers['calibration_error']:.4f}",
         xlabel="probability of PNEUMONIA, mean of the bin",
-        ylabel="share of films with PNEUMONIA, films beside",
+        ylabel="share of PNEUMONIA in equal classes, films beside",
         xlim=(-0.03, 1.03),
         ylim=(-0.03, 1.03),
     )
-    axes.legend(frameon=False, loc="upper left")
+    axes.legend(frameon=False, loc="lower right")
     return _png(figure)
 
 

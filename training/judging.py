@@ -19,7 +19,7 @@ from training.dataset import LabelledScan
 from training.evaluation import OperatingPoint, Scores, Truth, evaluate
 from training.scoring import Scored, score
 from worker.errors import ModelPackageError
-from worker.model import POSITIVE, FamiliarLimits, read_manifest
+from worker.model import POSITIVE, FamiliarLimits, Manifest, read_manifest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ def judge(challenger: Path, champion: Path | None, scans: Sequence[LabelledScan]
     scored = score(packages, [scan.path for scan in scans])
     truth = is_positive(scans)
     logits, point = _logits(scored[0], scans), OperatingPoint.of(read_manifest(challenger))
-    reading = Reading.of(logits, point)
+    reading = Reading.of(logits, point, unfamiliar=_beyond(scored[0], read_manifest(challenger)))
     comparison: dict[str, Any] | None = None
     lost: list[int] = []
     trouble = ""
@@ -57,11 +57,16 @@ def judge(challenger: Path, champion: Path | None, scans: Sequence[LabelledScan]
                 _logits(scored[1], scans),
                 OperatingPoint.of(read_manifest(champion)),
             )
-            other = Reading.of(theirs, their_point)
+            other = Reading.of(
+                theirs, their_point, unfamiliar=_beyond(scored[1], read_manifest(champion))
+            )
             lost = np.flatnonzero((other.called == truth) & (reading.called != truth)).tolist()
             comparison = {
                 "champion": read_manifest(champion).version,
-                "champion_numbers": evaluate(truth, theirs, their_point),
+                "champion_numbers": {
+                    **evaluate(truth, theirs, their_point),
+                    "undecided": float(other.undecided.mean()),
+                },
                 **compare(truth, [scan.patient for scan in scans], other, reading),
                 "lost_films": [_lost(scans[row], row, other, reading) for row in lost],
             }
@@ -81,6 +86,7 @@ def judge(challenger: Path, champion: Path | None, scans: Sequence[LabelledScan]
                 sizes=scored[0].sizes,
                 outside=scored[0].outside,
             ),
+            "undecided": float(reading.undecided.mean()),
             "unfamiliar": _unfamiliar(scored[0], read_manifest(challenger).familiar),
         },
         comparison=comparison,
@@ -98,6 +104,14 @@ def digest_of(scans: Sequence[LabelledScan]) -> str:
     """Name a set of test films, by their content and labels, in whatever order."""
     lines = sorted(f"{scan.sha256} {scan.label}\n" for scan in scans)
     return hashlib.sha256("".join(lines).encode("ascii")).hexdigest()
+
+
+def _beyond(scored: Scored, manifest: Manifest) -> Truth | None:
+    """Return (n,) whether a film is REVIEW or refused for being unlike chest films."""
+    if manifest.familiar is None or not scored.strangeness:
+        return None
+    strange: Truth = np.array(scored.strangeness, dtype=np.float64) > manifest.familiar.review
+    return strange
 
 
 def _unfamiliar(scored: Scored, limits: FamiliarLimits | None) -> dict[str, float] | None:

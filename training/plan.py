@@ -139,5 +139,6 @@ def _rules(settings: Settings) -> Rules:
             sensitivity=settings.sensitivity_margin,
             calibration_error=settings.calibration_margin,
             lost=settings.lost_margin,
+            undecided=settings.review_margin,
         ),
     )

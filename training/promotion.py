@@ -33,6 +33,7 @@ class Margins:
     sensitivity: float = 0.02  # at each model's own operating point
     calibration_error: float = 0.03
     lost: float = 0.05  # of the films that the champion has right, those the challenger has wrong
+    undecided: float = 0.05  # of all films, those left to a person: REVIEW, or refused
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,10 +124,12 @@ def _check_comparison(champion: str, comparison: Mapping[str, Any], rules: Rules
     sensitivity = _Difference.of(differences, "sensitivity")
     calibration = _Difference.of(differences, "calibration_error")
     lost = _Difference.of(comparison, "lost")
+    undecided = _Difference.of(differences, "undecided")
     strict = rules.evidence != "point"  # whatever is not known to be the laxer one
     least = sensitivity.low if strict else sensitivity.value
     most = calibration.high if strict else calibration.value
     loss = lost.high if strict else lost.value
+    left = undecided.high if strict else undecided.value
     margins = rules.margins
     judged = "the worse end" if strict else "the difference itself"
     return [
@@ -144,6 +147,11 @@ def _check_comparison(champion: str, comparison: Mapping[str, Any], rules: Rules
             loss <= margins.lost,
             f"of the films that {champion} has right it has wrong {lost:share}, {judged} must "
             f"not be above {margins.lost:g}",
+        ),
+        (
+            left <= margins.undecided,
+            f"share left to a person {undecided}, {judged} must not be above "
+            f"{margins.undecided:+g}",
         ),
     ]
 

@@ -84,7 +84,8 @@ def _how_good(evaluation: Mapping[str, Any]) -> str:
         f"## How good\n\nMeasured on `{evaluation['data']}`: {films['NORMAL']} NORMAL and "
         f"{films['PNEUMONIA']} PNEUMONIA films, read by the worker's code from the package on "
         f"disk, in a process of its own. {evaluation['data_note']} Intervals: DeLong for the AUC, "
-        f"Wilson for shares. {_looks(evaluation.get('looks'))}\n\n" + "\n".join(rows)
+        f"Wilson for shares. In Brier score and calibration error both classes weigh the same. "
+        f"{_looks(evaluation.get('looks'))}\n\n" + "\n".join(rows)
     )
 
 
@@ -109,6 +110,7 @@ def _against_champion(comparison: Mapping[str, Any] | None) -> str:
         ("specificity", "specificity"),
         ("brier", "Brier score"),
         ("calibration_error", "expected calibration error"),
+        ("undecided", "share left to a person, REVIEW or refused"),
     ):
         difference = differences[name]
         rows.append(

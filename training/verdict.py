@@ -30,6 +30,7 @@ from worker.database import Database
 from worker.drift_rows import look_for_drift
 from worker.errors import ModelPackageError
 from worker.ledger import Ruling
+from worker.model import Verdict
 from worker.registry import Registry
 from worker.rescore import compare_decisions
 
@@ -175,7 +176,9 @@ def _preview(plan: Plan, made: Made, champion: Path, *, say: Say) -> dict[str, A
         )
     finally:
         database.close()
-    turns = Counter(f"{one.champion.decision} to {one.challenger.decision}" for one in found.turned)
+    turns = Counter(
+        f"{_decision(one.champion)} to {_decision(one.challenger)}" for one in found.turned
+    )
     listed = ", ".join(f"{count} from {turn}" for turn, count in sorted(turns.items()))
     say(
         f"of the last {found.screened} archived films {len(found.turned)} would get another "
@@ -189,12 +192,19 @@ def _preview(plan: Plan, made: Made, champion: Path, *, say: Say) -> dict[str, A
             {
                 "scan_id": one.scan_id,
                 "sha256": one.sha256,
-                "champion": [one.champion.decision, one.champion.probability],
-                "challenger": [one.challenger.decision, one.challenger.probability],
+                "champion": [_decision(one.champion), one.champion and one.champion.probability],
+                "challenger": [
+                    _decision(one.challenger),
+                    one.challenger and one.challenger.probability,
+                ],
             }
             for one in found.turned
         ],
     }
+
+
+def _decision(verdict: Verdict | None) -> str:
+    return "refused" if verdict is None else str(verdict.decision)
 
 
 def _publish(

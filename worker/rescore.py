@@ -49,6 +49,7 @@ class Skipped:
 
     scan_id: int
     why: str
+    as_none: bool = False  # the model refuses it: it is no chest film
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +66,8 @@ class Turned:
 
     scan_id: int
     sha256: str
-    champion: Verdict
-    challenger: Verdict
+    champion: Verdict | None  # None: refused as no chest film
+    challenger: Verdict | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,12 +152,13 @@ def compare_decisions(
     turned: list[Turned] = []
     skipped: list[Skipped] = []
     for film in films:
-        old, new = before[film.scan_id], after[film.scan_id]
-        if isinstance(old, Skipped):
-            skipped.append(old)
-        elif isinstance(new, Skipped):
-            skipped.append(new)
-        elif old.decision != new.decision:
+        both = before[film.scan_id], after[film.scan_id]
+        unread = [one for one in both if isinstance(one, Skipped) and not one.as_none]
+        if unread:
+            skipped.append(unread[0])
+            continue
+        old, new = (None if isinstance(one, Skipped) else one for one in both)
+        if (old and old.decision) != (new and new.decision):
             turned.append(
                 Turned(scan_id=film.scan_id, sha256=film.sha256, champion=old, challenger=new)
             )
@@ -287,6 +289,7 @@ class _Bench:
                 return judge(score, self._manifest, prevalence=self._means.prevalence)
             except FilmRefused as refusal:
                 why = f"refused now: {refusal.sentence}"
+                return Skipped(scan_id=film.scan_id, why=why, as_none=True)
         return Skipped(scan_id=film.scan_id, why=why)
 
 

@@ -158,6 +158,14 @@ class Settings(BaseSettings):
         description="Of the test films that the champion has right, the share that a challenger "
         "may have wrong.",
     )
+    review_margin: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="How much larger than the champion's the share of test films may be that a "
+        "person has to look at: REVIEW, or refused as no chest film.",
+    )
     min_test_films: int = Field(
         50,
         ge=1,
