@@ -177,12 +177,16 @@ def test_a_size_that_nobody_uses_goes_after_a_month(tmp_path: Path) -> None:
     decode_films(scans, folder, height=48, width=48)
     (folder / "films-v0-32x32.pixels").write_bytes(b"old")
     (folder / "films-v0-32x32.json").write_bytes(b"{}")
+    (folder / ".films-v1-32x32.json.4711.tmp").write_bytes(b"{")
+    (folder / "films-of-mine.txt").write_bytes(b"not the night's")
     decode_films(scans, folder, height=32, width=32)
     sizes = {path.stem.rsplit("-", 1)[1] for path in folder.glob("*.pixels")}
     assert sizes == {"48x48", "32x32"}
     decode_films(scans, folder, height=32, width=32, now=time.time() + 31 * 86400)
     assert [path.stem.rsplit("-", 1)[1] for path in folder.glob("*.pixels")] == ["32x32"]
     assert not list(folder.glob("films-v0*"))
+    assert not list(folder.glob("*.tmp"))
+    assert (folder / "films-of-mine.txt").exists()
 
 
 def test_memory_does_not_grow_with_the_films(tmp_path: Path) -> None:

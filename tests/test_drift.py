@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import films
@@ -15,8 +14,7 @@ from driver import Site
 from scans import manifest
 from sqlalchemy import insert
 
-from training.plan import Plan
-from training.verdict import _drifted
+from training.nights import drifted
 from worker.database import Database
 from worker.drift import BUDGET, WINDOW_DAYS, Day, find_drift, interval, psi
 from worker.drift_rows import agreement, look_for_drift
@@ -177,16 +175,15 @@ def test_from_the_rows(database: Database) -> None:
     assert not any(one.alarm for one in findings)
 
 
-def test_an_alarm_holds_promotions(database: Database, tmp_path: Path) -> None:
+def test_an_alarm_holds_promotions(database: Database) -> None:
     """A night is told why, until somebody looked; with no database or champion it is free."""
     fill(database, days=42, shift_from=35)
     findings, _ = look_for_drift(database, VERSION)
     assert {"score", "decision"} <= {one.measure for one in findings if one.alarm}
     url = database.url.render_as_string(hide_password=False)
-    plan = Plan(data=(), models=tmp_path, cache=tmp_path, database_url=url)
-    assert "score" in _drifted(plan, VERSION)
-    assert _drifted(plan, None) == ""
-    assert _drifted(replace(plan, database_url=None), VERSION) == ""
+    assert "score" in drifted(url, VERSION)
+    assert drifted(url, None) == ""
+    assert drifted(None, VERSION) == ""
 
 
 @pytest.mark.parametrize(("days", "why"), [(10, "has screened"), (30, "7 are needed")])

@@ -169,6 +169,19 @@ def test_a_run_out_of_time_ends_in_a_usable_model(
     )
 
 
+def test_a_run_whose_time_was_up_goes_on_when_there_is_more(tmp_path: Path) -> None:
+    """A fit cut off by --max-minutes is not all there is to have of these films."""
+    films, ticks = examples(), iter(range(10**6))
+    limits = Limits(stop_at=9, clock=lambda: float(next(ticks)))
+    cut = fit(build(), films, films, QUICK, scratch=tmp_path, say=lambda _: None, limits=limits)
+    assert cut.ended == OUT_OF_TIME
+    said = list[str]()
+    whole = fit(build(), films, films, QUICK, scratch=tmp_path, say=said.append)
+    assert whole.ended == ALL_EPOCHS
+    assert len(said) == 3 - len(cut.curve)
+    assert [epoch["epoch"] for epoch in whole.curve] == [1, 2, 3]
+
+
 def test_event_files_hold_each_epochs_numbers(tmp_path: Path) -> None:
     """TensorFlow's own reader finds in them what the curve holds."""
     import tensorflow as tf
@@ -308,6 +321,34 @@ def test_augmentation_leaves_the_film_in_place_when_told_to() -> None:
     assert all(a != b for a, b in zip(mirrored, turned, strict=True))
     assert any(mirrored)
     assert any(turned)
+
+
+def test_augmentation_moves_films_as_far_as_it_is_told() -> None:
+    """Followed by a bright spot, 12 pixels below the middle of each of twenty films."""
+    from training.augmentation import Augmentation
+
+    def moved(**limits: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return where the spot is on each film, from the middle, and how much there is of it."""
+        spots = np.zeros((20, 60, 60, 1), dtype=np.float32)
+        spots[:, 40:44, 28:32] = 1
+        films = np.array(Augmentation(away=0.0, seed=3, **limits)._move(spots))[..., 0]
+        rows, columns = np.indices((60, 60)) - 29.5
+        there = films.sum(axis=(1, 2))
+        down, across = ((films * way).sum(axis=(1, 2)) / there for way in (rows, columns))
+        return down, across, there / 16
+
+    down, across, _ = moved(shift=0.1)
+    assert np.ptp(down) > 6
+    assert np.ptp(across) > 6
+    assert np.abs([down - 12, across]).max() <= 6.01
+    down, across, _ = moved(degrees=30.0)
+    np.testing.assert_allclose(np.hypot(down, across), 12, atol=0.1)
+    assert 15 < np.rad2deg(np.arctan2(np.abs(across), down)).max() <= 30.5
+    down, across, size = moved(zoom=0.2)
+    np.testing.assert_allclose(across, 0, atol=0.01)
+    assert 1.1 < down.max() / 12 <= np.exp(0.2) + 0.01
+    assert np.exp(-0.4) - 0.05 <= size.min() < size.max() <= np.exp(0.4) + 0.05
+    assert np.ptp(size - (down / 12) ** 2) > 0.1  # across by itself, not as down
 
 
 def test_a_bent_film_keeps_the_order_of_its_grey_levels() -> None:

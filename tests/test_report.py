@@ -181,6 +181,7 @@ def test_pictures_of_films_lie_apart_and_the_oldest_go(tmp_path: Path) -> None:
     """Sheets and lists for whoever may see films; thirty versions are kept, this one among them."""
     for number in range(40):
         (tmp_path / f"20260101-{number:08}").mkdir()
+    (tmp_path / "2026-annual-report").mkdir()
     one = judged([2.0, 2.0, -2.0, -2.0], [True, False, True, False], lost=[1])
     train = [scan(number, ("NORMAL", "PNEUMONIA")[number % 2], Side.TRAIN) for number in range(4)]
     folder = write_sheets(
@@ -191,7 +192,8 @@ def test_pictures_of_films_lie_apart_and_the_oldest_go(tmp_path: Path) -> None:
         *("worst-mistakes.txt", "films-lost.txt"),
     }
     assert (folder / "films-lost.txt").read_text("utf-8").startswith("jane-doe-1.jpeg\tp 0.881")
-    assert len(list(tmp_path.iterdir())) == 31
+    assert len(list(tmp_path.glob("20*-0*"))) == 31
+    assert (tmp_path / "2026-annual-report").exists()
 
 
 def test_a_model_without_mistakes_has_an_empty_sheet(tmp_path: Path) -> None:

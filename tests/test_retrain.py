@@ -20,6 +20,7 @@ from films import draw, jpeg, truncated
 
 from training.dataset import Side, read_dataset
 from training.nights import LAST, LOCK, Outcome
+from training.patients import Patients
 from training.plan import Plan
 from training.promotion import Floors, Rules
 from training.report import write_card
@@ -407,6 +408,26 @@ def test_a_champion_of_another_split_is_not_started_from(night: Night, tmp_path:
     assert "model.keras" in damaged.why
 
 
+def test_what_a_model_has_learnt_from_never_tests_it(night: Night, tmp_path: Path) -> None:
+    """The same films without their test folder: a hash would put some that it knows on test."""
+    flat, models = tmp_path / "flat", tmp_path / "models"
+    for number, film in enumerate(sorted(night.plan.data[0].rglob("*.jpeg"))):
+        place = flat / film.parent.name / f"{number}-{film.name}"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(film, place)
+    shutil.copytree(night.plan.models, models)
+    (models / LAST).unlink()
+    said: list[str] = []
+    plan = replace(night.plan, data=(flat,), models=models, patients=Patients())
+    outcome = retrain(plan, now=NOW, say=said.append)
+    champion = night.outcome.version
+    assert [line for line in said if f"from nothing: {champion} has learnt from " in line]
+    assert outcome.ruling is Ruling.HELD
+    (reason,) = [reason for reason in outcome.reasons if reason.startswith("HELD")]
+    assert f"could not be compared with {champion}, which serves: {champion} has learnt" in reason
+    assert Registry(models).champion() == champion
+
+
 def test_told_to_stop_a_night_leaves_nothing_and_goes_on_the_next(
     night: Night, tmp_path: Path
 ) -> None:
@@ -427,7 +448,7 @@ def test_told_to_stop_a_night_leaves_nothing_and_goes_on_the_next(
                 process.send_signal(signal.SIGTERM)
         assert process.wait() == 128 + signal.SIGTERM
     assert {path.name for path in (tmp_path / "models").iterdir()} == {LOCK, SALT}
-    assert len(list((tmp_path / "cache").glob("fit-*/epoch.json"))) == 1
+    assert len(list((tmp_path / "cache").glob("nights-*/fit-*/epoch.json"))) == 1
     done = subprocess.run([*command, "--epochs", "4"], capture_output=True, text=True, check=True)
     epochs = [line for line in done.stdout.splitlines() if line.startswith("epoch ")]
     assert epochs

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -73,7 +74,9 @@ def plan(first: First, tmp_path: Path) -> Plan:
     models.mkdir()
     copy_package(first.outcome.package, models, version=CHAMPION)
     Registry(models).promote(CHAMPION, who="a test", why="to be beaten")
-    return replace(first.plan, models=models, database_url=f"sqlite:///{tmp_path / 'l.db'}")
+    plan = replace(first.plan, models=models, database_url=f"sqlite:///{tmp_path / 'l.db'}")
+    shutil.copytree(first.plan.scratch, plan.scratch)
+    return plan
 
 
 @pytest.fixture
@@ -190,6 +193,54 @@ def test_a_version_left_behind_is_not_promoted_again(
     name = f"as {outcome.version} it" if days else "it"
     assert f"HELD: {name} was left behind by a rollback: missed an effusion" in again.reasons
     assert registry.champion() == CHAMPION
+
+
+def test_what_was_held_by_a_rule_is_judged_again_by_another(
+    plan: Plan, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person who changes the setting that a night was held for need not wait for a label."""
+    pretend(monkeypatch, champion=3)
+    many = replace(plan.rules, floors=replace(plan.rules.floors, films_of_each_class=10**6))
+    strict = replace(plan, rules=many)
+    assert retrain(strict, now=NOW, say=say_nothing).ruling is Ruling.HELD
+    assert retrain(strict, now=NOW, say=say_nothing).ruling is Ruling.UNCHANGED
+    again = retrain(plan, now=NOW + timedelta(days=1), say=say_nothing)
+    assert again.ruling is Ruling.PROMOTED
+    assert [night["verdict"] for night in ledger.nights()] == ["promoted", "unchanged", "held"]
+
+
+def test_what_was_held_for_drift_is_judged_again_when_it_is_over(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it lasts nothing is made again; then the challenger gets its turn."""
+    pretend(monkeypatch, champion=3)
+    alarm = "the films that arrive have changed"
+    monkeypatch.setattr("training.retrain.drifted", lambda *_: alarm)
+    held = retrain(plan, now=NOW, say=say_nothing)
+    assert held.ruling is Ruling.HELD
+    assert f"HELD: {alarm}" in held.reasons
+    assert retrain(plan, now=NOW, say=say_nothing).ruling is Ruling.UNCHANGED
+    monkeypatch.setattr("training.retrain.drifted", lambda *_: "")
+    assert retrain(plan, now=NOW, say=say_nothing).ruling is Ruling.PROMOTED
+
+
+def test_a_night_of_other_code_fits_anew(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an upgrade changed in training is not answered by the fit of the code before."""
+    said: list[str] = []
+    retrain(plan, now=NOW, say=said.append)
+    assert not [line for line in said if line.startswith("epoch ")]
+    for place in ("production", "retrain"):
+        monkeypatch.setattr(f"training.{place}.code_digest", lambda: "other")
+    retrain(plan, now=NOW, say=said.append)
+    assert [line for line in said if line.startswith("epoch 1/1")]
+
+
+def test_nights_of_two_folders_share_a_cache(first: First, plan: Plan) -> None:
+    """Neither sweeps away what the other needs to go on."""
+    other = replace(plan, models=plan.models.parent / "other", database_url=None)
+    retrain(other, now=NOW, say=say_nothing)
+    for one in (first.plan, plan, other):
+        assert list(one.scratch.glob("fit-*/epoch.json"))
 
 
 def test_a_champion_that_cannot_be_measured_is_not_replaced(

@@ -14,6 +14,7 @@ import fcntl
 import json
 import multiprocessing
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -35,6 +36,7 @@ _POOL_FROM = 500  # fewer films than this are decoded sooner than a pool starts
 _BLOCK = 4096  # films decoded between two writings of the JSON
 _WASTE = 0.25  # of the rows may be of films that are no longer wanted
 _KEPT_DAYS = 30.0  # that films of another size are kept unused
+_OURS = re.compile(r"\.?films-v[\w.]+-\d+x\d+\.(pixels|json)(\.\d+\.tmp)?")  # names of files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,7 +212,9 @@ def _locked(cache: Path) -> Iterator[None]:
 def _sweep(cache: Path, *, keep: str, now: float) -> None:
     """Remove films of other preprocessing, and of sizes that nobody has used for long."""
     current = f"films-v{PREPROCESSING_VERSION}-"
-    for path in [*cache.glob("films-*"), *cache.glob(".films-*")]:
+    for path in cache.iterdir():
+        if not _OURS.fullmatch(path.name):
+            continue
         name = path.name.removeprefix(".")
         if name.startswith(f"{keep}.") and name == path.name:
             continue

@@ -17,6 +17,7 @@ from training.breakdown import break_down
 from training.comparison import Reading, compare
 from training.dataset import LabelledScan
 from training.evaluation import OperatingPoint, Scores, Truth, evaluate
+from training.learnt import why_not
 from training.scoring import Scored, score
 from worker.errors import ModelPackageError
 from worker.model import POSITIVE, FamiliarLimits, Manifest, read_manifest
@@ -43,6 +44,9 @@ def judge(challenger: Path, champion: Path | None, scans: Sequence[LabelledScan]
         ModelPackageError: the challenger does not load, or refuses a film.
         DataError: a class is missing, or a logit of the challenger is not finite.
     """
+    trouble = "" if champion is None else _why_not(champion, scans)
+    if trouble:
+        champion = None
     packages = [challenger] if champion is None else [challenger, champion]
     scored = score(packages, [scan.path for scan in scans])
     truth = is_positive(scans)
@@ -50,7 +54,6 @@ def judge(challenger: Path, champion: Path | None, scans: Sequence[LabelledScan]
     reading = Reading.of(logits, point, unfamiliar=_beyond(scored[0], read_manifest(challenger)))
     comparison: dict[str, Any] | None = None
     lost: list[int] = []
-    trouble = ""
     if champion is not None:
         try:
             theirs, their_point = (
@@ -104,6 +107,14 @@ def digest_of(scans: Sequence[LabelledScan]) -> str:
     """Name a set of test films, by their content and labels, in whatever order."""
     lines = sorted(f"{scan.sha256} {scan.label}\n" for scan in scans)
     return hashlib.sha256("".join(lines).encode("ascii")).hexdigest()
+
+
+def _why_not(champion: Path, scans: Sequence[LabelledScan]) -> str:
+    """Return why these films cannot measure the champion; "" where they can."""
+    try:
+        return why_not(champion, scans)
+    except ModelPackageError as error:
+        return str(error)
 
 
 def _beyond(scored: Scored, manifest: Manifest) -> Truth | None:

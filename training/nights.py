@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from worker.database import Database
+from worker.drift_rows import look_for_drift
 from worker.errors import LungwatchError
 from worker.files import write_atomically
 from worker.ledger import Ruling
@@ -69,6 +71,26 @@ def alone(models: Path) -> Iterator[None]:
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield
+
+
+def drifted(database_url: str | None, champion: str | None) -> str:
+    """Return why nothing is promoted while films are not what they were; "" where they are.
+
+    What a challenger is measured on may then not be what it would screen: a person decides.
+
+    Raises:
+        DatabaseTrouble: the database cannot be asked.
+    """
+    if champion is None or database_url is None:
+        return ""
+    database = Database(database_url)
+    try:
+        findings = look_for_drift(database, champion)[0] if database.exists() else []
+    finally:
+        database.close()
+    alarms = [f"{one.measure} {one.psi:.3f} over {one.limit:.3f}" for one in findings if one.alarm]
+    told = ", ".join(alarms)
+    return f"the films that arrive have changed ({told}): see `lungwatch drift`" if alarms else ""
 
 
 def last_challenger(models: Path, work: Mapping[str, Any], *, champion: str | None) -> str | None:

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from training.evaluation import OperatingPoint
 from training.exporting import to_files
 from training.familiarity import Familiarity
+from training.learnt import LEARNT, Marks, to_bytes
 from training.start import CONTINUED
 from worker.errors import RegistryError
 from worker.familiar import FAMILIAR
@@ -83,6 +84,7 @@ def stage(
     training: Mapping[str, Any],
     now: datetime,
     familiarity: Familiarity | None = None,
+    learnt: Marks | None = None,
 ) -> Path:
     """Write a package beside its final place, the manifest last, and return the folder.
 
@@ -93,6 +95,7 @@ def stage(
         training: data digest, counts, seed, split: for people and for the night.
         now: UTC.
         familiarity: what the training films look like, and the limits; none where not given.
+        learnt: marks of the films that it has learnt from; none are kept where not given.
 
     Raises:
         RegistryError: there is a model of that version already.
@@ -100,6 +103,8 @@ def stage(
     folder = registry.stage(exported.version)
     (folder / SERVED).write_bytes(exported.served)
     (folder / CONTINUED).write_bytes(exported.continued)
+    if learnt is not None:
+        (folder / LEARNT).write_bytes(to_bytes(learnt))
     inputs = draw_golden(exported.height, exported.width)
     golden = {"inputs": inputs, "logits": litert_logits(exported.served, inputs)}
     if familiarity is not None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,8 +50,17 @@ class Plan:
         """Where pictures that show films go: never into a package, which may be handed on."""
         return self.cache.parent / "report" if self.report is None else self.report
 
+    @property
+    def scratch(self) -> Path:
+        """Where a killed night of this models folder leaves what it needs to go on.
+
+        The cache is shared by nights of several folders, and none may sweep another's away.
+        """
+        name = hashlib.sha256(os.fsencode(self.models.resolve())).hexdigest()
+        return self.cache / f"nights-{name[:12]}"
+
     def work(self) -> dict[str, Any]:
-        """Return what decides, with films and code, which model comes out."""
+        """Return what decides, with films and code, which model comes out and whether it serves."""
         return {
             "start": self.start,
             "epochs": self.epochs,
@@ -58,6 +69,9 @@ class Plan:
             "side_pixels": self.side_pixels,
             "salt": self.salt,
             "drop_conflicts": self.drop_conflicts,
+            "max_minutes": self.max_minutes,
+            "rules": asdict(self.rules),
+            "propose": self.propose,
         }
 
 

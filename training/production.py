@@ -24,6 +24,7 @@ from training.dataset import Dataset, Side
 from training.fit import Fitted, Limits, Recipe, fit
 from training.judging import is_positive
 from training.network import Architecture, build_network, describe, shift_logit
+from training.record import code_digest
 from training.start import Start
 from training.teaching import Lessons, heeding, teach
 
@@ -65,7 +66,8 @@ def produce(
         recipe: how to fit; its seed decides everything that is random.
         lessons: of teachers, fitted first.
         salt: that the split was made with; goes on record.
-        scratch_root: where a killed run leaves what it needs to go on.
+        scratch_root: where a killed run leaves what it needs to go on. Nobody else's: what others
+            left there is swept.
         now: UTC.
         say: is given a line an epoch.
         limits: of time; none where not given.
@@ -191,9 +193,9 @@ def _examples(dataset: Dataset, films: Films, side: Side) -> Examples:
 
 
 def _scratch(root: Path, training: dict[str, Any]) -> Path:
-    """Name the folder in which this very run can go on, and sweep those of others."""
-    training = {**training, "backend": keras.backend.backend()}
-    digest = hashlib.sha256(json.dumps(training, sort_keys=True).encode()).hexdigest()
+    """Name the folder in which this very run can go on, and sweep what was left of others."""
+    made_by = {"backend": keras.backend.backend(), "code": code_digest()}
+    digest = hashlib.sha256(json.dumps(training | made_by, sort_keys=True).encode()).hexdigest()
     folder = root / f"fit-{digest[:16]}"
     for other in root.glob("fit-*"):
         if other != folder:

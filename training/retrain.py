@@ -22,17 +22,19 @@ from typing import TYPE_CHECKING, Any
 
 from training.cache import Films, decode_films
 from training.dataset import Dataset, read_dataset
+from training.learnt import marks_of
 from training.nights import (
     NightUnderway,
     Outcome,
     alone,
+    drifted,
     last_challenger,
     remember,
     stand_back,
 )
 from training.plan import Plan, read_plan
 from training.record import Record, code_digest, recording
-from training.splits import keep_salt
+from training.splits import Side, keep_salt
 from training.start import choose_start, from_scratch
 from training.telling import OfFilms, say_error, teller
 from worker.errors import LungwatchError
@@ -83,7 +85,8 @@ def retrain(plan: Plan, *, now: datetime, say: Say) -> Outcome:
         dataset = replace(dataset, test_note=plan.test_note or dataset.test_note)
         say(_describe(dataset))
         _remark(dataset.remarks, record, say)
-        work = {**plan.work(), "data_digest": dataset.digest, "code": code_digest()}
+        drift = drifted(plan.database_url, registry.champion())
+        work = {**plan.work(), "data_digest": dataset.digest, "code": code_digest(), "drift": drift}
         record.note(**work, data=dataset.name, counts=dataset.counts())
         outcome = _nothing_new(registry, work)
         if outcome is None:
@@ -91,7 +94,7 @@ def retrain(plan: Plan, *, now: datetime, say: Say) -> Outcome:
             from training.verdict import conclude
 
             made = _make(plan, dataset, registry, record, now=now, say=say)
-            outcome = conclude(plan, made, registry, record, say=say)
+            outcome = conclude(plan, made, registry, record, drift=drift, say=say)
 
         # What serves changes, the verdict is written down, and the next night knows of this one.
         if outcome.ruling is Ruling.PROMOTED:
@@ -100,7 +103,8 @@ def retrain(plan: Plan, *, now: datetime, say: Say) -> Outcome:
         record.close(
             outcome.ruling, outcome.reasons, champion=outcome.champion, challenger=challenger
         )
-        remember(plan.models, work, champion=registry.champion(), challenger=outcome.version)
+        serves = outcome.version if outcome.ruling is Ruling.PROMOTED else outcome.champion
+        remember(plan.models, work, champion=serves, challenger=outcome.version)
         return outcome
 
 
@@ -109,7 +113,7 @@ def _nothing_new(registry: Registry, work: dict[str, Any]) -> Outcome | None:
     version = last_challenger(registry.root, work, champion=champion)
     if version is None:
         return None
-    same = "the films, the recipe and the champion are the same"
+    same = "the films, the recipe, the rules and the champion are the same"
     return Outcome(
         ruling=Ruling.UNCHANGED,
         reasons=(f"nothing new since the night that made {version}: {same}",),
@@ -145,7 +149,12 @@ def _make(
     architecture = Architecture.of(side)
     start = from_scratch()
     if plan.start == "champion":
-        start = choose_start(registry, architecture=describe(architecture), salt=plan.salt)
+        start = choose_start(
+            registry,
+            architecture=describe(architecture),
+            salt=plan.salt,
+            test=dataset.side(Side.TEST),
+        )
     product = produce(
         dataset,
         films,
@@ -156,7 +165,7 @@ def _make(
         ),
         lessons=Lessons(teachers=plan.teachers),
         salt=plan.salt,
-        scratch_root=plan.cache,
+        scratch_root=plan.scratch,
         now=now,
         say=say,
         limits=Limits(
@@ -178,6 +187,7 @@ def _make(
             training=training,
             now=now,
             familiarity=product.familiarity,
+            learnt=marks_of(dataset.scans, since=start.weights and start.weights.parent),
         )
     return Made(dataset=dataset, films=films, product=product, training=training, package=package)
 

@@ -22,6 +22,7 @@ import numpy as np
 from training.comparison import Reading, auc_difference
 from training.evaluation import OperatingPoint, Scores, Truth, auc
 from training.judging import is_positive
+from training.learnt import why_not
 from training.reach import agreement_in_words, robustness_table
 from training.scoring import UNTOUCHED, Scored, score, score_disturbed
 from training.sources import CLASSES, find_films
@@ -183,6 +184,8 @@ def _test_films(tree: Path, package: Path, *, whole: bool) -> tuple[list[Path], 
         raise DataError(f"{package.name} does not say how it was split: --whole-tree, if it may")
     scans = split(films, salt=salt, shares=Shares())
     test = [scan for scan in scans if whole or scan.side is Side.TEST]
+    if not whole and (learnt := why_not(package, test)):
+        raise DataError(f"{learnt} of {tree}: its night split patients otherwise")
     missing = [label for label, count in _count(test).items() if not count]
     if missing:
         raise DataError(f"no {' and no '.join(missing)} film of {tree} is on the test side")

@@ -7,6 +7,7 @@ folder of their own for whoever may see films, one subfolder a version, the olde
 from __future__ import annotations
 
 import math
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from worker.preprocessing import Pixels
 BATCH = 24  # films on a contact sheet
 _COLUMNS = 8
 _KEPT = 30  # versions whose pictures are kept
+_VERSION = re.compile(r"\d{8}-[0-9a-f]{8}")  # as `packaging.export` names them
 
 Captions = Sequence[str]
 
@@ -67,7 +69,7 @@ def write_sheets(
     (ours / "worst-mistakes.txt").write_text("".join(lines), encoding="utf-8")
     lost = [f"{judged.scans[row].name}\t{_said(judged, row)}\n" for row in judged.lost]
     (ours / "films-lost.txt").write_text("".join(lost), encoding="utf-8")
-    for old in sorted(path for path in folder.iterdir() if path.is_dir())[:-_KEPT]:
+    for old in sorted(path for path in folder.iterdir() if _VERSION.fullmatch(path.name))[:-_KEPT]:
         if old != ours:
             shutil.rmtree(old, ignore_errors=True)
     return ours

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from training.learnt import why_not
+from training.splits import LabelledScan
 from worker.errors import ModelPackageError, RegistryError
 from worker.model import verify_files
 from worker.registry import Registry
@@ -22,7 +25,13 @@ class Start:
     why: str  # in words
 
 
-def choose_start(registry: Registry, *, architecture: dict[str, Any], salt: str) -> Start:
+def choose_start(
+    registry: Registry,
+    *,
+    architecture: dict[str, Any],
+    salt: str,
+    test: Sequence[LabelledScan] = (),
+) -> Start:
     """Return the champion's weights if tonight's network can and may start from them.
 
     Args:
@@ -30,6 +39,7 @@ def choose_start(registry: Registry, *, architecture: dict[str, Any], salt: str)
         architecture: of tonight's network, as a manifest describes it.
         salt: of tonight's split. A champion of another may have learnt from films that are to
             test or calibrate tonight.
+        test: tonight's test films. A champion that has learnt from one of them is not gone on with.
     """
     try:
         champion = registry.champion()
@@ -37,15 +47,21 @@ def choose_start(registry: Registry, *, architecture: dict[str, Any], salt: str)
             return _nothing("there is no champion")
         manifest = registry.manifest(champion)
         verify_files(registry.folder(champion), manifest)
+        learnt = why_not(registry.folder(champion), test)
     except (ModelPackageError, RegistryError) as error:
         return _nothing(f"the champion cannot be read: {error}")
     weights = registry.folder(champion) / CONTINUED
-    if manifest.training.get("architecture") != architecture:
-        return _nothing(f"{champion} has another architecture")
-    if manifest.training.get("salt") != salt:
-        return _nothing(f"{champion} was trained on another split")
-    if CONTINUED not in manifest.files:
-        return _nothing(f"{champion} has no {CONTINUED}")
+    obstacles = {
+        f"{champion} has another architecture": (
+            manifest.training.get("architecture") != architecture
+        ),
+        f"{champion} was trained on another split": manifest.training.get("salt") != salt,
+        f"{champion} has no {CONTINUED}": CONTINUED not in manifest.files,
+        learnt: learnt != "",
+    }
+    for why, stands in obstacles.items():
+        if stands:
+            return _nothing(why)
     return Start(version=champion, weights=weights, why=f"from the weights of {champion}")
 
 

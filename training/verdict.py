@@ -27,7 +27,6 @@ from training.report import write_card
 from training.robustness import FILMS_A_NIGHT, measure
 from training.sheets import write_sheets
 from worker.database import Database
-from worker.drift_rows import look_for_drift
 from worker.errors import ModelPackageError
 from worker.ledger import Ruling
 from worker.model import Verdict
@@ -53,8 +52,18 @@ class Made:
         return self.product.exported.version
 
 
-def conclude(plan: Plan, made: Made, registry: Registry, record: Record, *, say: Say) -> Outcome:
+def conclude(
+    plan: Plan, made: Made, registry: Registry, record: Record, *, drift: str = "", say: Say
+) -> Outcome:
     """Measure the package beside the champion's, decide, and publish it with what was found.
+
+    Args:
+        plan: of the night.
+        made: what it made.
+        registry: where it is to serve.
+        record: of the night.
+        drift: why nothing is promoted while films are not what they were; "" where they are.
+        say: is given a line for each step.
 
     Raises:
         ModelPackageError: the package does not load as the worker would load it.
@@ -68,7 +77,7 @@ def conclude(plan: Plan, made: Made, registry: Registry, record: Record, *, say:
         record.note(evaluation=evaluation)
 
         # Whether it may serve, and which decisions on films of this place would change.
-        barred = _left_behind(registry, version) or _drifted(plan, champion)
+        barred = _left_behind(registry, version) or drift
         promotion = judge_promotion(
             judged.numbers,
             champion=champion,
@@ -137,23 +146,6 @@ def _left_behind(registry: Registry, version: str) -> str:
         return ""
     name = "it" if rejected.from_version == version else f"as {rejected.from_version} it"
     return f"{name} was left behind by a rollback: {rejected.why}"
-
-
-def _drifted(plan: Plan, champion: str | None) -> str:
-    """Return why nothing is promoted while films are not what they were; "" where they are.
-
-    What a challenger is measured on may then not be what it would screen: a person decides.
-    """
-    if champion is None or plan.database_url is None:
-        return ""
-    database = Database(plan.database_url)
-    try:
-        findings = look_for_drift(database, champion)[0] if database.exists() else []
-    finally:
-        database.close()
-    alarms = [f"{one.measure} {one.psi:.3f} over {one.limit:.3f}" for one in findings if one.alarm]
-    told = ", ".join(alarms)
-    return f"the films that arrive have changed ({told}): see `lungwatch drift`" if alarms else ""
 
 
 def _preview(plan: Plan, made: Made, champion: Path, *, say: Say) -> dict[str, Any] | None:

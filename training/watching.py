@@ -73,12 +73,13 @@ class Scratch:
         """Put a killed run's state into a model.
 
         Returns:
-            How many epochs are done, and why the run ended, if it did. What cannot be read has
-            not been done.
+            How many epochs are done, and why the run ended, if it did: one whose time was up goes
+            on. What cannot be read has not been done.
         """
         try:
             state = json.loads(self._state.read_bytes())
             epoch, ended = int(state["epoch"]), state["ended"]
+            ended = None if ended == OUT_OF_TIME else ended
             if self.best() is None:
                 return 0, None
             before = trainee.get_weights()
