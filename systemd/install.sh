@@ -66,13 +66,13 @@ EOF
         (umask 027 && cp "$here/systemd/lungwatch.env" "$settings")
         chgrp lungwatch "$settings"
     fi
-    install -m 755 "$here/systemd/lungwatch.sh" "$command"
     { LUNGWATCH_MODELS=$(echo "$release"/lib/python3*/site-packages/worker/models) \
         "$release/bin/lungwatch" models verify &&
-        LUNGWATCH_BIN=$release/bin "$command" models verify; } ||
-        fail "the models do not pass their checks with this release: nothing was changed"
+        LUNGWATCH_BIN=$release/bin sh "$here/systemd/lungwatch.sh" models verify; } ||
+        fail "models or settings do not pass their checks with this release: nothing was changed"
 
     trap - EXIT
+    install -m 755 "$here/systemd/lungwatch.sh" "$command"
     for unit in $service_units; do install -m 644 "$here/systemd/$unit" "$units/$unit"; done
     ln -s "$release" "$current.new"
     mv -T "$current.new" "$current"

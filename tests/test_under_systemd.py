@@ -270,6 +270,41 @@ def test_upgraded_it_keeps_everything(machine: Machine, some_films: list[Path]) 
     wait_for(lambda: machine.says(numbers, "lungwatch_screened_total"), every=0.2)
 
 
+def test_the_command_has_the_service_s_settings(machine: Machine) -> None:
+    """An inbox on a share, a pattern, a URL: in lungwatch.env they are one thing to both."""
+    settings = machine.tree / "etc/lungwatch/lungwatch.env"
+    before = settings.read_text()
+    drop_in = machine.tree / "etc/systemd/system" / f"{_WORKER}.d" / "network-share.conf"
+    shutil.copy(REPOSITORY / "systemd" / drop_in.name, drop_in)
+    more = (
+        "LUNGWATCH_INBOX='/mnt/films'",
+        "LUNGWATCH_PATIENT_PATTERN='^(\\d+)_'",
+        f"LUNGWATCH_DATABASE_URL=sqlite:///{_STATE}/lungwatch.db?timeout=9&cached_statements=99",
+    )
+    settings.write_text(before + "\n".join(more))
+    machine.run("install -d -o lungwatch -g lungwatch -m 2770 /mnt/films")
+    machine.run("systemctl daemon-reload && systemctl restart lungwatch-worker")
+    shown = machine.tree / "usr/local/shown"
+    shown.mkdir()
+    (shown / "lungwatch").write_text("#!/bin/sh\nexec env\n")
+    (shown / "lungwatch").chmod(0o755)
+    pid = state(machine, _WORKER, "MainPID")
+    of_both = [
+        {line for line in machine.run(command).splitlines() if line.startswith("LUNGWATCH_")}
+        for command in (
+            f"tr '\\0' '\\n' < /proc/{pid}/environ",
+            f"LUNGWATCH_BIN=/{shown.relative_to(machine.tree)} lungwatch",
+        )
+    ]
+    assert of_both[0] - of_both[1] == {"LUNGWATCH_LOG_FORMAT=journal"}
+    assert "LUNGWATCH_INBOX=/mnt/films" in of_both[0]
+    assert r"LUNGWATCH_PATIENT_PATTERN=^(\d+)_" in of_both[0]
+    assert "FAIL" not in machine.run("lungwatch check")
+    drop_in.unlink()
+    settings.write_text(before)
+    machine.run("systemctl daemon-reload && systemctl restart lungwatch-worker")
+
+
 def test_a_password_reaches_it_by_a_credential(machine: Machine) -> None:
     """The database's URL comes from a file of root's: it stands in no environment."""
     url = f"sqlite:///{_STATE}/other.db"
@@ -281,6 +316,8 @@ def test_a_password_reaches_it_by_a_credential(machine: Machine) -> None:
     assert rows(machine) == [], "the command goes to the same database"
     pid = state(machine, _WORKER, "MainPID")
     assert "DATABASE_URL" not in machine.run(f"cat /proc/{pid}/environ")
+    # Who may not read it is not answered from the database before.
+    assert "use sudo" in machine.run("runuser -u ada -- lungwatch results", status=2)
     (folder / "postgres-password.conf").unlink()
     machine.run(f"rm {secret} && systemctl daemon-reload && systemctl restart lungwatch-worker")
     assert len(rows(machine)) == 10
