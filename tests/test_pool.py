@@ -15,6 +15,7 @@ import films
 import packages
 import pytest
 from pools import Ward
+from swaps import children
 from test_screener import NONSENSE
 
 import worker.pool
@@ -232,6 +233,58 @@ def test_half_of_them_started(pair: Ward, shipped: Path, monkeypatch: pytest.Mon
     assert pair.processes == []
     assert isinstance(pair.serve(shipped), Serving)
     assert len(pair.processes) == 2
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, *, after: int = 0) -> None:
+    """Have the system start so many processes more, and then none."""
+    start, started = subprocess.Popen, 0
+
+    def start_some(*arguments: Any, **kwargs: Any) -> Any:
+        nonlocal started
+        started += 1
+        if started > after:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return start(*arguments, **kwargs)
+
+    monkeypatch.setattr(worker.pool.subprocess, "Popen", start_some)  # type: ignore[attr-defined]
+
+
+def test_half_of_a_swap_started(
+    pair: Ward, shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If one of the new screeners cannot be started, the old ones serve on, and they alone."""
+    following = packages.copy_package(shipped, tmp_path / "models", version="next-1")
+    pair.serve(shipped)
+    serving, all_ours = pair.processes, children(os.getpid())
+    with monkeypatch.context() as patch:
+        refuse(patch, after=1)
+        with pytest.raises(ScreenerTrouble, match="cannot be started"):
+            pair.pool.serve(following, time.monotonic())
+        assert pair.processes == serving
+        assert children(os.getpid()) == all_ours
+        answered(pair, [pair.claim("film-0.jpg")])
+    assert isinstance(pair.serve(following), Serving)
+    answered(pair, [pair.claim("film-0.jpg")])
+    assert pair.all_said(Screened)[-1].model_version == "next-1"
+
+
+def test_one_that_cannot_be_replaced(
+    pair: Ward, shipped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other screens on meanwhile; only where none is left is that trouble of our own."""
+    pair.serve(shipped)
+    gone, left = pair.processes
+    with monkeypatch.context() as patch:
+        refuse(patch)
+        os.kill(gone, signal.SIGKILL)
+        pair.wait(lambda: pair.pool.lacking)
+        assert "cannot be started" in pair.pool.lacking
+        answered(pair, [pair.claim("film-0.jpg")])
+        os.kill(left, signal.SIGKILL)
+        with pytest.raises(ScreenerTrouble, match="cannot be started"):
+            pair.wait(lambda: False)
+    pair.wait(lambda: pair.pool.alive == 2)
+    assert not pair.pool.lacking
 
 
 def test_back_to_what_serves(ward: Ward, shipped: Path, tmp_path: Path) -> None:

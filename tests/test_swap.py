@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 from driver import Site, wait_for
 from films import batch
 from packages import change_manifest, copy_package, golden_bytes, read_golden, replace_file
+from pools import Ward
 from swaps import (
     check_rows_are_of_their_models,
     children,
@@ -22,9 +25,15 @@ from swaps import (
     wait_until_serving,
 )
 
+from worker.database import Database
+from worker.errors import ScreenerTrouble
 from worker.history import Kind
 from worker.model import GOLDEN, SERVED, load, seconds_for_a_film
+from worker.pool import NotServing, Serving
+from worker.process import this_process
 from worker.registry import CHAMPION, Registry
+from worker.serving import ModelKeeper
+from worker.store import Store
 
 NOW = datetime(2027, 1, 1, tzinfo=UTC)
 
@@ -222,3 +231,105 @@ def test_a_screener_killed_while_it_loads_does_not_condemn_the_model(
     wait_until_serving(site, "unlucky")
     (line,) = [line for line in site.log().splitlines() if '"model refused"' in line]
     assert "ended before it served" in json.loads(line)["why"]
+
+
+# Screeners that cannot be started, with what decides it alone: see test_scarcity.py for the worker
+
+
+class Kept:
+    """A keeper of `site`'s models with two real screeners, whose time goes as it is told."""
+
+    def __init__(self, site: Site) -> None:
+        """Start nothing yet."""
+        self.database = Database(site.database_url)
+        self.database.migrate()
+        (site.root / "ward").mkdir()
+        self.ward = Ward(site.root / "ward", count=2)
+        self.registry = Registry(site.models)
+        self.said: list[str] = []
+        store = Store(self.database, this_process("ward"))
+        self.keeper = ModelKeeper(self.registry, self.ward.pool, store, self._hear)
+        self.now = 0.0
+
+    def mind(self, *, after_seconds: float = 1.0) -> None:
+        """Have it look again, so much later, at which model should serve."""
+        self.now += after_seconds
+        self.keeper.mind(self.now)
+
+    def mind_until_serving(self, version: str) -> None:
+        """Have it look again and again, and hear its screeners, until this version serves."""
+
+        def serves() -> bool:
+            self.mind()
+            for event in self.ward.pool.poll(0.1, self.now):
+                assert isinstance(event, Serving | NotServing)
+                self.keeper.take(event)
+            return self.keeper.serving == version
+
+        wait_for(serves, what=f"{version} serves")
+
+    def _hear(self, name: str, **fields: Any) -> None:
+        self.said.append(f"{name} {fields}")
+
+
+@pytest.fixture
+def kept(site: Site, shipped: Path) -> Iterator[Kept]:
+    """Yield a keeper of `steady`, which is promoted, and of `newer` and `newest`."""
+    for version in ("newer", "newest"):
+        copy_package(shipped, site.models, version=version)
+    kept = Kept(site)
+    yield kept
+    kept.ward.pool.close()
+    kept.database.close()
+
+
+def refuse_processes(patch: pytest.MonkeyPatch) -> None:
+    """Have the system start none."""
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    patch.setattr(subprocess, "Popen", refuse)
+
+
+def test_where_nothing_serves_it_stays_trouble(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two tries as well: else the log would say each second that all is well again."""
+    with monkeypatch.context() as patch:
+        refuse_processes(patch)
+        for _ in range(20):
+            with pytest.raises(ScreenerTrouble, match="no model can serve: steady: a screener"):
+                kept.mind(after_seconds=0.2)
+    with pytest.raises(ScreenerTrouble):  # until its screeners are up
+        kept.mind(after_seconds=15)
+    ready = wait_for(lambda: list(kept.ward.pool.poll(0.1, kept.now)))
+    kept.keeper.take(ready[0])
+    kept.mind()
+    assert (kept.keeper.serving, kept.keeper.problem) == ("steady", None)
+
+
+def test_a_model_that_was_given_up_for_another_is_tried_again(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While `newer` comes up `newest` is promoted, cannot be started, and is taken back."""
+    kept.mind_until_serving("steady")
+    kept.registry.promote("newer")
+    kept.mind()
+    with monkeypatch.context() as patch:
+        refuse_processes(patch)
+        kept.registry.promote("newest")
+        kept.mind()
+    assert "newest: a screener cannot be started" in str(kept.keeper.problem)
+    kept.registry.promote("newer")
+    kept.mind_until_serving("newer")
+    assert kept.keeper.problem is None
+
+
+def test_a_model_is_put_off_for_days(kept: Kept) -> None:
+    """However often its screeners ended before it served: that is said once, and it serves."""
+    kept.mind_until_serving("steady")
+    kept.registry.promote("newer")
+    ended = NotServing(package=kept.registry.folder("newer"), why="ended", proven=False)
+    for _ in range(1100):  # once a minute
+        kept.keeper.take(ended)
+    assert len(kept.said) == 1
+    kept.mind_until_serving("newer")

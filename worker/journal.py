@@ -21,6 +21,8 @@ _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3}
 
 def is_our_output() -> bool:
     """Whether standard output goes to the journal, as systemd says in JOURNAL_STREAM."""
+    if sys.stdout is None:  # it was closed before we began
+        return False
     device, _, inode = os.environ.get("JOURNAL_STREAM", "").partition(":")
     try:
         ours = os.fstat(sys.stdout.fileno())

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from math import inf
 from pathlib import Path
@@ -29,6 +29,7 @@ from worker.trouble import doubling
 _QUEUE = 12  # films with one screener: enough to bridge a commit
 _LONGEST_TURN = 2.0  # seconds between two looks at screeners, if the loop is well
 _LOAD_SECONDS = 60.0  # to load and check a package before its screener is given up
+_AGAIN_SECONDS = 5.0  # before a screener that could not be replaced is again tried to be
 _HEARD_A_TURN = 64  # messages of one screener, before the others have theirs
 # Nothing of our surroundings reaches a screener. One thread each: the processes are the threads.
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8"}
@@ -125,6 +126,7 @@ class Pool:
         self._retry_at = 0.0
         self._tended = inf  # when screeners were last tended
         self._failures = 0
+        self.lacking = ""  # why there are fewer screeners than there should be, if they cannot be
         self.ended = 0  # screeners that ended unasked, or were ended for taking too long
         self._events: deque[Event] = deque()
 
@@ -208,7 +210,7 @@ class Pool:
         """End screeners that overran, replace those that ended, let the superseded go.
 
         Raises:
-            ScreenerTrouble: screeners end as soon as they are started.
+            ScreenerTrouble: no screener is left, and none can be started or lives.
         """
         # The loop comes round every second. If it did not, it was held up, and not the screeners.
         stalled = max(0.0, now - self._tended - _LONGEST_TURN)
@@ -223,9 +225,7 @@ class Pool:
                 screener.process.kill()
         self._retire()
         if self._serving is not None and now >= self._retry_at:
-            ours = sum(one.package == self._serving and not one.outside for one in self._screeners)
-            for _ in range(self._count - ours):
-                self._start(self._serving, now)
+            self._make_up(self._serving, now)
         if self._failures > 2 * self._count and not self._ready():
             raise ScreenerTrouble("screeners end as soon as they are started")
 
@@ -255,27 +255,41 @@ class Pool:
             and not (one.overran or one.outside)
         ]
 
-    def _start(self, package: Path, now: float) -> None:
+    def _make_up(self, package: Path, now: float) -> None:
+        """Start screeners in place of those that have gone."""
+        ours = sum(one.package == package and not one.outside for one in self._screeners)
         try:
-            ours, theirs = Channel.pair()
-        except OSError as error:
-            raise ScreenerTrouble(f"a screener cannot be started: {error}") from error
-        with theirs:
+            for _ in range(self._count - ours):
+                self._start(package, now)
+            self.lacking = ""
+        except ScreenerTrouble as error:
+            if not self._ready():
+                raise
+            self.lacking = str(error)  # and those that are left go on
+            self._retry_at = now + _AGAIN_SECONDS
+
+    def _start(self, package: Path, now: float) -> None:
+        with ExitStack() as undo:
             try:
-                process = subprocess.Popen(  # noqa: S603 - our own interpreter, our own module
-                    [sys.executable, "-I", "-m", "worker.screener", str(theirs.fileno())],
-                    pass_fds=[theirs.fileno()],
-                    env=_ENVIRONMENT,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                )
+                ours, theirs = Channel.pair()
+                undo.callback(ours.close)
+                with theirs:
+                    process = subprocess.Popen(  # noqa: S603 - our own interpreter, our own module
+                        [sys.executable, "-I", "-m", "worker.screener", str(theirs.fileno())],
+                        pass_fds=[theirs.fileno()],
+                        env=_ENVIRONMENT,
+                        stdin=subprocess.DEVNULL,
+                        stdout=subprocess.DEVNULL,
+                        stderr=subprocess.DEVNULL,
+                    )
+                undo.callback(process.wait)
+                undo.callback(process.kill)
+                screener = _Screener(package, process, ours, now)
+                self._selector.register(ours, selectors.EVENT_READ, screener)
             except OSError as error:
-                ours.close()
                 raise ScreenerTrouble(f"a screener cannot be started: {error}") from error
-        screener = _Screener(package, process, ours, now)
+            undo.pop_all()
         self._screeners.append(screener)
-        self._selector.register(screener.channel, selectors.EVENT_READ, screener)
         setup = Setup(
             inbox=str(self._inbox.absolute()),
             package=str(package.absolute()),

@@ -2,21 +2,29 @@
 
 Each outcome is said once, by `outcome`. File names can carry a patient's name: a log gives them,
 and paths, at DEBUG only. The terminal of the person who dropped the films shows them.
+
+What is said never ends the worker: that which cannot be written is lost. `_Output` sees to it.
 """
 
 from __future__ import annotations
 
+import io
 import logging
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from worker.journal import Journal, is_our_output
 from worker.model import NEGATIVE, POSITIVE
 from worker.privacy import Discretion
 from worker.records import Outcome
 from worker.trouble import Trouble
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 
 class Reporter(Protocol):
@@ -57,7 +65,7 @@ def open_reporter(
     A log names no film and no path above DEBUG; the places are written by their names. A person
     at a terminal sees both.
     """
-    watched, debug = sys.stdout.isatty(), level == "DEBUG"
+    watched, debug = sys.stdout is not None and sys.stdout.isatty(), level == "DEBUG"
     speaker: Reporter
     if log_format == "plain" or (log_format == "auto" and watched):
         speaker = TerminalReporter(discretion=None if watched or debug else Discretion(places))
@@ -120,6 +128,42 @@ class Several:
             one.close()
 
 
+class _Output(io.FileIO):
+    """An open file; where it is full, or its reader has gone, that costs words and no more.
+
+    Each line is tried anew, so it goes on by itself. One that is written in part is finished before
+    the next, so that whoever reads the file finds whole lines.
+
+    Nothing is left in a buffer of Python's either: it would come out in halves, or at the end,
+    where what cannot be written turns a clean stop into an exit status of 120.
+    """
+
+    _rest = b""  # of a line that is written in part
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Write it all, or as much as can be."""
+        begun, left = bool(self._rest), self._rest + bytes(data)
+        with suppress(OSError):
+            while left and (written := super().write(left)):
+                begun = not left[:written].endswith(b"\n")
+                left = left[written:]
+        line, end, _ = left.partition(b"\n")
+        self._rest = line + end if begun else b""
+        return memoryview(data).nbytes
+
+
+def _standard_output() -> TextIO:
+    """Open standard output for a worker that outlives it."""
+    if sys.stdout is None:  # it was closed before we began
+        return io.TextIOWrapper(_Output(os.devnull, "w"), write_through=True)
+    return io.TextIOWrapper(
+        _Output(sys.stdout.fileno(), "w", closefd=False),
+        encoding=sys.stdout.encoding,
+        errors="backslashreplace",  # a name in letters that the terminal lacks is no trouble either
+        write_through=True,
+    )
+
+
 class LogReporter:
     """One event a line on standard output, as a JSON object, or in the journal with its fields."""
 
@@ -135,7 +179,7 @@ class LogReporter:
             structlog.processors.JSONRenderer(ensure_ascii=True),
         ]
         self._log = structlog.wrap_logger(
-            journal or structlog.PrintLogger(sys.stdout),
+            journal or structlog.WriteLogger(_standard_output()),
             # The journal has its own time, and takes the fields as they are.
             processors=[structlog.processors.add_log_level, *([] if journal else as_json)],
             wrapper_class=structlog.make_filtering_bound_logger(
@@ -212,7 +256,7 @@ class TerminalReporter:
             TimeRemainingColumn,
         )
 
-        self._console = Console(highlight=False)
+        self._console = Console(file=_standard_output(), highlight=False)
         self._discretion = discretion
         self._bar = Progress(
             TextColumn("screening"),

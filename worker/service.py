@@ -103,6 +103,7 @@ class Service:
         self._crew = Crew()
         self._next_beat = self._next_standing = 0.0
         self._done = 0
+        self._lacking = ""  # what was last said of screeners that cannot be replaced
         # (time, films done) at each beat
         self._recent: deque[tuple[float, int]] = deque([(time.monotonic(), 0)], maxlen=120)
         self._once = False
@@ -160,7 +161,7 @@ class Service:
     def _work(self, now: float) -> None:
         """The story of a scan, as far as it goes now."""
         self._keeper.mind(now)
-        self._pool.tend(now)
+        self._tend(now)
         self._look_around(now)
         self._pipeline.settle(now)
         self._pipeline.record(now)
@@ -174,6 +175,15 @@ class Service:
             self._ready_said = True
             self._notifier.ready()
         self._reporter.progress(done=self._done, waiting=self._backlog())
+
+    def _tend(self, now: float) -> None:
+        """See to the screeners; say once that some cannot be replaced, and that they were."""
+        self._pool.tend(now)
+        before, self._lacking = self._lacking, self._pool.lacking
+        if self._lacking and not before:
+            self._reporter.event("screeners lacking", why=self._lacking)
+        elif before and not self._lacking:
+            self._reporter.event("screeners replaced")
 
     def _look_around(self, now: float) -> None:
         """Take in what events and the listing tell; finish what a crash left."""

@@ -11,9 +11,12 @@ from worker.pool import NotServing, Pool, Serving
 from worker.promotions import Promotions
 from worker.registry import Registry
 from worker.store import Store
+from worker.trouble import doubling
 
 _CHAMPION_SECONDS = 1.0  # between looks at which model should serve
-_LONGEST_PAUSE = 60.0  # before a package is tried again that is not proven bad
+# Before a package is tried again that is not proven bad: at first and at most, in seconds.
+_PAUSES_WHILE_SERVING = (2.0, 60.0)
+_PAUSES_WITHOUT_A_MODEL = (0.5, 15.0)  # no film is screened meanwhile
 
 
 class ModelKeeper:
@@ -71,11 +74,9 @@ class ModelKeeper:
             case NotServing(why=why, proven=proven):
                 if proven:
                     self._refused = self._asked
+                    self._do_without(why)
                 else:
-                    self._failures += 1
-                    self._retry_at = self._looked + min(_LONGEST_PAUSE, 2.0**self._failures)
-                self._wanted = self.serving
-                self._object(why)
+                    self._put_off(why)
 
     def manifest_of(self, version: str) -> Manifest:
         """Return the manifest of a version, which never changes.
@@ -111,8 +112,24 @@ class ModelKeeper:
                 "record: a package never changes"
             )
         self._manifests[champion] = manifest
-        self._pool.serve(self._registry.folder(champion), now)
-        self._wanted, self._asked = champion, stamp
+        try:
+            self._pool.serve(self._registry.folder(champion), now)
+        except ScreenerTrouble as error:  # no reason to keep the one that serves from its films
+            self._put_off(f"{champion}: {error}")
+        else:
+            self._wanted, self._asked = champion, stamp
+
+    def _put_off(self, why: str) -> None:
+        """The champion is not proven bad: try it again, after a pause that grows."""
+        self._failures += 1
+        first, longest = _PAUSES_WITHOUT_A_MODEL if self.serving is None else _PAUSES_WHILE_SERVING
+        self._retry_at = self._looked + doubling(self._failures, first=first, longest=longest)
+        self._do_without(why)
+
+    def _do_without(self, why: str) -> None:
+        """Nothing is coming up now: what serves, if anything does, serves on."""
+        self._wanted = self.serving
+        self._object(why)
 
     def _object(self, why: str) -> None:
         """Note why the champion does not serve, and say it once."""
