@@ -5,25 +5,28 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import films
 import pyarrow as pa
 import pytest
+from databases import execute, query
 from driver import Site, wait_for
 from pyarrow import parquet
-from scans import worker
+from scans import manifest, sighting, verdict, worker
 
 from worker.backfill import Backfill
 from worker.database import Database
 from worker.errors import DatabaseTrouble, DataError
-from worker.pipeline import Policy
+from worker.inbox import Inbox, sighting_of
+from worker.pipeline import Pipeline, Policy
 from worker.pool import Pool
 from worker.preprocessing import Limits
-from worker.records import ClaimAnswer, Sighting
+from worker.records import Changes, ClaimAnswer, Recorded, Sighting
 from worker.sharing import Crew, Sharing
+from worker.stability import Tracker
 from worker.store import Store
 from worker.trouble import Trouble
 from worker.worklist import names_in
@@ -171,24 +174,189 @@ class Unreliable(Store):
         return super().claim(sightings, lease_seconds=lease_seconds)
 
 
+def a_backfill(
+    store: Store, package: Path, archive: Path, note: Callable[[Trouble], Any] = lambda _: None
+) -> Backfill:
+    """Return one screener on the films of an archive, not begun."""
+    return Backfill(
+        store=store,
+        pool=Pool(inbox=archive, limits=Limits(), count=1, screen_seconds=30, memory_mb=768),
+        package=package,
+        policy=Policy(lease_seconds=60, incomplete_seconds=0, keep_in_inbox=True, told_once=True),
+        root=archive,
+        note=note,
+    )
+
+
 def test_trouble_of_our_own_is_waited_out(
     database: Database, shipped: Path, tmp_path: Path
 ) -> None:
     """A database that goes away is told of once, and costs no film."""
     archive = an_archive(tmp_path / "films", films.small_batch(5))
     noted: list[Trouble] = []
-    screening = Backfill(
-        store=Unreliable(database, worker(database).process),
-        pool=Pool(inbox=archive, limits=Limits(), count=1, screen_seconds=30, memory_mb=768),
-        package=shipped,
-        policy=Policy(lease_seconds=60, incomplete_seconds=0, keep_in_inbox=True, told_once=True),
-        root=archive,
-        note=noted.append,
-    )
-    with screening:
+    store = Unreliable(database, worker(database).process)
+    with a_backfill(store, shipped, archive, noted.append) as screening:
         tally = screening.screen(names_in(archive))
     assert (tally.films, tally.predicted) == (5, 5)
     assert [one.kind for one in noted] == ["database"]
+
+
+def test_a_share_that_goes_away_costs_no_film(
+    database: Database, shipped: Path, tmp_path: Path
+) -> None:
+    """Whose turn it is while the archive cannot be reached is screened when it is back."""
+    archive = an_archive(tmp_path / "films", films.small_batch(5))
+    away, noted = archive.with_name("away"), []
+
+    def names() -> Iterator[str]:
+        for number, name in enumerate(list(names_in(archive))):
+            if number == 2:
+                archive.rename(away)
+            yield name
+
+    def back(trouble: Trouble) -> None:
+        noted.append(trouble.kind)
+        away.rename(archive)
+
+    with a_backfill(worker(database), shipped, archive, back) as screening:
+        tally = screening.screen(names())
+    assert (tally.films, tally.predicted) == (5, 5)
+    assert noted == ["storage"]
+
+
+def test_a_film_that_goes_after_it_was_listed_is_missing(
+    database: Database, shipped: Path, tmp_path: Path
+) -> None:
+    """It has no row, so whoever began the backfill is told."""
+    archive = an_archive(tmp_path / "films", films.small_batch(5))
+
+    def names() -> Iterator[str]:
+        listed = list(names_in(archive))
+        yield from listed[:3]
+        Path(listed[1]).unlink()
+        yield from listed[3:]
+
+    with a_backfill(worker(database), shipped, archive) as screening:
+        tally = screening.screen(names())
+    assert (tally.films, tally.predicted, tally.missing) == (5, 4, 1)
+
+
+class Frozen(Store):
+    """Once, before its films' verdicts are recorded, its leases run out and something happens."""
+
+    meanwhile: Callable[[], object] | None = None
+
+    @property
+    def thawed(self) -> bool:
+        """Whether that has happened."""
+        return self.meanwhile is None
+
+    def apply(self, changes: Changes, *, keep: bool = False) -> list[Recorded]:
+        """Let the leases run out first, if it has not happened yet."""
+        if changes.outcomes and self.meanwhile is not None:
+            execute(self.database, "UPDATE scans SET lease_until = received_at")
+            self.meanwhile()
+            self.meanwhile = None
+        return super().apply(changes, keep=keep)
+
+
+class Elsewhere(Inbox):
+    """An inbox on a host where nothing of the archive is to be seen."""
+
+    def look(self, name: str) -> Sighting | None:
+        """See what lies in the inbox."""
+        return None if Path(name).is_absolute() else super().look(name)
+
+
+def test_a_worker_that_does_not_see_the_archive_leaves_its_films_alone(
+    database: Database, shipped: Path, tmp_path: Path
+) -> None:
+    """Its inbox's claims that lapsed it withdraws when their files are gone, and no others."""
+    archive = an_archive(tmp_path / "films", films.small_batch(5))
+    (tmp_path / "inbox").mkdir()
+    ward = worker(database, "ward-2", host="another")
+    ward.claim([sighting("gone.jpg")], lease_seconds=-1)
+    inbox = Pipeline(
+        store=ward,
+        inbox=Elsewhere(tmp_path / "inbox", archive=tmp_path, refused=tmp_path),
+        pool=Pool(inbox=archive, limits=Limits(), count=1, screen_seconds=30, memory_mb=768),
+        tracker=Tracker(settle_seconds=0),
+        policy=Policy(lease_seconds=60, incomplete_seconds=0, keep_in_inbox=False),
+        manifest_of=lambda _: manifest(),
+        tell=lambda _: None,
+    )
+    store = Frozen(database, worker(database).process)
+    store.meanwhile = inbox.recover
+    with a_backfill(store, shipped, archive) as screening:
+        tally = screening.screen(names_in(archive))
+    assert (tally.films, tally.predicted) == (5, 5)
+    assert store.thawed
+    states = query(database, "SELECT file_name, state, attempt FROM scans")
+    assert [row["state"] for row in states if row["file_name"] == "gone.jpg"] == ["withdrawn"]
+    kept = [(row["state"], row["attempt"]) for row in states if row["file_name"] != "gone.jpg"]
+    assert kept == [("kept", 1)] * 5
+
+
+@pytest.mark.parametrize("taken_over", [False, True])
+def test_films_whose_claims_were_ended_by_others_are_screened_again(
+    database: Database,
+    shipped: Path,
+    tmp_path: Path,
+    taken_over: bool,  # noqa: FBT001 - pytest's
+) -> None:
+    """Frozen past its leases it finds its films withdrawn, or screened by another: none is lost."""
+    archive = an_archive(tmp_path / "films", films.small_batch(5))
+    other = worker(database, "ward-2")
+
+    def take_over() -> None:
+        lapsed = [one for _, one in other.lapsed(limit=10, archive=str(archive))]
+        claims = other.claim(lapsed, lease_seconds=60).claims
+        other.register_model(manifest())
+        other.apply(Changes(outcomes=[verdict(one) for one in claims]), keep=True)
+
+    def withdraw() -> None:
+        execute(database, "UPDATE scans SET state = 'withdrawn' WHERE state = 'claimed'")
+
+    store = Frozen(database, worker(database).process)
+    store.meanwhile = take_over if taken_over else withdraw
+    with a_backfill(store, shipped, archive) as screening:
+        tally = screening.screen(names_in(archive))
+    assert tally.films == 5
+    assert (tally.before > 0) == taken_over
+    rows = query(database, "SELECT file_name FROM results")
+    assert sorted(row["file_name"] for row in rows) == sorted(names_in(archive))
+
+
+def test_what_one_that_died_had_in_hand(any_site: Site) -> None:
+    """The next screens its films, and lets go of those that are gone; of no other archive's."""
+    site = any_site
+    archive = an_archive(site.root / "films", films.small_batch(3))
+    site.call("backfill", str(archive))  # makes the tables
+    names = {}
+    for place in ("films", "films-2"):
+        for name in ("there.jpg", "gone.jpg"):
+            path = site.root / place / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(films.jpeg(films.draw(60)))
+            names[path] = sighting_of(str(path), path.stat())
+    database = Database(site.database_url)
+    dead = worker(database, "dead", host="another")
+    seen = [one for one in names.values() if one is not None]
+    assert len(dead.claim(seen, lease_seconds=-1).claims) == 4
+    database.close()
+    for path in names:
+        if path.name == "gone.jpg":
+            path.unlink()
+    assert site.call("backfill", str(archive)).stdout == (
+        "4 films: 1 screened, 3 had their verdict\n"
+    )
+    states = {row["file_name"]: row["state"] for row in site.query("SELECT * FROM scans")}
+    assert {str(path.relative_to(site.root)): states[str(path)] for path in names} == {
+        "films/there.jpg": "kept",
+        "films/gone.jpg": "withdrawn",
+        "films-2/there.jpg": "claimed",
+        "films-2/gone.jpg": "claimed",
+    }
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

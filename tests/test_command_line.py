@@ -179,8 +179,43 @@ def test_retry_brings_a_refused_film_back(screened: Site) -> None:
     rows = [row for row in screened.results() if row["file_name"] == "text.jpg"]
     assert [row["refusal_code"] for row in rows] == ["not_a_jpeg", None]
     again = screened.call("retry", str(before["scan_id"]), "nothing.jpg", status=1)
-    assert "no longer in the refused folder" in again.stdout
+    assert again.stdout == ""
+    assert f"{before['scan_id']}: no refused scan" in again.stderr
     assert "nothing.jpg: no refused scan" in again.stderr
+    assert not [path for path in screened.refused.rglob("text*") if path.is_file()]
+
+
+def test_retry_of_a_film_that_is_refused_again(site: Site) -> None:
+    """It lies there once, beside its latest reason, and is one film to whoever retries it."""
+    site.drop({"a.jpg": b"hello"})
+    site.call("run", "--once")
+    assert site.call("retry", "a.jpg").stdout == "scan 1: back in the inbox\n"
+    (site.inbox / "a.jpg").write_bytes(bytes(2_000_000))
+    site.settings["MAX_MEGABYTES"] = "1"
+    site.call("run", "--once")
+    first, second = site.results()
+    assert [first["refusal_code"], second["refusal_code"]] == ["not_a_jpeg", "too_many_bytes"]
+    assert first["filed_as"] is None
+    day = site.refused / second["filed_as"].partition("/")[0]
+    assert sorted(path.name for path in day.iterdir()) == ["a.jpg", "a.jpg.json"]
+    assert json.loads((day / "a.jpg.json").read_bytes())["refusal_code"] == "too_many_bytes"
+    assert site.call("retry", "a.jpg").stdout == "scan 2: back in the inbox\n"
+    assert list(day.iterdir()) == []
+    assert [path.name for path in site.inbox.iterdir()] == ["a.jpg"]
+
+
+def test_retry_after_one_that_was_killed(site: Site) -> None:
+    """Where a row was left that names a place that its film has left, the film there goes back."""
+    site.drop({"a.jpg": b"hello"})
+    site.call("run", "--once")
+    [first] = site.results()
+    day = site.refused / first["filed_as"].partition("/")[0]
+    (day / "a.jpg").rename(site.inbox / "a.jpg")  # and no more
+    site.call("run", "--once")
+    assert [row["filed_as"] for row in site.results()] == [first["filed_as"]] * 2
+    assert site.call("retry", "a.jpg").stdout == "scan 2: back in the inbox\n"
+    assert [row["filed_as"] for row in site.results()] == [None] * 2
+    assert list(day.iterdir()) == []
 
 
 def test_check_passes_on_a_sound_site_and_names_what_is_wrong(

@@ -56,6 +56,7 @@ def a_recovery(store: Store) -> None:
     store.unfiled(older_than_seconds=0, limit=10)
     store.unfiled(older_than_seconds=LEASE, limit=10)
     store.lapsed(limit=10)
+    store.lapsed(limit=10, archive="/films")
     store.withdraw_lapsed([1])
 
 

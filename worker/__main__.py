@@ -6,9 +6,10 @@ Imports here are kept to what `--help` needs; each command loads its own.
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,6 +24,10 @@ from worker.privacy import shut_out_others
 from worker.reclaim_command import reclaim
 from worker.report_command import report
 from worker.rescore_command import rescore
+
+if TYPE_CHECKING:
+    from worker.database import Database
+    from worker.results import Retriable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -196,19 +201,38 @@ def retry(
     from worker.results import Results  # noqa: PLC0415
 
     settings = entry.settings()
-    reader = Results(entry.database(settings))
+    database = entry.database(settings)
+    reader = Results(database)
     inbox = Inbox(settings.inbox, archive=settings.archive, refused=settings.refused)
     unmet = 0
     for wanted in scans:
         found = reader.retriable(wanted)
         if not found:
-            typer.echo(f"{wanted}: no refused scan of that id, file name or SHA-256", err=True)
+            told = "no refused scan of that id, file name or SHA-256 whose film is there"
+            typer.echo(f"{wanted}: {told}", err=True)
             unmet += 1
         for scan in found:
             problem = inbox.bring_back(scan.filed_as, scan.file_name, scan.scan_id)
+            if problem is None:
+                _went_back(database, settings.refused, scan)
             unmet += problem is not None
             typer.echo(f"scan {scan.scan_id}: {problem or 'back in the inbox'}")
     raise typer.Exit(1 if unmet else 0)
+
+
+def _went_back(database: Database, refused: Path, scan: Retriable) -> None:
+    """Leave nothing of a refused film that went back in its place: the next may take that."""
+    from worker.inbox import bytes_of, whys_of  # noqa: PLC0415
+    from worker.store import forget_places  # noqa: PLC0415
+
+    if scan.filed_as is None:
+        return
+    day, _, name = scan.filed_as.partition("/")
+    meant = [*scan.before, scan.scan_id]
+    for why in [one for each in meant for one in whys_of(refused / day, bytes_of(name), each)]:
+        with suppress(OSError):  # it is only in the way of a plain name for the next
+            why.unlink()
+    forget_places(database, meant)
 
 
 @app.command()

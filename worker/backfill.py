@@ -6,6 +6,7 @@ which have their verdict: so it goes on where it was, and several may work on on
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from worker.errors import FilmStuck, ModelPackageError, OwnTrouble
-from worker.inbox import Inbox
+from worker.inbox import Inbox, spell
 from worker.model import Manifest, read_manifest
 from worker.pipeline import Pipeline, Policy
 from worker.pool import Event, NotServing, Pool, Serving
@@ -178,7 +179,7 @@ class Backfill:
             self._pool.tend(now)
             self._pipeline.settle(now)
             self._pipeline.record(now)
-            more = more and self._bring(left, now)
+            more = self._bring(left, now)
             self._pipeline.claim(now)
             self._pipeline.dispatch(now)
             self._troubles.over()
@@ -188,14 +189,20 @@ class Backfill:
         return more
 
     def _bring(self, left: Iterator[str], now: float) -> bool:
+        """Have names noticed, and return whether there may be more."""
+        names = self._pipeline.again
         while self._pipeline.waiting < _AHEAD:
-            name = next(left, None)
-            if name is None:
-                return False
-            with_it = self._pipeline.waiting
-            self._pipeline.notice(name, now, whole=True)
-            if self._pipeline.waiting == with_it:
-                self._ended["missing"] += self._is_missing(name)
+            if not names:
+                name = next(left, None)
+                if name is None:
+                    return False
+                names.append(name)
+            # It stays among them until all is done: `left` gives no name twice.
+            before = self._pipeline.waiting
+            self._pipeline.notice(names[0], now, whole=True)
+            if self._pipeline.waiting == before:
+                self._ended["missing"] += self._is_missing(names[0])
+            names.popleft()
         return True
 
     def _is_missing(self, name: str) -> bool:
@@ -213,6 +220,7 @@ class Backfill:
     def _wait(self, now: float, *, more: bool) -> float:
         if now < self._troubles.retry_at:
             return min(_LONGEST_WAIT, self._troubles.retry_at - now)
+        more = more or bool(self._pipeline.again)
         if self._pipeline.waiting < _AHEAD if more else self._is_over():
             return 0.0
         due = self._pipeline.next_due(now)
@@ -227,6 +235,8 @@ class Backfill:
             self._sharing.adopt_orphans()
             self._store.beat(self._report(), lease_seconds=self._lease_seconds)
             self._next_beat = now + min(_BEAT_SECONDS, self._lease_seconds / 4)
+            # What one that died had in hand and is there is claimed as it is listed.
+            self._pipeline.withdraw_gone(archive=spell(os.fsencode(self._root)))
 
     def _report(self) -> dict[str, object]:
         return {

@@ -92,6 +92,8 @@ class Pipeline:
         self._next_offer = self._next_take = 0.0
         self.unreadable: Counter[str] = Counter()  # names, by how often they could not be read
         self.done_before = 0  # films that had their verdict already, and stay where they are
+        # Names to be noticed again by whoever told them, where none comes a second time by itself.
+        self.again: deque[str] = deque()
 
     # Where it stands
 
@@ -114,7 +116,7 @@ class Pipeline:
     @property
     def idle(self) -> bool:
         """Whether there is nothing to do until something arrives."""
-        return not (self._busy or self._pending or self._filing.busy)
+        return not (self._busy or self._pending or self._filing.busy or self.again)
 
     @property
     def stuck(self) -> int:
@@ -178,9 +180,9 @@ class Pipeline:
             except FilmStuck:
                 self._tracker.postpone(name, until=self._next_try(name, now))
                 continue
-            if sighting is None:
-                self.unreadable.pop(name, None)
             settled = self._tracker.look_again(name, sighting, now)
+            if sighting is None:
+                self._let_go(name, now)
             if settled is not None:
                 self._busy.add(name)
                 self._ready.append(settled)
@@ -291,9 +293,11 @@ class Pipeline:
         for outcome in outcomes:
             name = self._settled.pop(outcome.claim.scan_id).sighting.name
             self._busy.discard(name)
-            if outcome.claim.scan_id in accepted:  # else another worker has it
+            if outcome.claim.scan_id in accepted:
                 self.unreadable.pop(name, None)
                 self._tell(outcome)
+            elif self._policy.told_once:  # another worker has it, or has ended the claim
+                self.again.append(name)
         if keep:
             self._remember(one.sighting for one in recorded)
         else:
@@ -312,9 +316,16 @@ class Pipeline:
         filed = {scan_id for scan_id, _ in self._pending.filed}
         unfiled = self._store.unfiled(older_than_seconds=older_than_seconds, limit=_LEFT_OVER)
         self._filing.add(scan for scan in unfiled if scan.scan_id not in filed)
-        if not lists:
-            return
-        lapsed = self._store.lapsed(limit=_LEFT_OVER)
+        if lists:
+            self.withdraw_gone()
+
+    def withdraw_gone(self, *, archive: str | None = None) -> None:
+        """End claims that nobody holds any more on files that are gone from the inbox.
+
+        Or from an archive, whose films are told by their whole paths: those of one say nothing to
+        a worker that watches an inbox, for it may not see them, and the other way about.
+        """
+        lapsed = self._store.lapsed(archive=archive, limit=_LEFT_OVER)
         self._store.withdraw_lapsed(
             [scan_id for scan_id, sighting in lapsed if not self._is_there(sighting)]
         )
@@ -401,6 +412,9 @@ class Pipeline:
         """Forget a file that is not what it was; what stands there now starts afresh."""
         self._busy.discard(name)
         self.unreadable.pop(name, None)
+        if self._policy.told_once:
+            self.again.append(name)
+            return
         with suppress(StorageTrouble):  # the listing will find it
             self.notice(name, now)
 

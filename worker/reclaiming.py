@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from worker.database import Database
 from worker.errors import StorageTrouble
@@ -29,24 +29,51 @@ def unnamed(database: Database, inbox: Inbox) -> Iterator[Path]:
         StorageTrouble: a folder cannot be listed, or films are being filed.
     """
     with database.reading() as connection:
-        if connection.scalar(select(scans.c.id).where(in_hand(State.RECORDED)).limit(1)):
-            raise StorageTrouble("films are being filed: let the worker end that, or start it once")
+        if _is_filing(connection):
+            raise _cannot_tell()
     for root in (inbox.archive, inbox.refused):
         try:
             days = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
         except OSError as error:
             raise StorageTrouble(f"{root} cannot be listed: {error.strerror}") from error
         for day in filter(_DAY.fullmatch, days):
-            known = _places(database, day)
-            for entry in sorted(os.scandir(os.fsencode(root / day)), key=lambda one: one.name):
-                name = spell(entry.name)
-                beside = root == inbox.refused and name.endswith(".json")
-                film = entry.is_file(follow_symlinks=False) and not is_passed_over(name)
-                if film and not beside and f"{day}/{name}" not in known:
-                    yield Path(os.fsdecode(entry.path))
+            yield from _unnamed_of(database, root / day, refused=root == inbox.refused)
 
 
-def _places(database: Database, day: str) -> set[str]:
+def _unnamed_of(database: Database, folder: Path, *, refused: bool) -> Iterator[Path]:
+    # In this order, for a worker may go on filing: a film that is listed was recorded before, and
+    # if no row is only recorded any more, the film's says by now where it lies.
+    films = list(_films(folder))
+    with database.reading() as connection:
+        filing = _is_filing(connection)
+        known = _places(connection, folder.name)
+    for name, path in films:
+        beside = refused and name.endswith(".json")
+        if not beside and f"{folder.name}/{name}" not in known:
+            if filing:
+                raise _cannot_tell()
+            yield path
+
+
+def _films(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the files in a folder that could be films: names as rows spell them, and paths."""
+    for entry in sorted(os.scandir(os.fsencode(folder)), key=lambda one: one.name):
+        name = spell(entry.name)
+        if entry.is_file(follow_symlinks=False) and not is_passed_over(name):
+            yield name, Path(os.fsdecode(entry.path))
+
+
+def _is_filing(connection: Connection) -> bool:
+    """Whether a film is recorded, and no row says yet that it was filed."""
+    recorded = select(scans.c.id).where(in_hand(State.RECORDED)).limit(1)
+    return connection.scalar(recorded) is not None
+
+
+def _cannot_tell() -> StorageTrouble:
+    return StorageTrouble("films are being filed: let the worker end that, or start it once")
+
+
+def _places(connection: Connection, day: str) -> set[str]:
     """Return where the files of a day's scans lie, by their rows."""
     begin = datetime.fromisoformat(day).replace(tzinfo=UTC)
     statement = select(scans.c.filed_as).where(
@@ -54,5 +81,4 @@ def _places(database: Database, day: str) -> set[str]:
         scans.c.screened_at < begin + timedelta(days=1),
         scans.c.filed_as.is_not(None),
     )
-    with database.reading() as connection:
-        return set(connection.scalars(statement))
+    return set(connection.scalars(statement))

@@ -93,6 +93,7 @@ class Retriable:
     scan_id: int
     file_name: str
     filed_as: str | None  # None where the film was kept in the inbox
+    before: Sequence[int] = ()  # earlier scans of it, whose retry was killed: they name it too
 
 
 class Results:
@@ -223,6 +224,8 @@ class Results:
     def retriable(self, wanted: str) -> list[Retriable]:
         """Return refused scans named by id, file name, or the beginning of their SHA-256.
 
+        Those whose film is there: not those whose film went back to the inbox, or was discarded.
+
         Raises:
             DatabaseTrouble: the database cannot be asked.
         """
@@ -240,11 +243,18 @@ class Results:
                 and_(scans.c.state == State.FILED, scans.c.filed_as.is_not(None)),
             ),
         )
+        found: dict[object, Retriable] = {}
         with self._database.reading() as connection:
-            return [
-                Retriable(scan_id=row.id, file_name=row.file_name, filed_as=row.filed_as)
-                for row in connection.execute(statement.order_by(scans.c.id))
-            ]
+            for row in connection.execute(statement.order_by(scans.c.id)):
+                place = row.filed_as or row.id  # no other lies there: it is the newest's
+                other = found.pop(place, None)
+                found[place] = Retriable(
+                    scan_id=row.id,
+                    file_name=row.file_name,
+                    filed_as=row.filed_as,
+                    before=() if other is None else (*other.before, other.scan_id),
+                )
+        return list(found.values())
 
 
 def _page(query: Query) -> Select[int]:

@@ -17,11 +17,13 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Row,
     Update,
     and_,
     bindparam,
+    func,
     insert,
     literal,
     or_,
@@ -279,12 +281,19 @@ class Store:
 
     # Claims whose file is gone
 
-    def lapsed(self, *, limit: int) -> list[tuple[int, Sighting]]:
-        """Return claims that nobody holds any more: (scan id, sighting)."""
+    def lapsed(self, *, limit: int, archive: str | None = None) -> list[tuple[int, Sighting]]:
+        """Return claims that nobody holds any more: (scan id, sighting).
+
+        Args:
+            limit: at most so many.
+            archive: on films below this folder, as `inbox.spell` writes it. None for the inbox's:
+                a name in an inbox is no path, and a film of an archive has its whole path for one.
+        """
         with self.database.reading() as connection:
             rows = connection.execute(
                 select(*_SIGHTING)
                 .where(in_hand(State.CLAIMED), scans.c.lease_until < database_time())
+                .where(_is_below(archive) if archive else ~_is_below("/"))
                 .order_by(scans.c.id)
                 .limit(limit)
             )
@@ -372,9 +381,25 @@ def register_model(database: Database, manifest: Manifest) -> None:
         connection.execute(row.on_conflict_do_nothing(index_elements=["version"]))
 
 
+def forget_places(database: Database, scan_ids: Sequence[int]) -> None:
+    """Know that refused films went back to the inbox: others may take the places they had."""
+    with database.writing() as connection:
+        connection.execute(
+            update(scans)
+            .where(scans.c.id.in_(scan_ids), scans.c.state == State.FILED)
+            .values(filed_as=None)
+        )
+
+
 def _older(seconds: float) -> Any:
     """Whether a scan was screened so long ago. All were at least 0 s ago, whatever clocks say."""
     return true() if seconds <= 0 else scans.c.screened_at <= database_time(-seconds)
+
+
+def _is_below(folder: str) -> ColumnElement[bool]:
+    """Whether a scan's name is a whole path below a folder. LIKE would take A for a in SQLite."""
+    beginning = folder.rstrip("/") + "/"
+    return func.substr(scans.c.file_name, 1, len(beginning)) == beginning
 
 
 def _claims(taken: Sequence[Row[Any]]) -> list[Claim]:
