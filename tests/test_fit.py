@@ -331,7 +331,8 @@ def test_augmentation_moves_films_as_far_as_it_is_told() -> None:
         """Return where the spot is on each film, from the middle, and how much there is of it."""
         spots = np.zeros((20, 60, 60, 1), dtype=np.float32)
         spots[:, 40:44, 28:32] = 1
-        films = np.array(Augmentation(away=0.0, seed=3, **limits)._move(spots))[..., 0]
+        still = {"away": 0.0, "degrees": 0.0, "zoom": 0.0, "shift": 0.0}
+        films = np.array(Augmentation(seed=3, **still | limits)._move(spots))[..., 0]
         rows, columns = np.indices((60, 60)) - 29.5
         there = films.sum(axis=(1, 2))
         down, across = ((films * way).sum(axis=(1, 2)) / there for way in (rows, columns))

@@ -36,7 +36,7 @@ RUN_BY = {
     "python -m training.retrain": "test_retrain.py",
     ".venv/bin/python -m training.retrain --data DIR": "test_retrain.py",
     ".venv/bin/python -m training.retrain --data chest_xray --models DIR --from scratch "
-    "--salt lungwatch --epochs 40 --seed 20": "test_retrain.py",
+    "--salt lungwatch --epochs 24 --seed 20": "test_retrain.py",
     ".venv/bin/python -m training.robustness models/VERSION TREE --originals DIR": (
         "test_robustness.py"
     ),

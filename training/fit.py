@@ -35,7 +35,7 @@ class Recipe:
     """How to train. Travels in the manifest."""
 
     epochs: int = 40  # at most
-    patience: int = 10  # epochs without a better calibration loss before it is enough
+    patience: int = 20  # epochs without a better calibration loss before it is enough
     seed: int = 20
     batch: int = 64  # films in a step
     learning_rate: float = 2e-3  # at its peak; a short rise, then a cosine to zero

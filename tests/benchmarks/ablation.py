@@ -178,9 +178,7 @@ VARIANTS = {
     "edges not masked": Variant(
         says="no strips over the edges in training", augmentation={"edge": 0.0}
     ),
-    "framed": Variant(
-        says="borders masked all around three films in ten", augmentation={"framed": 0.3}
-    ),
+    "not framed": Variant(says="no borders masked all around", augmentation={"framed": 0.0}),
     "bent": Variant(
         says="grey levels of half the films bent by curves", augmentation={"tone": 0.5}
     ),
@@ -196,9 +194,13 @@ VARIANTS = {
         says="no gamma, contrast or brightness in training",
         augmentation={"gamma": 0.0, "contrast": 0.0, "brightness": 0.0},
     ),
+    "moved more": Variant(
+        says="turned by up to 10 degrees, stretched by 15 %, shifted by 8 %",
+        augmentation={"degrees": 10.0, "zoom": 0.15, "shift": 0.08},
+    ),
     "not moved": Variant(
-        says="mirrored, but not turned, stretched or shifted",
-        augmentation={"degrees": 0.0, "zoom": 0.0, "shift": 0.0},
+        says="mirrored, but not stretched or shifted",
+        augmentation={"zoom": 0.0, "shift": 0.0},
     ),
     "no smoothing": Variant(says="labels as they are", recipe={"label_smoothing": 0.0}),
     "no averaging": Variant(says="the last weights, not their average", patched=_without_averaging),
