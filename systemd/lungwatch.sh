@@ -54,6 +54,9 @@ export LUNGWATCH_ARCHIVE=/var/lib/lungwatch/archive
 export LUNGWATCH_REFUSED=/var/lib/lungwatch/refused
 export LUNGWATCH_MODELS=/var/lib/lungwatch/models
 export LUNGWATCH_DATABASE_URL=sqlite:////var/lib/lungwatch/lungwatch.db
+for one in "$units"/lungwatch-*.service.d "$units"/lungwatch-*.service.d/*.conf; do
+    [ ! -e "$one" ] || [ -r "$one" ] || fail "$one cannot be read: use sudo"
+done
 found=$(drop_in "Environment[[:space:]]*=.*$ours")
 [ -z "$found" ] || fail "$found sets a folder or the database: do so in $settings, which all read"
 if [ -r "$settings" ]; then

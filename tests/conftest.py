@@ -17,6 +17,15 @@ pytest_plugins = ["databases", "trials"]
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+@pytest.fixture(autouse=True)
+def _umask() -> Iterator[None]:
+    """Take back what a night or a command within this process made of the umask."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)
+
+
 @pytest.fixture(scope="session")
 def data() -> Path:
     """Return the folder of real films, which are no part of the project; skip where it is absent.

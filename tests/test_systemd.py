@@ -357,6 +357,11 @@ def test_a_database_s_password_takes_sudo(host: _Host, service: str) -> None:
         assert "sqlite" in host.has()["LUNGWATCH_DATABASE_URL"], "no unit has it"
         host.drop_in("postgres-password.conf", service)
         assert "use sudo" in host.refusal()
+        # A drop-in that may not be read may say so as well.
+        drop_in = host.drop_in("postgres-password.conf", service)
+        drop_in.chmod(0)
+        assert f"{drop_in} cannot be read: use sudo" in host.refusal()
+        drop_in.chmod(0o644)
     finally:
         host.secret.parent.chmod(0o700)
     assert host.has()["LUNGWATCH_DATABASE_URL"] == "postgresql+psycopg://u:pw@h/d"
