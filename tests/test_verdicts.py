@@ -219,6 +219,7 @@ def test_what_was_held_for_drift_is_judged_again_when_it_is_over(
     held = retrain(plan, now=NOW, say=say_nothing)
     assert held.ruling is Ruling.HELD
     assert f"HELD: {alarm}" in held.reasons
+    monkeypatch.setattr("training.retrain.drifted", lambda *_: f"{alarm} (by more)")
     assert retrain(plan, now=NOW, say=say_nothing).ruling is Ruling.UNCHANGED
     monkeypatch.setattr("training.retrain.drifted", lambda *_: "")
     assert retrain(plan, now=NOW, say=say_nothing).ruling is Ruling.PROMOTED
