@@ -17,7 +17,7 @@ from packages import without_limits
 from sqlalchemy import text
 
 from worker.database import Database
-from worker.model import read_manifest
+from worker.manifest import read_manifest
 from worker.registry import Registry
 
 # Generous: a deadline only ends a test that would never end.

@@ -14,7 +14,7 @@ import numpy as np
 from training import packaging
 from training.familiarity import Familiarity, fit, look
 from worker.familiar import FAMILIAR
-from worker.model import GOLDEN, MANIFEST, SERVED, read_manifest
+from worker.manifest import GOLDEN, MANIFEST, SERVED, read_manifest
 from worker.preprocessing import Pixels
 
 

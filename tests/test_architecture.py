@@ -16,7 +16,9 @@ LAYERS = [
     {"worker.jpeg", "worker.files", "worker.history", "worker.schema"},
     {"worker.preprocessing"},
     {"worker.familiar"},
-    {"worker.model", "worker.settings"},
+    {"worker.manifest", "worker.settings"},
+    {"worker.decision"},
+    {"worker.model"},
     {"worker.registry", "worker.records", "worker.database", "worker.trouble"},
     {"worker.rows", "worker.finding"},
     {"worker.inbox", "worker.store", "worker.results", "worker.stability", "worker.process"}
@@ -44,6 +46,7 @@ SHARED_KERNEL = {
     f"worker.{name}"
     for name in (
         *("settings", "errors", "preprocessing", "model", "registry", "schema", "store"),
+        *("manifest", "decision"),
         *(
             "database",
             "patience",

@@ -22,8 +22,9 @@ from training.evaluation import (
     promised_coverage,
     wilson,
 )
+from worker.decision import Score, calibrate, judge
 from worker.errors import DataError
-from worker.model import GOLDEN, SERVED, FileFacts, Manifest, Score, calibrate, judge
+from worker.manifest import GOLDEN, SERVED, FileFacts, Manifest
 
 POINT = OperatingPoint(temperature=1.5, threshold=0.4, review_band=(0.3, 0.6))
 

@@ -11,22 +11,10 @@ import numpy as np
 import packages
 import pytest
 
+from worker.decision import REVIEW, Score, calibrate, judge
 from worker.errors import ModelPackageError, ReviewReason
-from worker.model import (
-    GOLDEN,
-    MANIFEST,
-    NEGATIVE,
-    POSITIVE,
-    REVIEW,
-    SERVED,
-    Manifest,
-    Model,
-    Score,
-    calibrate,
-    judge,
-    load,
-    read_manifest,
-)
+from worker.manifest import GOLDEN, MANIFEST, NEGATIVE, POSITIVE, SERVED, Manifest, read_manifest
+from worker.model import Model, load
 from worker.preprocessing import PREPROCESSING_VERSION, Pixels, read_film
 
 

@@ -16,7 +16,7 @@ from scans import manifest, sighting, verdict, worker
 from worker.database import Database
 from worker.history import HISTORY
 from worker.ledger import Ledger, Ruling
-from worker.model import SERVED
+from worker.manifest import SERVED
 from worker.records import Changes
 from worker.registry import Registry
 

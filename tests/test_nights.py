@@ -212,13 +212,15 @@ def test_the_code_has_a_name_that_changes_with_it(
     (tmp_path / "worker").mkdir()
     monkeypatch.setattr(record_module, "_CODE", tmp_path / "training")
     (tmp_path / "training/fit.py").write_text("one", encoding="utf-8")
-    (tmp_path / "worker/model.py").write_text("one", encoding="utf-8")
+    served = [f"worker/{name}.py" for name in ("manifest", "familiar", "model", "decision")]
+    for path in served:
+        (tmp_path / path).write_text("one", encoding="utf-8")
     names = [code_digest()]
-    for path in ("worker/watcher.py", "training/fit.py", "worker/model.py"):
+    for path in ("worker/watcher.py", "training/fit.py", *served):
         (tmp_path / path).write_text("other", encoding="utf-8")
         names.append(code_digest())
     assert names[0] == names[1]
-    assert len(set(names)) == 3
+    assert len(set(names)) == 2 + len(served)
 
 
 def test_what_is_remembered_is_json_that_holds_no_film(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from training import packaging
 from training.evaluation import OperatingPoint
 from training.start import CONTINUED
 from worker.errors import ModelPackageError, RegistryError
-from worker.model import SERVED, Model, load
+from worker.manifest import SERVED
+from worker.model import Model, load
 from worker.preprocessing import Pixels, resize
 from worker.registry import Registry
 

@@ -20,7 +20,7 @@ from test_screener import NONSENSE
 
 import worker.pool
 from worker.errors import ScreenerTrouble
-from worker.model import GOLDEN
+from worker.manifest import GOLDEN
 from worker.pool import Died, HandedBack, NotServing, Screened, Serving
 from worker.process import started_at
 from worker.records import Claim

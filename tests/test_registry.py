@@ -14,7 +14,8 @@ import pytest
 
 from worker.errors import LungwatchError, ModelPackageError, RegistryError
 from worker.history import HISTORY, Kind
-from worker.model import GOLDEN, MANIFEST, SERVED, load
+from worker.manifest import GOLDEN, MANIFEST, SERVED
+from worker.model import load
 from worker.registry import CHAMPION, Registry
 
 

@@ -20,7 +20,9 @@ from tracing import most_of, strace
 
 from worker.archive import Archive, Selection
 from worker.database import Database
-from worker.model import SERVED, Model, Verdict, load
+from worker.decision import Verdict
+from worker.manifest import SERVED
+from worker.model import Model, load
 from worker.preprocessing import Limits, Pixels, read_film
 from worker.registry import Registry
 from worker.rescore import Means, compare_decisions, rescore

@@ -30,7 +30,8 @@ from training.start import choose_start
 from worker.database import Database
 from worker.errors import ModelPackageError
 from worker.ledger import Ruling
-from worker.model import POSITIVE, load
+from worker.manifest import POSITIVE
+from worker.model import load
 from worker.preprocessing import read_film
 from worker.registry import Registry
 

@@ -16,7 +16,8 @@ from training.scoring import UNTOUCHED, score_disturbed
 from training.sources import find_films
 from training.splits import LabelledScan, Shares, Side, split
 from worker.errors import DataError, ModelPackageError
-from worker.model import SERVED, load
+from worker.manifest import SERVED
+from worker.model import load
 from worker.preprocessing import read_film
 
 

@@ -24,9 +24,9 @@ from scans import (
 )
 
 from worker.database import Database
+from worker.decision import Score
 from worker.errors import DatabaseTrouble, RefusalCode
 from worker.inbox import bytes_of, spell
-from worker.model import Score
 from worker.records import Changes, Claim, Outcome, Sighting
 from worker.store import Store
 

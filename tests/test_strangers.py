@@ -13,8 +13,10 @@ from driver import Site
 from packages import change_manifest, golden_bytes, read_golden, replace_file, with_limits
 from scans import manifest
 
+from worker.decision import REVIEW, Score, judge
 from worker.errors import FilmRefused, ModelPackageError, RefusalCode, ReviewReason
-from worker.model import GOLDEN, REVIEW, Manifest, Score, judge, load, read_manifest
+from worker.manifest import GOLDEN, Manifest, read_manifest
+from worker.model import load
 from worker.preprocessing import Pixels, read_film
 from worker.registry import Registry
 

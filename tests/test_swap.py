@@ -28,7 +28,8 @@ from swaps import (
 from worker.database import Database
 from worker.errors import ScreenerTrouble
 from worker.history import Kind
-from worker.model import GOLDEN, SERVED, load, seconds_for_a_film
+from worker.manifest import GOLDEN, SERVED
+from worker.model import load, seconds_for_a_film
 from worker.pool import NotServing, Serving
 from worker.process import this_process
 from worker.registry import CHAMPION, Registry

@@ -32,7 +32,8 @@ from training.scoring import Scored, score
 from worker.database import Database
 from worker.errors import ModelPackageError
 from worker.ledger import Ledger, Ruling
-from worker.model import SERVED, load
+from worker.manifest import SERVED
+from worker.model import load
 from worker.preprocessing import Limits, read_film
 from worker.records import Changes
 from worker.registry import Registry

@@ -16,8 +16,9 @@ import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, confusion_matrix, roc_auc_score, roc_curve
 
+from worker.decision import calibrate
 from worker.errors import DataError
-from worker.model import Manifest, calibrate
+from worker.manifest import Manifest
 
 Truth = npt.NDArray[np.bool_]  # (n,), True for PNEUMONIA
 Scores = npt.NDArray[np.float64]  # (n,), higher for PNEUMONIA

@@ -16,7 +16,8 @@ from sklearn.covariance import ledoit_wolf
 
 from worker.errors import DataError
 from worker.familiar import Familiar, Floats, Spread, directions, layouts, mirrored
-from worker.model import FamiliarLimits, Network
+from worker.manifest import FamiliarLimits
+from worker.model import Network
 from worker.preprocessing import Pixels
 
 REVIEWED = 0.01  # of the training films: the share that the inner limit may send to REVIEW

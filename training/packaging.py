@@ -27,7 +27,7 @@ from training.start import CONTINUED
 from worker.errors import RegistryError
 from worker.familiar import FAMILIAR
 from worker.familiar import from_bytes as read_familiar
-from worker.model import (
+from worker.manifest import (
     FORMAT,
     GOLDEN,
     MANIFEST,
@@ -36,8 +36,8 @@ from worker.model import (
     SERVED,
     FileFacts,
     Manifest,
-    Network,
 )
+from worker.model import Network
 from worker.preprocessing import PREPROCESSING_VERSION, Pixels
 from worker.registry import Registry
 

@@ -18,7 +18,7 @@ from typing import Any
 from worker.database import Database
 from worker.errors import DatabaseTrouble
 from worker.ledger import Ledger, Looks, Ruling
-from worker.model import Manifest
+from worker.manifest import Manifest
 
 Say = Callable[[str], None]
 _LIBRARIES = (
@@ -114,7 +114,12 @@ def made_with() -> dict[str, Any]:
 def code_digest() -> str:
     """Name this code: SHA-256 over every module of training and of what it serves through."""
     paths = [*_CODE.glob("*.py"), *(_CODE.parent / "worker").glob("*.py")]
-    kept = ("preprocessing.py", "jpeg.py", "model.py")
+    kept = {"preprocessing.py", "jpeg.py"} | {
+        "manifest.py",
+        "familiar.py",
+        "model.py",
+        "decision.py",
+    }
     digest = hashlib.sha256()
     for path in sorted(paths):
         if path.parent == _CODE or path.name in kept:

@@ -16,7 +16,7 @@ from training.patients import Patients, is_alone
 from worker.database import Database
 from worker.errors import DataError
 from worker.labels import Labels, ReaderLabel
-from worker.model import NEGATIVE, POSITIVE
+from worker.manifest import NEGATIVE, POSITIVE
 
 CLASSES = (NEGATIVE, POSITIVE)
 _OWNER_SPLITS = ("train", "val", "test")

@@ -10,7 +10,7 @@ from typing import Any
 from training.learnt import why_not
 from training.splits import LabelledScan
 from worker.errors import ModelPackageError, RegistryError
-from worker.model import verify_files
+from worker.manifest import verify_files
 from worker.registry import Registry
 
 CONTINUED = "model.keras"

@@ -24,7 +24,7 @@ from training.evaluation import Scores, fit_calibration
 from training.fit import Limits, Recipe, fit
 from training.network import Architecture, build_network
 from training.watching import Say
-from worker.model import calibrate
+from worker.decision import calibrate
 
 _ASKED = 2048  # films in memory at once
 

@@ -27,9 +27,9 @@ from training.report import write_card
 from training.robustness import FILMS_A_NIGHT, measure
 from training.sheets import write_sheets
 from worker.database import Database
+from worker.decision import Verdict
 from worker.errors import ModelPackageError
 from worker.ledger import Ruling
-from worker.model import Verdict
 from worker.registry import Registry
 from worker.rescore import compare_decisions
 

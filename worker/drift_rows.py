@@ -12,6 +12,7 @@ import numpy as np
 from sqlalchemy import Row, func, select
 
 from worker.database import Database
+from worker.decision import REVIEW
 from worker.drift import (
     LEAST_DAYS,
     LEAST_FILMS,
@@ -22,7 +23,7 @@ from worker.drift import (
     Finding,
     find_drift,
 )
-from worker.model import NEGATIVE, POSITIVE, REVIEW
+from worker.manifest import NEGATIVE, POSITIVE
 from worker.schema import Origin, date_of, predictions, results, scans
 
 _LATEST_DAYS = 90  # with films, that are looked at at most

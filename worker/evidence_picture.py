@@ -15,7 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from worker.model import NEGATIVE, POSITIVE, REVIEW, Floats
+from worker.decision import REVIEW
+from worker.manifest import NEGATIVE, POSITIVE
+from worker.model import Floats
 from worker.preprocessing import Pixels
 
 # Evidence is told for this part of a film, so that maps of more or fewer cells compare.

@@ -16,7 +16,7 @@ from sqlalchemy import RowMapping, and_, insert, select
 from worker.database import Database
 from worker.finding import choose_screened, find_scans
 from worker.inbox import bytes_of
-from worker.model import NEGATIVE, POSITIVE
+from worker.manifest import NEGATIVE, POSITIVE
 from worker.schema import database_time, labels, scans
 
 

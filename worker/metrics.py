@@ -15,8 +15,9 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
+from worker.decision import REVIEW
 from worker.errors import OwnTrouble, RefusalCode
-from worker.model import NEGATIVE, POSITIVE, REVIEW
+from worker.manifest import NEGATIVE, POSITIVE
 from worker.records import Outcome
 from worker.trouble import Trouble
 

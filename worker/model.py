@@ -1,16 +1,12 @@
-"""A model package on disk: manifest, load with self-check, predict, calibrated score, decision.
+"""A model package at work: load with self-check, predict, score. LiteRT's only door.
 
-A package is a folder that never changes once it has its name. What the weights need to be read
-rightly (class names, input size, temperature, threshold, review band) travels with them in
-`manifest.json`; every other file is named there with its SHA-256. LiteRT is behind this door and
-loaded only when a package is.
+LiteRT is loaded only when a package is. What a package says of itself is `manifest`, what its
+scores mean `decision`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
-import math
 import os
 import time
 import zipfile
@@ -18,118 +14,26 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from worker.errors import FilmRefused, ModelPackageError, RefusalCode, ReviewReason
+from worker.decision import Score, Verdict, judge
+from worker.errors import ModelPackageError
 from worker.familiar import FAMILIAR, Familiar
 from worker.familiar import from_bytes as read_familiar
-from worker.preprocessing import PREPROCESSING_VERSION, Pixels
+from worker.manifest import GOLDEN, SERVED, Manifest, read_manifest, read_verified, verify_files
+from worker.preprocessing import Pixels
 
-FORMAT: Final = 2  # as new packages are written; 1 had no limits of the familiar
-MANIFEST: Final = "manifest.json"
-SERVED: Final = "model.tflite"
-GOLDEN: Final = "golden.npz"
-NEGATIVE: Final = "NORMAL"
-POSITIVE: Final = "PNEUMONIA"
-REVIEW: Final = "REVIEW"
-VERSION_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 # On another CPU the same file may sum in another order and so round an activation the other way:
 # at most 0.016 between LiteRT's kernels. A wrong model is off by whole logits.
 _GOLDEN_TOLERANCE = 0.05
 _SUM_TOLERANCE = 0.02  # between a logit and the sum of its evidence
 _STRANGENESS_TOLERANCE = 0.05  # of the strangeness, or of 1 where that is less
 _TIMED_FILMS = 5
-BALANCE: Final = 0.5  # the prevalence that every package's probabilities are calibrated for
 
 Floats = npt.NDArray[np.float32]
-Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class FileFacts(_Strict):
-    """What the manifest says of one other file of the package."""
-
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    size_bytes: int = Field(gt=0)
-
-
-class FamiliarLimits(_Strict):
-    """Two limits on `Familiar.strangeness`."""
-
-    review: float = Field(gt=0, allow_inf_nan=False)  # REVIEW above this
-    refuse: float = Field(gt=0, allow_inf_nan=False)  # refused above this
-
-    @model_validator(mode="after")
-    def _in_order(self) -> FamiliarLimits:
-        if not self.review <= self.refuse:
-            raise ValueError(f"review {self.review} lies beyond refuse {self.refuse}")
-        return self
-
-
-class Manifest(_Strict):
-    """`manifest.json`: everything about a package that is not weights."""
-
-    format: Literal[1, 2]
-    version: str = Field(pattern=VERSION_PATTERN)
-    created_at: str  # UTC, ISO 8601
-    classes: tuple[str, str]  # in the order of training; aligned by name, never by position
-    height: int = Field(gt=0)  # of the network's input, pixels
-    width: int = Field(gt=0)
-    preprocessing_version: str
-    temperature: float = Field(gt=0, allow_inf_nan=False)
-    threshold: Probability  # PNEUMONIA at this probability or above
-    review_band: tuple[Probability, Probability]  # REVIEW from the first up to below the second
-    familiar: FamiliarLimits | None = None  # None: nothing is too strange
-    files: dict[str, FileFacts]
-    training: dict[str, Any]  # data digest, counts, seed, split: for people and for the night
-    libraries: dict[str, str]
-
-    @model_validator(mode="after")
-    def _hangs_together(self) -> Manifest:
-        if set(self.classes) != {NEGATIVE, POSITIVE}:
-            raise ValueError(f"classes must be {NEGATIVE} and {POSITIVE}, not {self.classes}")
-        low, high = self.review_band
-        if not low <= self.threshold <= high:
-            raise ValueError(
-                f"threshold {self.threshold} lies outside the review band {low}-{high}"
-            )
-        if not {SERVED, GOLDEN} <= self.files.keys():
-            raise ValueError(f"files must name {SERVED} and {GOLDEN}")
-        if self.familiar is not None and (self.format < 2 or FAMILIAR not in self.files):
-            raise ValueError(f"limits of the familiar need format 2 and {FAMILIAR}")
-        if any(Path(name).name != name or name == MANIFEST for name in self.files):
-            raise ValueError("files must be plain names beside the manifest")
-        return self
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """What one model says of one film. The row in `predictions`, less the keys."""
-
-    logit: float  # the network's own, before calibration
-    probability: float  # calibrated probability of PNEUMONIA, 0 to 1
-    label: str  # the side of the threshold it lies on: NORMAL or PNEUMONIA
-    confidence: float  # how probable that label is, 0 to 1
-    decision: str  # the label, or REVIEW
-    review_reason: ReviewReason | None
-    threshold: float
-    strangeness: float | None  # None where the package has no limits of the familiar
-    prevalence: float  # of PNEUMONIA, that probability, confidence and threshold are for
-
-
-@dataclass(frozen=True, kw_only=True)
-class Score:
-    """What one version gives for some bytes: all that a verdict is made of."""
-
-    logit: float
-    strangeness: float | None = None  # None where the package has no limits of the familiar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,143 +43,6 @@ class Output:
     logit: float
     evidence: Floats  # (rows, columns): sums to the logit
     features: Floats  # (channels,): pooled, what the logit is a weighted sum of
-
-
-def judge(score: Score, manifest: Manifest, *, prevalence: float | None = None) -> Verdict:
-    """Turn a score into a calibrated probability, a label and a decision.
-
-    The logit is divided by the package's temperature (Guo et al. 2017, *On Calibration of Modern
-    Neural Networks*) and put through the logistic function. Label and decision are those of the
-    package's own balance; `prevalence` then moves probability and threshold alike, so that the
-    cut on the logit stays where it was chosen. A film that is unfamiliar is REVIEW for that
-    reason, near the threshold or not: its probability says little then.
-
-    Args:
-        score: from `Model.score`, now or before.
-        manifest: of the model that gave it.
-        prevalence: of PNEUMONIA where the films come from, between 0 and 1; None for the
-            package's own.
-
-    Raises:
-        ModelPackageError: a number is not finite, or the package has limits of the familiar and
-            there is nothing to hold against them. Nothing is ever decided on such a one.
-        FilmRefused: beyond the outer limit of the familiar.
-    """
-    logit, limits = score.logit, manifest.familiar
-    if not math.isfinite(logit):
-        raise ModelPackageError(f"model {manifest.version} gave a logit that is not finite")
-    strange = limits is not None and _is_strange(score.strangeness, limits, manifest.version)
-    probability = float(calibrate(np.float64(logit), manifest.temperature))
-    positive = probability >= manifest.threshold
-    label = POSITIVE if positive else NEGATIVE
-    low, high = manifest.review_band
-    reason = ReviewReason.NEAR_THRESHOLD if low <= probability < high else None
-    if strange:
-        reason = ReviewReason.UNFAMILIAR
-
-    prior = BALANCE if prevalence is None else prevalence
-    here = shift_prior(probability, prior)
-    return Verdict(
-        logit=logit,
-        probability=here,
-        label=label,
-        confidence=here if positive else 1.0 - here,
-        decision=label if reason is None else REVIEW,
-        review_reason=reason,
-        threshold=shift_prior(manifest.threshold, prior),
-        strangeness=None if limits is None else score.strangeness,
-        prevalence=prior,
-    )
-
-
-def _is_strange(strangeness: float | None, limits: FamiliarLimits, version: str) -> bool:
-    """Whether a film lies between the two limits."""
-    if strangeness is None or not math.isfinite(strangeness):
-        raise ModelPackageError(f"model {version} gave a strangeness that is not finite")
-    if not strangeness <= limits.refuse:
-        raise FilmRefused(
-            RefusalCode.NOT_A_CHEST_XRAY,
-            f"The picture is not like a frontal chest X-ray: its strangeness is "
-            f"{strangeness:.2f}, over the limit of {limits.refuse:.2f}.",
-            measured=round(strangeness, 3),
-            limit=round(limits.refuse, 3),
-        )
-    return not strangeness <= limits.review
-
-
-def shift_prior(probability: float, prevalence: float) -> float:
-    """Return what a probability for balanced classes is where PNEUMONIA has this prevalence.
-
-    In log-odds it moves by the prevalence's (Saerens, Latinne and Decaestecker 2002, *Adjusting
-    the Outputs of a Classifier to New a Priori Probabilities*).
-
-    >>> shift_prior(0.5, 0.1)
-    0.1
-    >>> shift_prior(0.9, 0.5)
-    0.9
-    """
-    if prevalence == BALANCE:
-        return probability  # to the last digit
-    positive, negative = probability * prevalence, (1 - probability) * (1 - prevalence)
-    return positive / (positive + negative)
-
-
-def calibrate(
-    logits: np.float64 | npt.NDArray[np.floating[Any]], temperature: float
-) -> npt.NDArray[np.float64]:
-    """Logits of any shape to probabilities of PNEUMONIA (float64, same shape)."""
-    # The clip keeps exp within range; a probability there is 0 or 1 to sixteen digits anyway.
-    scaled = np.clip(np.asarray(logits, dtype=np.float64) / temperature, -700, 700)
-    probabilities: npt.NDArray[np.float64] = 1.0 / (1.0 + np.exp(-scaled))
-    return probabilities
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """Read and validate a package's manifest alone. Cheap: no weights are opened.
-
-    Raises:
-        ModelPackageError: missing, not JSON, of another format, or inconsistent.
-    """
-    path = folder / MANIFEST
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise ModelPackageError(
-            f"{folder.name}: cannot read {MANIFEST}: {error.strerror}"
-        ) from error
-    try:
-        manifest = Manifest.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "manifest"
-        raise ModelPackageError(f"{folder.name}: {MANIFEST}: {where}: {first['msg']}") from error
-    if manifest.preprocessing_version != PREPROCESSING_VERSION:
-        raise ModelPackageError(
-            f"{folder.name}: made for preprocessing {manifest.preprocessing_version}, "
-            f"this worker has {PREPROCESSING_VERSION}"
-        )
-    return manifest
-
-
-def verify_files(folder: Path, manifest: Manifest) -> None:
-    """Check every file of a package against the manifest's sizes and SHA-256.
-
-    Raises:
-        ModelPackageError: naming the first file that is missing or differs.
-    """
-    for name in manifest.files:
-        _read_verified(folder, name, manifest)
-
-
-def _read_verified(folder: Path, name: str, manifest: Manifest) -> bytes:
-    facts = manifest.files[name]
-    try:
-        data = (folder / name).read_bytes()
-    except OSError as error:
-        raise ModelPackageError(f"{folder.name}: cannot read {name}: {error}") from error
-    if len(data) != facts.size_bytes or hashlib.sha256(data).hexdigest() != facts.sha256:
-        raise ModelPackageError(f"{folder.name}: {name} is not the file the manifest names")
-    return data
 
 
 @contextmanager
@@ -381,11 +148,11 @@ def load(folder: Path, *, predict_seconds: float | None = None) -> Model:
     """
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
-    served = _read_verified(folder, SERVED, manifest)  # the very bytes that will serve
+    served = read_verified(folder, SERVED, manifest)  # the very bytes that will serve
     try:
         familiar = None
         if manifest.familiar is not None:
-            familiar = read_familiar(_read_verified(folder, FAMILIAR, manifest))
+            familiar = read_familiar(read_verified(folder, FAMILIAR, manifest))
         model = Model(manifest, Network(served), familiar)
     except ModelPackageError as error:
         raise ModelPackageError(f"{folder.name}: {error}") from error
@@ -413,7 +180,7 @@ def seconds_for_a_film(model: Model) -> float:
 
 
 def _check_golden(folder: Path, model: Model) -> None:
-    archive = io.BytesIO(_read_verified(folder, GOLDEN, model.manifest))
+    archive = io.BytesIO(read_verified(folder, GOLDEN, model.manifest))
     try:
         with np.load(archive, allow_pickle=False) as golden:
             inputs, logits = golden["inputs"], golden["logits"]

@@ -15,7 +15,7 @@ from worker.database import Database
 from worker.errors import LungwatchError
 from worker.history import Change, Kind
 from worker.ledger import Ledger
-from worker.model import Manifest
+from worker.manifest import Manifest
 from worker.promotions import Promotions
 from worker.registry import Registry
 from worker.tables import console, new_table, told_time

@@ -12,8 +12,9 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from worker.decision import REVIEW
 from worker.errors import LungwatchError, RefusalCode
-from worker.model import NEGATIVE, POSITIVE, REVIEW
+from worker.manifest import NEGATIVE, POSITIVE
 from worker.reporting import shown
 
 REFUSED = "REFUSED"

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
+from worker.decision import Score, judge
 from worker.errors import (
     FilmRefused,
     FilmStuck,
@@ -23,8 +24,8 @@ from worker.errors import (
 )
 from worker.filing import Filing
 from worker.inbox import Inbox
+from worker.manifest import Manifest
 from worker.messages import Result, refusal_from
-from worker.model import Manifest, Score, judge
 from worker.pool import Died, Event, HandedBack, Pool, Screened
 from worker.records import Changes, Claim, Facts, Outcome, Sighting
 from worker.repeats import Repeats

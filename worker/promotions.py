@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from worker.database import Database
 from worker.familiar import FAMILIAR
 from worker.history import Change, Kind
-from worker.model import SERVED, Manifest
+from worker.manifest import SERVED, Manifest
 from worker.schema import model_versions, predictions, promotions
 
 # What of a manifest a prediction depends on, beside the weights.

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from worker.decision import Verdict
 from worker.errors import FilmRefused
-from worker.model import Manifest, Verdict
+from worker.manifest import Manifest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,7 @@ from typing import BinaryIO
 from worker.errors import ModelPackageError, RegistryError
 from worker.files import fsync_folder, write_atomically
 from worker.history import HISTORY, Change, Kind, add, changing, left_behind, read_history
-from worker.model import MANIFEST, VERSION_PATTERN, Manifest, read_manifest, verify_files
+from worker.manifest import MANIFEST, VERSION_PATTERN, Manifest, read_manifest, verify_files
 
 CHAMPION = "CHAMPION"
 _STAGING = ".staging-"

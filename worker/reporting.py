@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from worker.journal import Journal, is_our_output
-from worker.model import NEGATIVE, POSITIVE
+from worker.manifest import NEGATIVE, POSITIVE
 from worker.privacy import Discretion
 from worker.records import Outcome
 from worker.trouble import Trouble

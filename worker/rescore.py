@@ -15,10 +15,11 @@ from pathlib import Path
 
 from worker.archive import Archive, Archived, Selection
 from worker.database import Database
+from worker.decision import Score, Verdict, judge
 from worker.errors import FilmRefused, ModelPackageError
 from worker.inbox import bytes_of, sighting_of, spell
+from worker.manifest import Manifest, read_manifest
 from worker.messages import Result
-from worker.model import Manifest, Score, Verdict, judge, read_manifest
 from worker.pool import Died, Event, HandedBack, NotServing, Pool, Screened, Serving
 from worker.preprocessing import Limits
 from worker.promotions import Promotions

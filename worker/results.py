@@ -21,8 +21,9 @@ from sqlalchemy import (
 )
 
 from worker.database import Database
+from worker.decision import REVIEW
 from worker.errors import ScanError
-from worker.model import NEGATIVE, POSITIVE, REVIEW
+from worker.manifest import NEGATIVE, POSITIVE
 from worker.schema import (
     NOBODY,
     State,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from worker.errors import ModelPackageError, RegistryError, ScreenerTrouble
-from worker.model import Manifest
+from worker.manifest import Manifest
 from worker.pool import NotServing, Pool, Serving
 from worker.promotions import Promotions
 from worker.registry import Registry

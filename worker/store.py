@@ -35,7 +35,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from worker.database import Database
-from worker.model import Manifest, Score
+from worker.decision import Score
+from worker.manifest import Manifest
 from worker.records import (
     Changes,
     Claim,

@@ -1,0 +1,141 @@
+"""What a model package says of itself: `manifest.json`, its fields and its files' hashes.
+
+A package is a folder that never changes once it has its name. What the weights need to be read
+rightly (class names, input size, temperature, threshold, review band) travels with them here; every
+other file is named with its SHA-256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from worker.errors import ModelPackageError
+from worker.familiar import FAMILIAR
+from worker.preprocessing import PREPROCESSING_VERSION
+
+FORMAT: Final = 2  # as new packages are written; 1 had no limits of the familiar
+MANIFEST: Final = "manifest.json"
+SERVED: Final = "model.tflite"
+GOLDEN: Final = "golden.npz"
+NEGATIVE: Final = "NORMAL"
+POSITIVE: Final = "PNEUMONIA"
+VERSION_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+
+Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class FileFacts(_Strict):
+    """What the manifest says of one other file of the package."""
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    size_bytes: int = Field(gt=0)
+
+
+class FamiliarLimits(_Strict):
+    """Two limits on `Familiar.strangeness`."""
+
+    review: float = Field(gt=0, allow_inf_nan=False)  # REVIEW above this
+    refuse: float = Field(gt=0, allow_inf_nan=False)  # refused above this
+
+    @model_validator(mode="after")
+    def _in_order(self) -> FamiliarLimits:
+        if not self.review <= self.refuse:
+            raise ValueError(f"review {self.review} lies beyond refuse {self.refuse}")
+        return self
+
+
+class Manifest(_Strict):
+    """`manifest.json`: everything about a package that is not weights."""
+
+    format: Literal[1, 2]
+    version: str = Field(pattern=VERSION_PATTERN)
+    created_at: str  # UTC, ISO 8601
+    classes: tuple[str, str]  # in the order of training; aligned by name, never by position
+    height: int = Field(gt=0)  # of the network's input, pixels
+    width: int = Field(gt=0)
+    preprocessing_version: str
+    temperature: float = Field(gt=0, allow_inf_nan=False)
+    threshold: Probability  # PNEUMONIA at this probability or above
+    review_band: tuple[Probability, Probability]  # REVIEW from the first up to below the second
+    familiar: FamiliarLimits | None = None  # None: nothing is too strange
+    files: dict[str, FileFacts]
+    training: dict[str, Any]  # data digest, counts, seed, split: for people and for the night
+    libraries: dict[str, str]
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> Manifest:
+        if set(self.classes) != {NEGATIVE, POSITIVE}:
+            raise ValueError(f"classes must be {NEGATIVE} and {POSITIVE}, not {self.classes}")
+        low, high = self.review_band
+        if not low <= self.threshold <= high:
+            raise ValueError(
+                f"threshold {self.threshold} lies outside the review band {low}-{high}"
+            )
+        if not {SERVED, GOLDEN} <= self.files.keys():
+            raise ValueError(f"files must name {SERVED} and {GOLDEN}")
+        if self.familiar is not None and (self.format < 2 or FAMILIAR not in self.files):
+            raise ValueError(f"limits of the familiar need format 2 and {FAMILIAR}")
+        if any(Path(name).name != name or name == MANIFEST for name in self.files):
+            raise ValueError("files must be plain names beside the manifest")
+        return self
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and validate a package's manifest alone. Cheap: no weights are opened.
+
+    Raises:
+        ModelPackageError: missing, not JSON, of another format, or inconsistent.
+    """
+    path = folder / MANIFEST
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise ModelPackageError(
+            f"{folder.name}: cannot read {MANIFEST}: {error.strerror}"
+        ) from error
+    try:
+        manifest = Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "manifest"
+        raise ModelPackageError(f"{folder.name}: {MANIFEST}: {where}: {first['msg']}") from error
+    if manifest.preprocessing_version != PREPROCESSING_VERSION:
+        raise ModelPackageError(
+            f"{folder.name}: made for preprocessing {manifest.preprocessing_version}, "
+            f"this worker has {PREPROCESSING_VERSION}"
+        )
+    return manifest
+
+
+def verify_files(folder: Path, manifest: Manifest) -> None:
+    """Check every file of a package against the manifest's sizes and SHA-256.
+
+    Raises:
+        ModelPackageError: naming the first file that is missing or differs.
+    """
+    for name in manifest.files:
+        read_verified(folder, name, manifest)
+
+
+def read_verified(folder: Path, name: str, manifest: Manifest) -> bytes:
+    """Return the bytes of one file of a package, checked against the manifest's size and SHA-256.
+
+    Raises:
+        ModelPackageError: the file is missing or differs.
+    """
+    facts = manifest.files[name]
+    try:
+        data = (folder / name).read_bytes()
+    except OSError as error:
+        raise ModelPackageError(f"{folder.name}: cannot read {name}: {error}") from error
+    if len(data) != facts.size_bytes or hashlib.sha256(data).hexdigest() != facts.sha256:
+        raise ModelPackageError(f"{folder.name}: {name} is not the file the manifest names")
+    return data
