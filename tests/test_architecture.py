@@ -12,7 +12,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 # Lower layers know nothing of higher ones; within a layer a module may use another listed with it.
 LAYERS = [
-    {"worker.errors", "worker.patience", "worker.fence", "worker.privacy", "worker.drift"},
+    {"worker.errors", "worker.patience", "worker.fence", "worker.privacy", "worker.drift"}
+    | {"worker.output"},
     {"worker.jpeg", "worker.files", "worker.history", "worker.schema"},
     {"worker.preprocessing"},
     {"worker.familiar"},
@@ -26,7 +27,8 @@ LAYERS = [
     {"worker.label_lists", "worker.worklist", "worker.export"},
     {"worker.messages"},
     {"worker.screener", "worker.watcher", "worker.repeats", "worker.notify"}
-    | {"worker.journal", "worker.metrics", "worker.reporting"},
+    | {"worker.journal", "worker.metrics", "worker.reporting"}
+    | {"worker.log_reporter", "worker.terminal_reporter"},
     {"worker.promotions", "worker.archive", "worker.sharing"}
     | {"worker.discarding", "worker.reclaiming", "worker.drift_rows"},
     {"worker.pool", "worker.filing", "worker.tables", "worker.checks"},

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from worker.journal import Journal, is_our_output, message_id
-from worker.reporting import LogReporter
+from worker.log_reporter import LogReporter
 from worker.trouble import Trouble
 
 

@@ -10,7 +10,12 @@ from functools import partial
 import pytest
 from driver import Site, wait_for
 from films import small_batch
+from scans import sighting
 from swaps import report
+
+from worker.errors import FilmRefused, RefusalCode
+from worker.records import Claim, Facts, Outcome
+from worker.terminal_reporter import TerminalReporter
 
 _FORMATS = ["json", "plain"]
 
@@ -96,3 +101,11 @@ def test_a_name_in_letters_that_the_output_lacks(site: Site) -> None:
     assert site.stop(worker) == 0
     assert "\\u80f8.jpg" in site.log()
     assert "chest.jpg" in site.log()
+
+
+def test_a_reason_with_brackets_in_it(capfd: pytest.CaptureFixture[str]) -> None:
+    """What a decoder or a package has to say is shown as it is, whatever a terminal makes of it."""
+    claim = Claim(scan_id=7, sighting=sighting(), attempt=1, crashes=0)
+    refusal = FilmRefused(RefusalCode.DAMAGED, "It ends in [/red] at [bold].")
+    TerminalReporter().outcome(Outcome(claim=claim, facts=Facts(), refusal=refusal))
+    assert "It ends in [/red] at [bold]." in capfd.readouterr().out
