@@ -7,6 +7,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,21 @@ def test_a_journal_that_is_gone(journal: tuple[Journal, socket.socket]) -> None:
     sent, listening = journal
     listening.close()
     LogReporter("INFO", journal=sent).event("stopped")
+
+
+def test_a_journal_that_stands_still(journal: tuple[Journal, socket.socket]) -> None:
+    """It is waited for once, and costs the lines that it has no room for; then it is told again."""
+    sent, listening = journal
+    reporter = LogReporter("INFO", journal=sent)
+    for number in range(2000):  # more than any queue of the kernel's holds by default
+        reporter.event("beat", number=number)
+    listening.settimeout(0)
+    with suppress(BlockingIOError):
+        while True:
+            last = fields(listening)
+    assert int(last["LUNGWATCH_NUMBER"]) < 1999
+    reporter.event("stopped")
+    assert fields(listening)["MESSAGE"] == "stopped"
 
 
 def test_whether_output_goes_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

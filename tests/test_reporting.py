@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import resource
+import select
 from functools import partial
 
 import pytest
@@ -56,6 +58,33 @@ def test_a_reader_that_goes_away(site: Site, said: str) -> None:
     assert site.stop(worker) == 0
     site.check_invariants(films)
     assert site.log() == ""
+
+
+def test_a_reader_that_stands_still(site: Site) -> None:
+    """`lungwatch run | less` shows a page, and films are screened while it is read.
+
+    Whoever reads on finds whole lines, and hears of what comes then.
+    """
+    site.settings |= {"SCREENERS": "1", "LOG_FORMAT": "json"}
+    pipe = site.root / "pipe"
+    os.mkfifo(pipe)
+    worker = site.start(wrapper=_redirected(f">{pipe}"))
+    with pipe.open("rb", buffering=0) as reader:
+        fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 2 * select.PIPE_BUF)
+        films = small_batch(60)  # more words than there is room for
+        site.drop(films)
+        site.wait_until_finished(len(films))
+        os.set_blocking(reader.fileno(), False)
+        told = reader.read(65536)
+        assert told.count(b"screened") < len(films)
+        films |= {"next.jpg": b""}
+        site.drop({"next.jpg": b""})
+        site.wait_until_finished(len(films))
+        assert site.stop(worker) == 0
+        told += reader.read(65536)
+    site.check_invariants(films)
+    said = [json.loads(line)["event"] for line in told.splitlines()]
+    assert said[-2:] == ["refused", "stopped"]
 
 
 def test_the_disk_of_log_and_database_is_full(site: Site) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 from driver import Site, wait_for
-from films import batch
+from films import batch, small_batch
 
 
 def watch_until(site: Site, films: int) -> str:
@@ -61,6 +61,26 @@ def test_a_person_sees_plain_words_a_line_a_scan_and_a_bar(site: Site) -> None:
     assert any(re.search(r"screening .*\d+/41", line) for line in lines), "no progress bar"
     assert "empty: The file is empty." in shown
     assert '"event"' not in shown
+
+
+def test_a_terminal_that_is_not_read(site: Site) -> None:
+    """A person who holds the terminal, to select a name or with Ctrl-S, holds up no film."""
+    ours, theirs = pty.openpty()
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "worker", "run"],
+        env=site.environment | {"TERM": "xterm", "COLUMNS": "120"},
+        cwd=site.root,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    films = small_batch(200)  # more words than there is room for
+    site.drop(films)
+    site.wait_until_finished(len(films))
+    worker.send_signal(signal.SIGINT)
+    assert worker.wait(60) == 0
+    os.close(theirs)
+    os.close(ours)
+    site.check_invariants(films)
 
 
 def test_no_bar_is_shown_for_a_film_or_two(site: Site) -> None:

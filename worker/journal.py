@@ -16,6 +16,7 @@ from typing import Any
 _SOCKET = "/run/systemd/journal/socket"
 # Each event has a message id of its own, made from its name: the same in every release.
 _EVENTS = uuid.UUID("6f1f3c0e-6d0a-4f0e-9a55-2f3d2a9c7d11")
+_PATIENCE_SECONDS = 1.0  # with a journal that stands still, once each time
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3}
 
 
@@ -42,6 +43,7 @@ class Journal:
     def __init__(self, address: str = _SOCKET) -> None:
         """Write to the socket at `address`."""
         self._address = address
+        self._still = False  # whether it takes nothing
 
     def msg(self, **fields: Any) -> None:
         """Write an event: `event` is its name, `level` how grave it is, the rest its fields."""
@@ -61,6 +63,9 @@ class Journal:
             suppress(OSError),
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel,
         ):
+            channel.settimeout(0 if self._still else _PATIENCE_SECONDS)
+            self._still = True
             channel.sendto(data.encode(), self._address)
+            self._still = False
 
     debug = info = warning = error = msg

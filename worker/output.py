@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
@@ -11,9 +12,11 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
+_PATIENCE_SECONDS = 1.0  # with a reader that stands still, once each time
+
 
 class _Output(io.FileIO):
-    """An open file; where it is full, or its reader has gone, that costs words and no more.
+    """An open file; where it is full, or its reader gone or standing still, that costs words alone.
 
     Each line is tried anew, so it goes on by itself. One that is written in part is finished before
     the next, so that whoever reads the file finds whole lines.
@@ -23,17 +26,26 @@ class _Output(io.FileIO):
     """
 
     _rest = b""  # of a line that is written in part
+    _still = False  # whether the reader of a pipe, or the person at a terminal, takes nothing
 
     def write(self, data: ReadableBuffer, /) -> int:
         """Write it all, or as much as can be."""
         begun, left = bool(self._rest), self._rest + bytes(data)
+        # What has room for anything has room for so much: pipe(7). A terminal, for a letter.
+        most = 1 if self.isatty() else select.PIPE_BUF
         with suppress(OSError):
-            while left and (written := super().write(left)):
+            while left and self._has_room() and (written := super().write(left[:most])):
                 begun = not left[:written].endswith(b"\n")
                 left = left[written:]
         line, end, _ = left.partition(b"\n")
         self._rest = line + end if begun else b""
         return memoryview(data).nbytes
+
+    def _has_room(self) -> bool:
+        room = select.poll()
+        room.register(self, select.POLLOUT)
+        self._still = not room.poll(0 if self._still else _PATIENCE_SECONDS * 1000)
+        return not self._still
 
 
 def standard_output() -> TextIO:
