@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from packages import without_limits
 from sqlalchemy import text
 
@@ -281,3 +283,16 @@ _LUNGWATCH = (sys.executable, "-m", "worker")
 
 def _files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def without_rights() -> list[str]:
+    """Return the command that runs another as an account that rights hold for."""
+    if os.geteuid() != 0:
+        return []
+    if shutil.which("setpriv") is None:
+        pytest.skip("root ignores rights, and setpriv is not installed to take that away")
+    command = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
+    done = subprocess.run([*command, "true"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"root ignores rights, and setpriv may not change that: {done.stderr.strip()}")
+    return command

@@ -191,7 +191,8 @@ class Backfill:
     def _bring(self, left: Iterator[str], now: float) -> bool:
         """Have names noticed, and return whether there may be more."""
         names = self._pipeline.again
-        while self._pipeline.waiting < _AHEAD:
+        ahead = self._ahead
+        while self._pipeline.waiting < ahead:
             if not names:
                 name = next(left, None)
                 if name is None:
@@ -214,6 +215,11 @@ class Backfill:
     def _is_over(self) -> bool:
         return self._pipeline.idle and len(self._tracker) == len(self._given_up())
 
+    @property
+    def _ahead(self) -> int:
+        """How many films may wait: those that cannot be read are looked at again to the end."""
+        return _AHEAD + len(self._given_up())
+
     def _given_up(self) -> list[str]:
         return [name for name, tries in self._pipeline.unreadable.items() if tries >= _TRIES]
 
@@ -221,7 +227,7 @@ class Backfill:
         if now < self._troubles.retry_at:
             return min(_LONGEST_WAIT, self._troubles.retry_at - now)
         more = more or bool(self._pipeline.again)
-        if self._pipeline.waiting < _AHEAD if more else self._is_over():
+        if self._pipeline.waiting < self._ahead if more else self._is_over():
             return 0.0
         due = self._pipeline.next_due(now)
         until = self._next_beat if due is None else min(due, self._next_beat)

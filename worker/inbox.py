@@ -113,7 +113,7 @@ class Inbox:
         """
         try:
             found = os.stat(self._path(name), follow_symlinks=False)
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, ValueError):  # the last: a NUL in the name
             self.identity()  # an inbox that is not there says nothing of what is in it
             return None
         except OSError as error:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from worker.errors import DataError, not_installed
+from worker.errors import DataError, StorageTrouble, not_installed
 from worker.inbox import is_passed_over, spell
 
 _COLUMN = "path"  # of a manifest
@@ -23,8 +23,11 @@ def names_in(source: Path) -> Iterator[str]:
             names that are passed over in an inbox are here. Or a Parquet file with a column
             `path`, where a relative path is taken from the file's own folder.
 
+    Returns:
+        An iterator that raises StorageTrouble while the archive is away, and can be asked again.
+
     Raises:
-        DataError: it is neither, or cannot be read.
+        DataError: it is neither, or cannot be read. A list that breaks off is found to later.
     """
     try:
         is_folder = stat.S_ISDIR(source.stat().st_mode)
@@ -32,7 +35,7 @@ def names_in(source: Path) -> Iterator[str]:
         raise DataError(f"{source}: {error.strerror}") from error
     whole = source.resolve()
     if is_folder:
-        return _below(os.fsencode(whole))
+        return _Below(os.fsencode(whole))
     if source.suffix != ".parquet":
         raise DataError(f"{source}: neither a folder nor a Parquet file with a column '{_COLUMN}'")
     return _listed(_parquet(whole), whole.parent)
@@ -43,24 +46,59 @@ def fence_around(source: Path) -> Path:
     return source.resolve() if source.is_dir() else Path("/")
 
 
-def _below(folder: bytes) -> Iterator[str]:
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        shown = os.fsdecode(folder)
-        raise DataError(f"{shown} cannot be listed: {error.strerror}") from error
-    for entry in entries:
-        if is_passed_over(spell(entry.name)):
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            yield from _below(entry.path)
-        elif entry.is_file(follow_symlinks=False):
-            yield spell(entry.path)
+class _Below(Iterator[str]):
+    """The films below a folder, each folder's in the order of their names.
+
+    A folder that cannot be listed when its turn comes is given in place of its films, so that
+    whoever looks for one there says that it is missing.
+    """
+
+    def __init__(self, root: bytes) -> None:
+        self._root = root
+        try:
+            self._left = _entries(root)
+        except OSError as error:
+            shown = os.fsdecode(root)
+            raise DataError(f"{shown} cannot be listed: {error.strerror}") from error
+
+    def __next__(self) -> str:
+        while self._left:
+            entry = self._left[-1]
+            if entry.is_dir(follow_symlinks=False):
+                below = self._below(entry.path)
+                self._left.pop()
+                if below is None:
+                    return spell(entry.path)
+                self._left.extend(below)
+            else:
+                self._left.pop()
+                if entry.is_file(follow_symlinks=False):
+                    return spell(entry.path)
+        raise StopIteration
+
+    def _below(self, folder: bytes) -> list[os.DirEntry[bytes]] | None:
+        """List a folder; None where it alone cannot be."""
+        try:
+            return _entries(folder)
+        except OSError:
+            try:
+                os.stat(self._root)
+            except OSError as error:
+                away = f"the archive cannot be reached: {error.strerror}"
+                raise StorageTrouble(away) from error
+            return None
+
+
+def _entries(folder: bytes) -> list[os.DirEntry[bytes]]:
+    """Return what lies in a folder and could be a film or hold some, the last name first."""
+    with os.scandir(folder) as entries:
+        found = [one for one in entries if not is_passed_over(spell(one.name))]
+    return sorted(found, key=lambda entry: entry.name, reverse=True)
 
 
 def _parquet(path: Path) -> Any:
     try:
-        from pyarrow import ArrowException, parquet  # noqa: PLC0415 - only who has one needs it
+        from pyarrow import ArrowException, parquet, types  # noqa: PLC0415 - only who has one needs it
     except ImportError as error:
         raise DataError(f"{path.name}: to read it {not_installed('pyarrow')}") from error
     try:
@@ -69,12 +107,20 @@ def _parquet(path: Path) -> Any:
         raise DataError(f"{path.name} cannot be read: {str(error).splitlines()[0]}") from error
     if _COLUMN not in file.schema_arrow.names:
         raise DataError(f"{path.name}: it has no column '{_COLUMN}'")
+    kind = file.schema_arrow.field(_COLUMN).type
+    if not (types.is_string(kind) or types.is_large_string(kind)):
+        raise DataError(f"{path.name}: its column '{_COLUMN}' is of {kind}, not of strings")
     return file
 
 
 def _listed(file: Any, folder: Path) -> Iterator[str]:
+    from pyarrow import ArrowException  # noqa: PLC0415 - it is there: `file` is of it
+
     base = os.fsencode(folder)
-    for batch in file.iter_batches(batch_size=_ROWS, columns=[_COLUMN]):
-        for path in batch.column(0).to_pylist():
-            if path:
-                yield spell(os.path.normpath(os.path.join(base, os.fsencode(path))))
+    try:
+        for batch in file.iter_batches(batch_size=_ROWS, columns=[_COLUMN]):
+            for path in batch.column(0).to_pylist():
+                if path:
+                    yield spell(os.path.normpath(os.path.join(base, os.fsencode(path))))
+    except (OSError, ArrowException) as error:
+        raise DataError(f"the list breaks off: {str(error).splitlines()[0]}") from error

@@ -6,12 +6,11 @@ import os
 import shutil
 import socket
 import stat
-import subprocess
 from pathlib import Path
 
 import films
 import pytest
-from driver import Site, wait_for
+from driver import Site, wait_for, without_rights
 from swaps import report
 from trials import Trial
 
@@ -88,19 +87,6 @@ def test_a_film_with_an_odd_date_is_a_film(any_site: Site, trial: Trial) -> None
     trial.end(any_site, three)
 
 
-def _without_root_s_rights() -> list[str]:
-    """Return the command that runs another as an account that rights hold for."""
-    if os.geteuid() != 0:
-        return []
-    if shutil.which("setpriv") is None:
-        pytest.skip("root ignores rights, and setpriv is not installed to take that away")
-    command = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
-    done = subprocess.run([*command, "true"], capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"root ignores rights, and setpriv may not change that: {done.stderr.strip()}")
-    return command
-
-
 def test_a_film_that_may_not_be_read_yet(site: Site, trial: Trial) -> None:
     """A film without its right to be read is waited for, and screened when it has it."""
     site.settings |= {"SCREENERS": "1"}
@@ -109,7 +95,7 @@ def test_a_film_that_may_not_be_read_yet(site: Site, trial: Trial) -> None:
     site.drop(everything)
     for name in locked:
         (site.inbox / name).chmod(0)
-    site.start(wrapper=_without_root_s_rights())
+    site.start(wrapper=without_rights())
     wait_for(lambda: report(site).get("unreadable") == len(locked), what="it says so")
     assert {row["file_name"] for row in site.results()} == everything.keys() - set(locked)
     with trial.recovery():
@@ -128,7 +114,7 @@ def test_a_folder_that_may_not_be_written(site: Site, trial: Trial, folder: str)
     everything = films.small_batch(3) | {"bad.jpg": films.bad_films()["hole"].data}
     site.drop(everything)
     place.chmod(0o500)
-    site.start(wrapper=_without_root_s_rights())
+    site.start(wrapper=without_rights())
     try:
         wait_for(lambda: "storage" in str(report(site).get("trouble")), what="it says so")
         assert site.finished() < len(everything)
