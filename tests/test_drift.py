@@ -175,6 +175,22 @@ def test_from_the_rows(database: Database) -> None:
     assert not any(one.alarm for one in findings)
 
 
+@pytest.mark.parametrize("day", [0, 41])
+def test_an_archive_says_nothing_of_what_arrives(database: Database, day: int) -> None:
+    """Thousands of old films, screened on the first day or the last, change no number."""
+    fill(database, days=42)
+    before = look_for_drift(database, VERSION)
+    moment, numbers = BEGIN + timedelta(days=day, hours=1), range(10_000, 12_000)
+    other = {"width": 300, "height": 300, "encoding": "9b8bcd08"}
+    old = [{**a_scan(one, moment), **other, "file_name": f"/old/{one}.jpg"} for one in numbers]
+    refused = [one | {"id": one["id"] * 10, "refusal_code": "truncated"} for one in old]
+    with database.writing() as connection:
+        connection.execute(insert(scans), old)
+        connection.execute(insert(scans), refused)
+        connection.execute(insert(predictions), [a_prediction(n, moment, 3.0) for n in numbers])
+    assert look_for_drift(database, VERSION) == before
+
+
 def test_an_alarm_holds_promotions(database: Database) -> None:
     """A night is told why, until somebody looked; with no database or champion it is free."""
     fill(database, days=42, shift_from=35)

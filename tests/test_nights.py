@@ -13,7 +13,7 @@ import pytest
 from databases import query
 
 from training import record as record_module
-from training.nights import LAST, LOCK, NightUnderway, alone, last_challenger, remember
+from training.nights import LAST, LOCK, NightUnderway, alone, last_night, remember
 from training.record import code_digest, made_with, recording
 from worker.database import Database
 from worker.errors import DatabaseTrouble, DataError
@@ -71,31 +71,33 @@ def test_the_lock_is_no_model(tmp_path: Path) -> None:
 
 def test_the_same_work_for_the_same_champion_is_not_new(tmp_path: Path) -> None:
     """It is what the last night did, and its model is named."""
-    assert last_challenger(tmp_path, WORK, champion=None) is None
+    assert last_night(tmp_path, WORK, champion=None) is None
     remember(tmp_path, WORK, champion="drawn-1", challenger="drawn-2")
     again = dict(reversed(WORK.items()))
-    assert last_challenger(tmp_path, again, champion="drawn-1") == "drawn-2"
+    last = last_night(tmp_path, again, champion="drawn-1")
+    assert last is not None
+    assert (last.challenger, last.drifting) == ("drawn-2", False)
 
 
 @pytest.mark.parametrize("name", WORK)
 def test_any_change_of_the_work_is_new(tmp_path: Path, name: str) -> None:
     """Other films, another recipe, other code."""
     remember(tmp_path, WORK, champion="drawn-1", challenger="drawn-2")
-    assert last_challenger(tmp_path, WORK | {name: "other"}, champion="drawn-1") is None
+    assert last_night(tmp_path, WORK | {name: "other"}, champion="drawn-1") is None
 
 
 @pytest.mark.parametrize("champion", [None, "drawn-0", "drawn-2"])
 def test_another_champion_is_new(tmp_path: Path, champion: str | None) -> None:
     """Promoted by hand, or rolled back to: what is to be beaten is not what it was."""
     remember(tmp_path, WORK, champion="drawn-1", challenger="drawn-2")
-    assert last_challenger(tmp_path, WORK, champion=champion) is None
+    assert last_night(tmp_path, WORK, champion=champion) is None
 
 
 @pytest.mark.parametrize("spoilt", [b"", b"{", b"[]", b"null", b"{}", b"\xff"])
 def test_a_spoilt_memory_costs_a_night_and_nothing_else(tmp_path: Path, spoilt: bytes) -> None:
     """Whatever is in the file, the night runs as if it were new."""
     (tmp_path / LAST).write_bytes(spoilt)
-    assert last_challenger(tmp_path, WORK, champion=None) is None
+    assert last_night(tmp_path, WORK, champion=None) is None
 
 
 def test_without_a_database_there_is_no_record(tmp_path: Path) -> None:
@@ -227,5 +229,5 @@ def test_what_is_remembered_is_json_that_holds_no_film(tmp_path: Path) -> None:
     """Versions and a digest: nothing of whose films they were."""
     remember(tmp_path, WORK, champion=None, challenger="drawn-1")
     kept = json.loads((tmp_path / LAST).read_bytes())
-    assert kept.keys() == {"work", "champion", "challenger"}
+    assert kept.keys() == {"work", "champion", "challenger", "drifting"}
     assert kept["champion"] is None

@@ -58,6 +58,7 @@ def judged(logits: list[float], truth: list[bool], *, lost: list[int] | None = N
         comparison=None,
         lost=lost or [],
         trouble="",
+        settled=True,
     )
 
 

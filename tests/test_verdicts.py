@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from training.plan import Plan
 from training.retrain import main, retrain
 from training.scoring import Scored, score
 from worker.database import Database
-from worker.errors import ModelPackageError
+from worker.errors import ModelPackageError, ScreenerTrouble
 from worker.ledger import Ledger, Ruling
 from worker.manifest import SERVED
 from worker.model import load
@@ -226,6 +227,20 @@ def test_what_was_held_for_drift_is_judged_again_when_it_is_over(
     assert retrain(plan, now=NOW, say=say_nothing).ruling is Ruling.PROMOTED
 
 
+def test_where_nothing_is_new_the_table_of_films_is_not_read(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be long, and whoever reads it on SQLite keeps the worker from writing."""
+    pretend(monkeypatch, champion=3)
+    retrain(plan, now=NOW, say=say_nothing)
+
+    def read(*_: object) -> str:
+        raise AssertionError("it was")
+
+    monkeypatch.setattr("training.retrain.drifted", read)
+    assert retrain(plan, now=NOW, say=say_nothing).ruling is Ruling.UNCHANGED
+
+
 def test_a_night_of_other_code_fits_anew(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     """What an upgrade changed in training is not answered by the fit of the code before."""
     said: list[str] = []
@@ -342,6 +357,30 @@ def test_a_challenger_that_screeners_do_not_take_is_held(
     outcome = retrain(replace(archived, preview=slow), now=NOW, say=say_nothing)
     assert outcome.ruling is Ruling.HELD
     assert outcome.reasons[-1].startswith("HELD: screeners do not take it: ")
+    # A person who allows more need not wait for a label.
+    assert retrain(archived, now=NOW, say=say_nothing).ruling is Ruling.PROMOTED
+
+
+def test_screeners_killed_as_they_come_up_say_nothing_of_a_challenger(
+    archived: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where memory is short: the night fails, and the next judges it."""
+    pretend(monkeypatch, champion=3)
+    with monkeypatch.context() as short:
+        short.setattr("worker.pool.sys", SimpleNamespace(executable="/bin/false"))
+        with pytest.raises(ScreenerTrouble):
+            retrain(archived, now=NOW, say=say_nothing)
+    assert retrain(archived, now=NOW, say=say_nothing).ruling is Ruling.PROMOTED
+
+
+def test_a_champion_that_was_damaged_for_a_night(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What could not be compared with it is, when it is whole again."""
+    pretend(monkeypatch, broken="damaged")
+    assert retrain(plan, now=NOW, say=say_nothing).ruling is Ruling.HELD
+    pretend(monkeypatch, champion=3)
+    assert retrain(plan, now=NOW, say=say_nothing).ruling is Ruling.PROMOTED
 
 
 def test_a_champion_changed_meanwhile_is_not_replaced(

@@ -35,6 +35,7 @@ class Judged:
     comparison: dict[str, Any] | None  # None where no champion could be measured
     lost: Sequence[int]  # rows of the films the champion has right and the challenger wrong
     trouble: str  # why the champion could not be measured, if it could not
+    settled: bool  # whether that, if anything, is of the films, and will be so tomorrow
 
 
 def judge(challenger: Path, champion: Path | None, scans: Sequence[LabelledScan]) -> Judged:
@@ -44,8 +45,13 @@ def judge(challenger: Path, champion: Path | None, scans: Sequence[LabelledScan]
         ModelPackageError: the challenger does not load, or refuses a film.
         DataError: a class is missing, or a logit of the challenger is not finite.
     """
-    trouble = "" if champion is None else _why_not(champion, scans)
-    if trouble:
+    learnt, trouble = "", ""
+    if champion is not None:
+        try:
+            learnt = why_not(champion, scans)
+        except ModelPackageError as error:
+            trouble = str(error)
+    if learnt or trouble:
         champion = None
     packages = [challenger] if champion is None else [challenger, champion]
     scored = score(packages, [scan.path for scan in scans])
@@ -94,7 +100,8 @@ def judge(challenger: Path, champion: Path | None, scans: Sequence[LabelledScan]
         },
         comparison=comparison,
         lost=lost,
-        trouble=trouble,
+        trouble=learnt or trouble,
+        settled=not trouble,
     )
 
 
@@ -109,20 +116,13 @@ def digest_of(scans: Sequence[LabelledScan]) -> str:
     return hashlib.sha256("".join(lines).encode("ascii")).hexdigest()
 
 
-def _why_not(champion: Path, scans: Sequence[LabelledScan]) -> str:
-    """Return why these films cannot measure the champion; "" where they can."""
-    try:
-        return why_not(champion, scans)
-    except ModelPackageError as error:
-        return str(error)
-
-
 def _beyond(scored: Scored, manifest: Manifest) -> Truth | None:
     """Return (n,) whether a film is REVIEW or refused for being unlike chest films."""
     if manifest.familiar is None or not scored.strangeness:
         return None
-    strange: Truth = np.array(scored.strangeness, dtype=np.float64) > manifest.familiar.review
-    return strange
+    # Written so that NaN, of which the worker decides nothing, is not decided here either.
+    beyond: Truth = ~(np.array(scored.strangeness, dtype=np.float64) <= manifest.familiar.review)
+    return beyond
 
 
 def _unfamiliar(scored: Scored, limits: FamiliarLimits | None) -> dict[str, float] | None:

@@ -36,6 +36,8 @@ class Outcome:
     package: Path
     champion: str | None  # what served when the challenger was judged
     evaluation: dict[str, Any]  # what evaluation.json holds; empty where nothing was new
+    drifting: bool = False  # held, if so, among others because films are not what they were
+    settled: bool = True  # whether the same work another night would come to the same
 
 
 class NightUnderway(LungwatchError):
@@ -93,8 +95,16 @@ def drifted(database_url: str | None, champion: str | None) -> str:
     return f"the films that arrive have changed ({told}): see `lungwatch drift`" if alarms else ""
 
 
-def last_challenger(models: Path, work: Mapping[str, Any], *, champion: str | None) -> str | None:
-    """Return the model that the last night made of this very work, or None if this is new.
+@dataclass(frozen=True, kw_only=True)
+class LastNight:
+    """What is remembered of the last night that came to its end."""
+
+    challenger: str  # the model that it made
+    drifting: bool  # films were not what they were, so that nothing was promoted
+
+
+def last_night(models: Path, work: Mapping[str, Any], *, champion: str | None) -> LastNight | None:
+    """Return what came of this very work the last night, or None if it is new.
 
     Args:
         models: the folder.
@@ -105,17 +115,27 @@ def last_challenger(models: Path, work: Mapping[str, Any], *, champion: str | No
     try:
         last = json.loads((models / LAST).read_bytes())
         if (last["work"], last["champion"]) == (_digest(work), champion):
-            return str(last["challenger"])
+            return LastNight(challenger=str(last["challenger"]), drifting=bool(last["drifting"]))
     except (OSError, ValueError, KeyError, TypeError):
         pass  # none yet, or not readable: whatever there is to do is new
     return None
 
 
 def remember(
-    models: Path, work: Mapping[str, Any], *, champion: str | None, challenger: str
+    models: Path,
+    work: Mapping[str, Any],
+    *,
+    champion: str | None,
+    challenger: str,
+    drifting: bool = False,
 ) -> None:
     """Keep what a night did, once all of it is done."""
-    last = {"work": _digest(work), "champion": champion, "challenger": challenger}
+    last = {
+        "work": _digest(work),
+        "champion": champion,
+        "challenger": challenger,
+        "drifting": drifting,
+    }
     write_atomically(models / LAST, json.dumps(last).encode("ascii"))
 
 

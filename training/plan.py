@@ -72,6 +72,8 @@ class Plan:
             "max_minutes": self.max_minutes,
             "rules": asdict(self.rules),
             "propose": self.propose,
+            # What screeners are allowed is a condition, too: those of the preview must take it.
+            "screeners": self.preview and [self.preview.predict_seconds, self.preview.memory_mb],
         }
 
 

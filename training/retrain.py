@@ -28,7 +28,7 @@ from training.nights import (
     Outcome,
     alone,
     drifted,
-    last_challenger,
+    last_night,
     remember,
     stand_back,
 )
@@ -85,13 +85,11 @@ def retrain(plan: Plan, *, now: datetime, say: Say) -> Outcome:
         dataset = replace(dataset, test_note=plan.test_note or dataset.test_note)
         say(_describe(dataset))
         _remark(dataset.remarks, record, say)
-        drift = drifted(plan.database_url, registry.champion())
-        # Whether films drift, and not by how much: that is another every day.
-        facts = {"data_digest": dataset.digest, "code": code_digest(), "drift": drift != ""}
-        work = plan.work() | facts
+        work = {**plan.work(), "data_digest": dataset.digest, "code": code_digest()}
         record.note(**work, data=dataset.name, counts=dataset.counts())
-        outcome = _nothing_new(registry, work)
+        outcome = _nothing_new(plan, registry, work)
         if outcome is None:
+            drift = drifted(plan.database_url, registry.champion())
             # A network, fitted and packaged; measured beside the champion, judged, published.
             from training.verdict import conclude
 
@@ -106,15 +104,24 @@ def retrain(plan: Plan, *, now: datetime, say: Say) -> Outcome:
             outcome.ruling, outcome.reasons, champion=outcome.champion, challenger=challenger
         )
         serves = outcome.version if outcome.ruling is Ruling.PROMOTED else outcome.champion
-        remember(plan.models, work, champion=serves, challenger=outcome.version)
+        if outcome.settled:
+            remember(
+                plan.models,
+                work,
+                champion=serves,
+                challenger=outcome.version,
+                drifting=outcome.drifting,
+            )
         return outcome
 
 
-def _nothing_new(registry: Registry, work: dict[str, Any]) -> Outcome | None:
+def _nothing_new(plan: Plan, registry: Registry, work: dict[str, Any]) -> Outcome | None:
     champion = registry.champion()
-    version = last_challenger(registry.root, work, champion=champion)
-    if version is None:
+    last = last_night(registry.root, work, champion=champion)
+    # What was held because films drift has its turn when they no longer do. Else it is not asked.
+    if last is None or (last.drifting and not drifted(plan.database_url, champion)):
         return None
+    version = last.challenger
     same = "the films, the recipe, the rules and the champion are the same"
     return Outcome(
         ruling=Ruling.UNCHANGED,
@@ -123,6 +130,7 @@ def _nothing_new(registry: Registry, work: dict[str, Any]) -> Outcome | None:
         package=registry.folder(version),
         champion=champion,
         evaluation={},
+        drifting=last.drifting,
     )
 
 

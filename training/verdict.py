@@ -112,6 +112,8 @@ def conclude(
         package=package,
         champion=champion,
         evaluation=evaluation,
+        drifting=drift != "",
+        settled=judged.settled,
     )
 
 

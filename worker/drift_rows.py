@@ -1,4 +1,7 @@
-"""What drift is looked for in: the rows, day by day. Read only."""
+"""What drift is looked for in: the rows, day by day. Read only.
+
+Films of an archive, screened where they lie, are no part of it: they say nothing of what arrives.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ from worker.drift import (
     find_drift,
 )
 from worker.manifest import NEGATIVE, POSITIVE
-from worker.schema import Origin, date_of, predictions, results, scans
+from worker.schema import Origin, date_of, is_below, predictions, results, scans
 
 _LATEST_DAYS = 90  # with films, that are looked at at most
 _DECISIONS = {NEGATIVE: 0.0, POSITIVE: 1.0, REVIEW: 2.0}
@@ -92,9 +95,11 @@ def _films_by_day(database: Database, version: str) -> dict[str, int]:
     day = date_of(predictions.c.predicted_at)
     statement = (
         select(day, func.count())
+        .join(scans, scans.c.id == predictions.c.scan_id)
         .where(
             predictions.c.model_version == version,
             predictions.c.origin == Origin.SCREENING.value,
+            ~is_below("/"),
         )
         .group_by(day)
     )
@@ -124,12 +129,14 @@ def _days(database: Database, version: str, days: Sequence[str]) -> list[Day]:
             predictions.c.origin == Origin.SCREENING.value,
             predictions.c.predicted_at >= begin,
             predictions.c.predicted_at < end,
+            ~is_below("/"),
         )
     )
     refused = select(date_of(scans.c.screened_at)).where(
         scans.c.refusal_code.is_not(None),
         scans.c.screened_at >= begin,
         scans.c.screened_at < end,
+        ~is_below("/"),
     )
     with database.reading() as connection:
         for film in connection.execute(of_model):

@@ -16,7 +16,7 @@ from pathlib import Path
 from worker.archive import Archive, Archived, Selection
 from worker.database import Database
 from worker.decision import Score, Verdict, judge
-from worker.errors import FilmRefused, ModelPackageError
+from worker.errors import FilmRefused, ModelPackageError, ScreenerTrouble
 from worker.inbox import bytes_of, sighting_of, spell
 from worker.manifest import Manifest, read_manifest
 from worker.messages import Result
@@ -219,7 +219,8 @@ class _Bench:
         while not self.pool.alive:
             for event in self._events():
                 if isinstance(event, NotServing):
-                    raise ModelPackageError(event.why)
+                    # One that was killed as it came up tells nothing of the package.
+                    raise (ModelPackageError if event.proven else ScreenerTrouble)(event.why)
                 if isinstance(event, Serving):
                     return
 

@@ -358,3 +358,10 @@ results = Table(
         "`LUNGWATCH_PREVALENCE`, else 0.5.",
     ),
 )
+
+
+def is_below(folder: str) -> ColumnElement[bool]:
+    """Whether a scan lies in an archive, below a folder there: its name is a whole path then."""
+    beginning = folder.rstrip("/") + "/"
+    # LIKE would take A for a in SQLite.
+    return func.substr(scans.c.file_name, 1, len(beginning)) == beginning

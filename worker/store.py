@@ -17,13 +17,11 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     Row,
     Update,
     and_,
     bindparam,
-    func,
     insert,
     literal,
     or_,
@@ -59,6 +57,7 @@ from worker.schema import (
     database_time,
     date_of,
     in_hand,
+    is_below,
     model_versions,
     predictions,
     scans,
@@ -294,7 +293,7 @@ class Store:
             rows = connection.execute(
                 select(*_SIGHTING)
                 .where(in_hand(State.CLAIMED), scans.c.lease_until < database_time())
-                .where(_is_below(archive) if archive else ~_is_below("/"))
+                .where(is_below(archive) if archive else ~is_below("/"))
                 .order_by(scans.c.id)
                 .limit(limit)
             )
@@ -395,12 +394,6 @@ def forget_places(database: Database, scan_ids: Sequence[int]) -> None:
 def _older(seconds: float) -> Any:
     """Whether a scan was screened so long ago. All were at least 0 s ago, whatever clocks say."""
     return true() if seconds <= 0 else scans.c.screened_at <= database_time(-seconds)
-
-
-def _is_below(folder: str) -> ColumnElement[bool]:
-    """Whether a scan's name is a whole path below a folder. LIKE would take A for a in SQLite."""
-    beginning = folder.rstrip("/") + "/"
-    return func.substr(scans.c.file_name, 1, len(beginning)) == beginning
 
 
 def _claims(taken: Sequence[Row[Any]]) -> list[Claim]:
