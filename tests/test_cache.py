@@ -189,6 +189,25 @@ def test_a_size_that_nobody_uses_goes_after_a_month(tmp_path: Path) -> None:
     assert (folder / "films-of-mine.txt").exists()
 
 
+def test_a_fit_that_nobody_goes_on_with_goes_after_a_month(tmp_path: Path) -> None:
+    """Of another models folder, or of a release that kept it elsewhere; what is in use stays."""
+    scans, folder = [scan(tmp_path, 0)], tmp_path / "cache"
+    fits = ["fit-0123456789abcdef", "nights-0123456789ab/fit-0123456789abcdef"]
+    mine = folder / "fit-for-me"
+    for place in (*fits, mine.name):
+        (folder / place).mkdir(parents=True)
+        (folder / place / "epoch.json").write_bytes(b"{}")
+    later = time.time() + 31 * 86400
+    os.utime(folder / fits[1], (later, later))
+    decode_films(scans, folder, height=32, width=32)
+    assert all((folder / place / "epoch.json").exists() for place in fits)
+    decode_films(scans, folder, height=32, width=32, now=later)
+    assert [(folder / place).exists() for place in fits] == [False, True]
+    decode_films(scans, folder, height=32, width=32, now=later + 31 * 86400)
+    assert not list(folder.glob("nights-*"))
+    assert mine.exists()
+
+
 def test_memory_does_not_grow_with_the_films(tmp_path: Path) -> None:
     """With 16 times the films, an epoch and a look for copies still hold but a few at a time."""
     from training.batches import Examples, InOrder, Shuffled

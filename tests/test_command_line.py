@@ -213,9 +213,24 @@ def test_retry_after_one_that_was_killed(site: Site) -> None:
     (day / "a.jpg").rename(site.inbox / "a.jpg")  # and no more
     site.call("run", "--once")
     assert [row["filed_as"] for row in site.results()] == [first["filed_as"]] * 2
-    assert site.call("retry", "a.jpg").stdout == "scan 2: back in the inbox\n"
+    assert site.call("retry", "1").stdout == "scan 2: back in the inbox\n"
     assert [row["filed_as"] for row in site.results()] == [None] * 2
     assert list(day.iterdir()) == []
+
+
+def test_retry_of_a_film_that_is_gone(site: Site) -> None:
+    """Whoever asks is told once; the row names no place then, and no later `retry` fails for it."""
+    site.drop({"a.jpg": b"hello", "b.jpg": b"hello"})
+    site.call("run", "--once")
+    day = site.refused / site.results()[0]["filed_as"].partition("/")[0]
+    (day / "a.jpg").unlink()
+    assert "no longer in the refused folder" in site.call("retry", "a.jpg", status=1).stdout
+    assert "no refused scan" in site.call("retry", "a.jpg", status=1).stderr
+    day.rename(site.root / "away")  # which says nothing of the films in it
+    for _ in range(2):
+        assert "cannot be moved" in site.call("retry", "b.jpg", status=1).stdout
+    (site.root / "away").rename(day)
+    assert "back in the inbox" in site.call("retry", "b.jpg").stdout
 
 
 def test_check_passes_on_a_sound_site_and_names_what_is_wrong(

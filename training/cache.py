@@ -15,6 +15,7 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -37,6 +38,7 @@ _BLOCK = 4096  # films decoded between two writings of the JSON
 _WASTE = 0.25  # of the rows may be of films that are no longer wanted
 _KEPT_DAYS = 30.0  # that films of another size are kept unused
 _OURS = re.compile(r"\.?films-v[\w.]+-\d+x\d+\.(pixels|json)(\.\d+\.tmp)?")  # names of files
+_FITS = re.compile(r"nights-[0-9a-f]{12}|fit-[0-9a-f]{16}")  # what killed nights left; once so
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,7 +212,12 @@ def _locked(cache: Path) -> Iterator[None]:
 
 
 def _sweep(cache: Path, *, keep: str, now: float) -> None:
-    """Remove films of other preprocessing, and of sizes that nobody has used for long."""
+    """Remove films of other preprocessing, and of sizes that nobody has used for long; and fits."""
+    for folder in cache.iterdir():
+        if _FITS.fullmatch(folder.name) and folder.is_dir():
+            used = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+            if now - used > _KEPT_DAYS * 86400:
+                shutil.rmtree(folder, ignore_errors=True)
     current = f"films-v{PREPROCESSING_VERSION}-"
     for path in cache.iterdir():
         if not _OURS.fullmatch(path.name):

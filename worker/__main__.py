@@ -199,6 +199,7 @@ def retry(
     """Put refused films back into the inbox, to be screened anew."""
     from worker.inbox import Inbox  # noqa: PLC0415
     from worker.results import Results  # noqa: PLC0415
+    from worker.store import forget_places  # noqa: PLC0415
 
     settings = entry.settings()
     database = entry.database(settings)
@@ -215,6 +216,8 @@ def retry(
             problem = inbox.bring_back(scan.filed_as, scan.file_name, scan.scan_id)
             if problem is None:
                 _went_back(database, settings.refused, scan)
+            elif scan.filed_as is not None and inbox.has_left(scan.filed_as):
+                forget_places(database, [*scan.before, scan.scan_id])
             unmet += problem is not None
             typer.echo(f"scan {scan.scan_id}: {problem or 'back in the inbox'}")
     raise typer.Exit(1 if unmet else 0)

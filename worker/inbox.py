@@ -188,19 +188,27 @@ class Inbox:
         """
         if filed_as is None:
             return self._touch(name)
-        day, _, filed_name = filed_as.partition("/")
-        source = os.path.join(os.fsencode(self.refused / day), bytes_of(filed_name))
+        source = self._refused_at(filed_as)
         for free in _free_names(bytes_of(name), scan_id):
             try:
                 move(source, os.path.join(os.fsencode(self.folder), free))
             except FileExistsError:
                 continue
-            except FileNotFoundError:
-                return "its file is no longer in the refused folder"
             except OSError as error:
+                if self.has_left(filed_as):
+                    return "its file is no longer in the refused folder"
                 return f"its file cannot be moved: {error.strerror}"
             return None
         return "no name is free in the inbox"
+
+    def has_left(self, filed_as: str) -> bool:
+        """Whether a refused film has left its place, whose folder is there to say so."""
+        source = self._refused_at(filed_as)
+        return not os.path.lexists(source) and os.path.isdir(os.path.dirname(source))
+
+    def _refused_at(self, filed_as: str) -> bytes:
+        day, _, name = filed_as.partition("/")
+        return os.path.join(os.fsencode(self.refused / day), bytes_of(name))
 
     def _touch(self, name: str) -> str | None:
         if os.path.isabs(bytes_of(name)):

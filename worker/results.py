@@ -236,25 +236,32 @@ class Results:
         if len(wanted) >= 8 and all(digit in "0123456789abcdef" for digit in wanted.lower()):
             # "g" sorts behind every hexadecimal digit; so put, an index serves.
             names.append(scans.c.sha256.between(wanted.lower(), f"{wanted.lower()}g"))
-        statement = select(scans.c.id, scans.c.file_name, scans.c.filed_as).where(
-            or_(*names),
+        there = select(scans.c.id, scans.c.file_name, scans.c.filed_as).where(
             scans.c.refusal_code.is_not(None),
             or_(
                 scans.c.state == State.KEPT,
                 and_(scans.c.state == State.FILED, scans.c.filed_as.is_not(None)),
             ),
         )
-        found: dict[object, Retriable] = {}
         with self._database.reading() as connection:
-            for row in connection.execute(statement.order_by(scans.c.id)):
-                place = row.filed_as or row.id  # no other lies there: it is the newest's
-                other = found.pop(place, None)
-                found[place] = Retriable(
-                    scan_id=row.id,
-                    file_name=row.file_name,
-                    filed_as=row.filed_as,
-                    before=() if other is None else (*other.before, other.scan_id),
+            asked = connection.execute(there.where(or_(*names))).all()
+            # What lies in a place is the newest's of those that name it, whoever was asked for.
+            others = connection.execute(
+                there.where(
+                    scans.c.file_name.in_({row.file_name for row in asked}),
+                    scans.c.filed_as.in_({row.filed_as for row in asked if row.filed_as}),
                 )
+            ).all()
+        found: dict[object, Retriable] = {}
+        for row in sorted({*asked, *others}, key=lambda row: row.id):
+            place = row.filed_as or row.id
+            other = found.pop(place, None)
+            found[place] = Retriable(
+                scan_id=row.id,
+                file_name=row.file_name,
+                filed_as=row.filed_as,
+                before=() if other is None else (*other.before, other.scan_id),
+            )
         return list(found.values())
 
 
