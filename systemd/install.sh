@@ -69,7 +69,7 @@ EOF
     { LUNGWATCH_MODELS=$(echo "$release"/lib/python3*/site-packages/worker/models) \
         "$release/bin/lungwatch" models verify &&
         LUNGWATCH_BIN=$release/bin sh "$here/systemd/lungwatch.sh" models verify; } ||
-        fail "models or settings do not pass their checks with this release: nothing was changed"
+        fail "models or settings do not pass their checks with this release: what runs is as it was"
 
     trap - EXIT
     install -m 755 "$here/systemd/lungwatch.sh" "$command"

@@ -54,6 +54,8 @@ export LUNGWATCH_ARCHIVE=/var/lib/lungwatch/archive
 export LUNGWATCH_REFUSED=/var/lib/lungwatch/refused
 export LUNGWATCH_MODELS=/var/lib/lungwatch/models
 export LUNGWATCH_DATABASE_URL=sqlite:////var/lib/lungwatch/lungwatch.db
+[ ! -d "${settings%/*}" ] || [ -x "${settings%/*}" ] ||
+    fail "only root and the group lungwatch may use it: use sudo, or join the group and log in anew"
 for one in "$units"/lungwatch-*.service.d "$units"/lungwatch-*.service.d/*.conf; do
     [ ! -e "$one" ] || [ -r "$one" ] || fail "$one cannot be read: use sudo"
 done

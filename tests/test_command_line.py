@@ -13,7 +13,7 @@ from pathlib import Path
 import films
 import pytest
 from checkout import REPOSITORY
-from driver import Site, wait_for
+from driver import Site, wait_for, without_rights
 from films import batch
 from packages import change_manifest
 
@@ -231,6 +231,18 @@ def test_retry_of_a_film_that_is_gone(site: Site) -> None:
         assert "cannot be moved" in site.call("retry", "b.jpg", status=1).stdout
     (site.root / "away").rename(day)
     assert "back in the inbox" in site.call("retry", "b.jpg").stdout
+
+
+def test_a_database_that_one_may_not_look_for(site: Site) -> None:
+    """It is told in a line, and not as if there were none yet."""
+    folder = site.root / "locked"
+    folder.mkdir(mode=0)
+    site.settings["DATABASE_URL"] = f"sqlite:///{folder}/lungwatch.db"
+    asked = site.start(command="results", wrapper=without_rights())
+    assert asked.wait(60) == 2
+    (line,) = site.log().splitlines()
+    assert f"cannot look for {folder}/lungwatch.db: Permission denied" in line
+    folder.chmod(0o755)
 
 
 def test_check_passes_on_a_sound_site_and_names_what_is_wrong(

@@ -251,6 +251,14 @@ def test_an_inbox_on_a_share_is_everybody_s(host: _Host) -> None:
     assert host.has()["LUNGWATCH_INBOX"] == mount
 
 
+def test_whoever_is_not_of_the_group_is_told(host: _Host) -> None:
+    """With none of the site's settings the command would look for another database."""
+    host.etc.chmod(0)
+    assert "join the group" in host.refusal()
+    host.etc.chmod(0o755)
+    assert host.has()
+
+
 @pytest.mark.parametrize("quote", ["", '"'])
 def test_a_folder_of_one_unit_alone_is_told(host: _Host, quote: str) -> None:
     """As a drop-in of an earlier release had it: the command would work on another inbox."""

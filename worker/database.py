@@ -50,8 +50,16 @@ class Database:
         return self.url.render_as_string(hide_password=True)
 
     def exists(self) -> bool:
-        """Whether there may be a database: in SQLite, whether the file is there."""
-        return not self.is_sqlite or Path(self.url.database or "").exists()
+        """Whether there may be a database: in SQLite, whether the file is there.
+
+        Raises:
+            DatabaseTrouble: its folder may not be looked into.
+        """
+        path = Path(self.url.database or "")
+        try:
+            return not self.is_sqlite or path.exists()
+        except OSError as error:
+            raise DatabaseTrouble(f"cannot look for {path}: {error.strerror}") from error
 
     def close(self) -> None:
         """Close every connection."""
