@@ -22,10 +22,10 @@ _INODES = itertools.count(1)
 
 
 def screened(store: Store, name: str, content: str, *, filed: bool = True) -> int:
-    """Record a film of this content as predicted, and filed unless told otherwise."""
+    """Record a film of this content as predicted, and filed or kept where it is."""
     (claim,) = store.claim([sighting(name, inode=next(_INODES))], lease_seconds=60).claims
     digest = hashlib.sha256(content.encode()).hexdigest()
-    store.apply(Changes(outcomes=[verdict(claim, sha256=digest)]))
+    store.apply(Changes(outcomes=[verdict(claim, sha256=digest)]), keep=not filed)
     if filed:
         store.apply(Changes(filed=[(claim.scan_id, f"2026-11-23/{name}")]))
     return claim.scan_id
@@ -76,7 +76,7 @@ def test_later_labels_win_and_the_history_stays(store: Store, database: Database
     ]
     (row,) = query(database, "SELECT reader_label FROM results")
     assert row["reader_label"] == "PNEUMONIA"
-    (film,) = Labels(database).for_training(Path("archive"))
+    (film,) = Labels(database).for_training(Path("archive"), Path("inbox"))
     assert film.label == "PNEUMONIA"
 
 
@@ -106,7 +106,7 @@ def test_the_same_bytes_twice_are_one_film(store: Store, database: Database) -> 
     ids = [screened(store, "a.jpg", "same"), screened(store, "again.jpg", "same")]
     assert Labels(database).give([ask(sha256("same")[:10], "NORMAL")]).scan_ids == ids
     Labels(database).give([ask(str(ids[0]), "PNEUMONIA")])
-    (film,) = Labels(database).for_training(Path("archive"))
+    (film,) = Labels(database).for_training(Path("archive"), Path("inbox"))
     assert film.label == "PNEUMONIA"
 
 
@@ -182,14 +182,23 @@ def test_thousands_of_lines_are_given_at_once(store: Store, database: Database) 
 
 
 def test_the_night_is_told_where_each_film_lies(store: Store, database: Database) -> None:
-    """Archived films alone, by the name they were filed under, bytes that are no UTF-8 too."""
+    """By the name they were filed under, bytes that are no UTF-8 too; or where they were kept."""
     screened(store, "caf\\xe9.jpg", "a")
     screened(store, "kept.jpg", "b", filed=False)
-    screened(store, "unlabelled.jpg", "c")
-    Labels(database).give([ask("caf\\xe9.jpg"), ask("kept.jpg")])
-    (film,) = Labels(database).for_training(Path("archive"))
-    assert film.path == Path("archive/2026-11-23/caf\udce9.jpg")
-    assert film.sha256 == sha256("a")
+    screened(store, "/old/found.jpg", "c", filed=False)
+    screened(store, "unlabelled.jpg", "d")
+    screened(store, "twice.jpg", "e", filed=False)
+    screened(store, "twice.jpg", "e")
+    Labels(database).give(
+        [ask(name) for name in ("caf\\xe9.jpg", "kept.jpg", "/old/found.jpg", "twice.jpg")]
+    )
+    told = Labels(database).for_training(Path("archive"), Path("inbox"))
+    assert {film.sha256: (film.path, film.filed) for film in told} == {
+        sha256("a"): (Path("archive/2026-11-23/caf\udce9.jpg"), True),
+        sha256("b"): (Path("inbox/kept.jpg"), False),
+        sha256("c"): (Path("/old/found.jpg"), False),
+        sha256("e"): (Path("archive/2026-11-23/twice.jpg"), True),
+    }
 
 
 @pytest.mark.parametrize(
@@ -209,6 +218,16 @@ def test_lists_are_read_as_spreadsheets_write_them(tmp_path: Path, text: str) ->
         *("a.jpg", "NORMAL", "Dr. A", "all"),
     )
     assert asked.line == 2
+
+
+def test_a_list_of_ours_that_a_reader_filled_in(tmp_path: Path) -> None:
+    """What the model said stands beside it and is nobody's label; the rest is still to be read."""
+    file = tmp_path / "labels.csv"
+    file.write_text(
+        "scan_id,decision,label,reader_label\n1,REVIEW,PNEUMONIA,NORMAL\n2,,,\n3,NORMAL,NORMAL,\n"
+    )
+    (asked,) = read_labels(file, by="Dr. A")
+    assert (asked.scan, asked.label) == ("1", "NORMAL")
 
 
 @pytest.mark.parametrize(

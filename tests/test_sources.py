@@ -38,7 +38,7 @@ def archive(database: Database, database_url: str, tmp_path: Path) -> Archive:
             label = "NORMAL" if number % 4 < 2 else "PNEUMONIA"
             labelled.append(Asked(scan=str(claim.scan_id), label=label, reader="Dr. A"))
     assert not Labels(database).give(labelled).problems
-    return Archive(folder=folder, database_url=database_url)
+    return Archive(folder=folder, inbox=tmp_path / "inbox", database_url=database_url)
 
 
 def test_labelled_films_of_the_archive_are_found_and_split(archive: Archive) -> None:
@@ -82,6 +82,45 @@ def test_a_film_that_is_gone_or_is_not_the_one_screened_is_set_aside(archive: Ar
     assert changed.endswith("not the film that was screened")
 
 
+def test_labelled_films_that_were_kept_where_they_are(
+    archive: Archive, database: Database, tmp_path: Path
+) -> None:
+    """Of the inbox, or of an archive that was backfilled: learnt from while they can be read."""
+    archive.inbox.mkdir()
+    here, there, locked = archive.inbox / "here.jpg", tmp_path / "there.jpg", tmp_path / "locked"
+    store, labelled = worker(database), []
+    for inode, path in enumerate((here, there, locked / "film.jpg"), start=100):
+        data = path.name.encode()
+        name = path.name if path.parent == archive.inbox else str(path)
+        (claim,) = store.claim([sighting(name, inode=inode)], lease_seconds=60).claims
+        outcome = verdict(claim, sha256=hashlib.sha256(data).hexdigest())
+        store.apply(Changes(outcomes=[outcome]), keep=True)
+        labelled.append(Asked(scan=str(claim.scan_id), label="NORMAL", reader="Dr. A"))
+        if path.parent != locked:
+            path.write_bytes(data)
+    locked.write_bytes(b"a file where a folder was")
+    assert not Labels(database).give(labelled).problems
+    dataset = read_dataset([], salt="s", archive=archive)
+    assert len(dataset.scans) == 82
+    assert {here, there} < {scan.path for scan in dataset.scans}
+    (remark,) = dataset.remarks
+    assert remark.startswith("set aside: scan 84 (")
+    assert remark.endswith("no longer to be read where it was screened")
+
+
+@pytest.mark.parametrize("films", [1, 80])
+def test_a_list_of_patients_that_names_other_films(archive: Archive, films: int) -> None:
+    """A list that names none of them is not what was meant; one that lacks some is told of."""
+    names = [path.name for path in sorted((archive.folder / DAY).iterdir())]
+    wrong = Patients(listed={f"NORMAL/{name}": "4711" for name in names})
+    with pytest.raises(DataError, match="names none of the 80 films"):
+        read_dataset([], salt="s", archive=archive, patients=wrong)
+    right = Patients(listed=dict.fromkeys(names[:films], "4711"))
+    found = find_films([], archive=archive, patients=right)
+    lacking = [f"{80 - films} films are not in the list of patients: each is a patient of its own"]
+    assert list(found.remarks) == (lacking if films < 80 else [])
+
+
 def test_a_tree_and_the_archive_are_one_data_set(archive: Archive, tmp_path: Path) -> None:
     """A film in both is learnt from once; in both with two labels it stops the night."""
     for number in range(20):
@@ -104,7 +143,7 @@ def test_a_tree_and_the_archive_are_one_data_set(archive: Archive, tmp_path: Pat
 
 def test_no_labels_at_all_says_what_would_do(tmp_path: Path) -> None:
     """Before the first label, and before there is a database."""
-    archive = Archive(folder=tmp_path, database_url=f"sqlite:///{tmp_path}/none.db")
+    archive = Archive(folder=tmp_path, inbox=tmp_path, database_url=f"sqlite:///{tmp_path}/none.db")
     with pytest.raises(DataError, match="--data, or label archived scans"):
         find_films([], archive=archive)
     assert not (tmp_path / "none.db").exists()

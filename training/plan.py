@@ -114,7 +114,7 @@ def read_plan(arguments: Sequence[str] | None, settings: Settings, *, descriptio
         },
         archive=None
         if database_url is None
-        else Archive(folder=settings.archive, database_url=database_url),
+        else Archive(folder=settings.archive, inbox=settings.inbox, database_url=database_url),
         patients=Patients(
             pattern=read_pattern(settings.patient_pattern if pattern is None else pattern),
             listed={} if listed is None else read_patients(listed),

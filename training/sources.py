@@ -6,7 +6,7 @@ A tree is the Kaggle layout, `<split>/<class>/*.jpeg`, or `<class>/*.jpeg` alone
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -50,6 +50,7 @@ class Archive:
     """Where the worker keeps what readers may have labelled."""
 
     folder: Path
+    inbox: Path  # where films stay, if they are kept there
     database_url: str
 
 
@@ -85,7 +86,23 @@ def find_films(
         films += archived
     if not films:
         raise DataError("no labelled films: name a folder with --data, or label archived scans")
-    return Found(films=tuple(_with_known_patients(films)), remarks=tuple(remarks))
+    films = _with_known_patients(films)
+    remarks += _unlisted(films, patients)
+    return Found(films=tuple(films), remarks=tuple(remarks))
+
+
+def _unlisted(films: Sequence[Film], patients: Patients) -> list[str]:
+    """Say how many films a list of patients does not name, which are nobody's then."""
+    alone = sum(is_alone(film.patient) for film in films)
+    if not patients.listed or not alone:
+        return []
+    listed = {f"patient-{patient}" for patient in patients.listed.values()}
+    if listed.isdisjoint(film.patient for film in films):
+        raise DataError(
+            f"the list of patients names none of the {len(films):,} films: its first column is a "
+            "film's file name, with its ending and without a folder, or its SHA-256"
+        )
+    return [f"{alone:,} films are not in the list of patients: each is a patient of its own"]
 
 
 def _in_tree(tree: Path, patients: Patients, *, alone: bool) -> list[Film]:
@@ -132,15 +149,21 @@ def _films(folder: Path) -> Iterable[Path]:
 def _in_archive(archive: Archive, patients: Patients) -> tuple[list[Film], list[str]]:
     database = Database(archive.database_url)
     try:
-        labelled = Labels(database).for_training(archive.folder) if database.exists() else []
+        readers, there = Labels(database), database.exists()
+        labelled = readers.for_training(archive.folder, archive.inbox) if there else []
     finally:
         database.close()
-    digests = _digests([one.path for one in labelled])
+    digests = _digests(
+        [one.path for one in labelled],
+        # What lies elsewhere than in the archive is others' to move, and to lock.
+        may_lack={one.path for one in labelled if not one.filed},
+    )
     films, remarks = [], []
     for one, digest in zip(labelled, digests, strict=True):
         name = f"scan {one.scan_id} ({one.sha256[:12]})"  # a file's name may be a patient's
         if digest != one.sha256:
-            why = "no longer in the archive" if digest is None else "not the film that was screened"
+            place = "in the archive" if one.filed else "to be read where it was screened"
+            why = f"no longer {place}" if digest is None else "not the film that was screened"
             remarks.append(f"set aside: {name} is {why}")
             continue
         films.append(_archived(one, name, patients))
@@ -153,25 +176,33 @@ def _archived(one: ReaderLabel, name: str, patients: Patients) -> Film:
         name=name,
         label=one.label,
         sha256=one.sha256,
-        patient=patients.of(one.file_name, one.sha256),
+        patient=patients.of(one.file_name.rpartition("/")[2], one.sha256),
         owner=Owner.NOTHING,
         source="archive",
     )
 
 
-def _digests(paths: Sequence[Path]) -> list[str | None]:
-    """Return each file's SHA-256, or None where there is no file."""
+def _digests(
+    paths: Sequence[Path], *, may_lack: Collection[Path] = frozenset()
+) -> list[str | None]:
+    """Return each file's SHA-256, or None where there is no file, or one that may be missed."""
+
+    def digest(path: Path) -> str | None:
+        return _digest(path, needed=path not in may_lack)
+
     with ThreadPoolExecutor(_READERS) as readers:
-        return list(readers.map(_digest, paths))
+        return list(readers.map(digest, paths))
 
 
-def _digest(path: Path) -> str | None:
+def _digest(path: Path, *, needed: bool) -> str | None:
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         return None
     except OSError as error:
+        if not needed:
+            return None
         raise DataError(f"a film cannot be read ({error.strerror}):\n  {path}") from error
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from worker.errors import DataError
 from worker.labels import Asked
 
-# How the columns may be called. `lungwatch results --format csv` has the first three of `scan`.
+# How the columns may be called, in this order. `lungwatch results --format csv` and `export` have
+# the first three of `scan`, and both of `label`: the model's, and what a reader filled in.
 _COLUMNS = {
     "scan": ("scan", "scan_id", "sha256", "file_name", "film"),
-    "label": ("label", "reader_label"),
+    "label": ("reader_label", "label"),
     "by": ("by", "reader"),
     "note": ("note",),
 }
@@ -40,7 +41,10 @@ def read_labels(path: Path, *, by: str | None, note: str | None = None) -> list[
         io.StringIO(text, newline=""), delimiter=";" if head.count(";") > head.count(",") else ","
     )
     try:
-        columns = _columns(lines.fieldnames or [])
+        heads = lines.fieldnames or []
+        columns = _columns(heads)
+        # In a list of ours, a film that nobody has read is no mistake.
+        ours = len({head.strip().lower() for head in heads} & set(_COLUMNS["label"])) > 1
         return [
             Asked(
                 scan=_told(row, columns["scan"]),
@@ -51,6 +55,7 @@ def read_labels(path: Path, *, by: str | None, note: str | None = None) -> list[
             )
             for row in lines
             if any(value for value in row.values() if isinstance(value, str) and value.strip())
+            and not (ours and not _told(row, columns["label"]))
         ]
     except csv.Error as error:
         raise DataError(f"{path}: line {lines.line_num}: {error}") from error

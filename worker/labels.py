@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import RowMapping, and_, insert, select
+from sqlalchemy import Row, RowMapping, and_, insert, select
 
 from worker.database import Database
 from worker.finding import choose_screened, find_scans
 from worker.inbox import bytes_of
 from worker.manifest import NEGATIVE, POSITIVE
-from worker.schema import database_time, labels, scans
+from worker.schema import State, database_time, labels, scans
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,13 +50,14 @@ class Given:
 
 @dataclass(frozen=True, kw_only=True)
 class ReaderLabel:
-    """The latest label of an archived film."""
+    """The latest label of a screened film."""
 
     scan_id: int
     file_name: str
     sha256: str
     label: str
-    path: Path  # where the archive should hold it
+    path: Path  # where it should lie
+    filed: bool  # in the archive; else where it was screened, as what is kept in the inbox
 
 
 class Labels:
@@ -101,30 +102,38 @@ class Labels:
                 )
         return Given(scan_ids=[scan_id for _, scan_id in chosen], problems=())
 
-    def for_training(self, archive: Path) -> list[ReaderLabel]:
-        """Return each archived film that has a label, once, with the latest, by scan id.
+    def for_training(self, archive: Path, inbox: Path) -> list[ReaderLabel]:
+        """Return each film that has a label, once, with the latest, by scan id.
 
         The same bytes in several scans are one film: the latest label on any of them counts.
 
         Args:
             archive: the folder that films are filed in.
+            inbox: the folder that they stay in where they are kept. Films that a backfill screened
+                are where it found them.
 
         Raises:
             DatabaseTrouble: the database cannot be asked.
         """
         statement = (
-            select(scans.c.id, scans.c.file_name, scans.c.filed_as, scans.c.sha256, labels.c.label)
+            select(
+                *(scans.c.id, scans.c.file_name, scans.c.filed_as, scans.c.sha256, scans.c.state),
+                labels.c.label,
+            )
             .join(labels, and_(labels.c.scan_id == scans.c.id))
             .where(scans.c.sha256.is_not(None), scans.c.refusal_code.is_(None))
             .order_by(labels.c.id)
         )
         latest: dict[str, str] = {}
         filed: dict[str, Any] = {}
+        left: dict[str, Any] = {}
         with self._database.reading() as connection:
             for row in connection.execute(statement):
                 latest[row.sha256] = row.label
                 if row.filed_as is not None:
                     filed.setdefault(row.sha256, row)
+                elif row.state == State.KEPT:
+                    left.setdefault(row.sha256, row)
         return sorted(
             (
                 ReaderLabel(
@@ -132,9 +141,10 @@ class Labels:
                     file_name=row.file_name,
                     sha256=digest,
                     label=latest[digest],
-                    path=_path(archive, row.filed_as),
+                    path=_path(archive, inbox, row),
+                    filed=row.filed_as is not None,
                 )
-                for digest, row in filed.items()
+                for digest, row in (left | filed).items()
             ),
             key=lambda film: film.scan_id,
         )
@@ -169,6 +179,8 @@ def _contradictions(chosen: Iterable[tuple[Asked, int]]) -> list[Problem]:
     return list(problems.values())
 
 
-def _path(archive: Path, filed_as: str) -> Path:
-    day, _, name = filed_as.partition("/")
-    return archive / day / os.fsdecode(bytes_of(name))
+def _path(archive: Path, inbox: Path, row: Row[Any]) -> Path:
+    if row.filed_as is None:
+        return Path(inbox, os.fsdecode(bytes_of(row.file_name)))  # a whole path stands alone
+    day, _, name = row.filed_as.partition("/")
+    return Path(archive, day, os.fsdecode(bytes_of(name)))
