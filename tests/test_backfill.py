@@ -114,6 +114,15 @@ def a_list(path: Path, names: Sequence[str | int], column: str = "path") -> Path
     return path
 
 
+def test_an_archive_that_was_screened_where_it_lies_is_not_reclaimed(site: Site) -> None:
+    """Its films have rows, if under their whole paths: after a lost database, say."""
+    site.drop(films.small_batch(5))
+    site.call("run", "--once")
+    site.database_url = f"sqlite:///{site.root}/new.db"
+    site.call("backfill", str(site.archive))
+    assert site.call("reclaim").stdout.startswith("0 films")
+
+
 def test_films_that_a_list_names(site: Site) -> None:
     """A list's films are found, by whole path or from where it lies; what is gone is told."""
     archive = an_archive(site.root / "films", films.small_batch(6))

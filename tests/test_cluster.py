@@ -123,6 +123,15 @@ def test_what_cannot_be(on_postgres: Site) -> None:
         assert told.count("\n") == 1
 
 
+def test_more_screeners_than_a_node_has_cores(on_postgres: Site) -> None:
+    """No actor of so many would ever come up: that is said at once."""
+    archive = an_archive(on_postgres.root / "films", films.small_batch(1))
+    on_postgres.settings["SCREENERS"] = "128"
+    command = ("backfill", str(archive), "--engine", "ray", "--address", "local")
+    told = on_postgres.call(*command, status=2).stderr
+    assert "LUNGWATCH_SCREENERS is 128, and no node of the cluster has more than" in told
+
+
 def test_a_node_that_does_not_see_the_archive(tmp_path: Path) -> None:
     """It says so and screens nothing, rather than tell of films that are missing."""
     plan = Plan(

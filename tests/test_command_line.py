@@ -245,6 +245,36 @@ def test_a_database_that_one_may_not_look_for(site: Site) -> None:
     folder.chmod(0o755)
 
 
+def test_what_a_person_may_ask_that_cannot_be(screened: Site) -> None:
+    """It ends with a line, whatever it is."""
+    file, locked = screened.root / "a file", screened.root / "locked"
+    file.write_bytes(b"x")
+    champion = (screened.models / "CHAMPION").read_text().strip()
+    for words in (
+        ("export", f"{file}/rows.csv"),
+        ("report", "-o", f"{file}/page.html"),
+        ("explain", "1", "-o", f"{file}/film.png"),
+        ("results", "--since", "999999d"),
+        ("discard", "--older-than", "999999d"),
+    ):
+        assert len(screened.call(*words, status=2).stderr.splitlines()) == 1, words
+    (screened.archive / "2026-13-45").mkdir()
+    assert screened.call("reclaim").stdout.startswith("0 films")
+    screened.models.rename(locked)
+    screened.settings["MODELS"] = str(locked)
+    locked.chmod(0)
+    for command in (
+        ("models", "show", champion),
+        ("models", "verify"),
+        ("models", "prune", "--keep", "1"),
+    ):
+        asked = screened.start(*command[1:], command=command[0], wrapper=without_rights())
+        assert asked.wait(60) == 2, command
+        assert len(screened.log().splitlines()) == 1, command
+        (screened.root / f"worker-{len(screened.processes) - 1}.log").unlink()
+    locked.chmod(0o755)
+
+
 def test_check_passes_on_a_sound_site_and_names_what_is_wrong(
     screened: Site, shipped: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,6 +119,39 @@ def test_another_version_is_asked_and_said_to_be_on_no_record(screened: Site) ->
     recorded = explained(screened, "hazy.jpeg", "hot").told
     assert recorded.on_record
     assert recorded.probability == pytest.approx(asked.probability)
+
+
+def test_it_says_what_a_rescore_will_say(screened: Site) -> None:
+    """Of another version too the numbers are those for the site's own share of pneumonia."""
+    screened.settings["PREVALENCE"] = "0.05"
+    picture = ("-o", str(screened.root / "film.png"), "--force")
+    before = screened.call("explain", "hazy.jpeg", "--model", "hot", *picture).stdout
+    screened.call("rescore", "--model", "hot", "--limit", "9")
+    assert screened.call("explain", "hazy.jpeg", "--model", "hot", *picture).stdout == before
+
+
+def test_names_from_strangers_are_words(tmp_path: Path, shipped: Path) -> None:
+    """A film's name does nothing to the terminal of whoever asks for it."""
+    place = Site(tmp_path)
+    copy_package(shipped, place.models, version="steady")
+    Registry(place.models).promote("steady")
+    place.drop({"a\x1b]0;owned\x07.jpeg": FILMS["hazy.jpeg"]})
+    place.call("run", "--once")
+    (film,) = [path for path in place.archive.rglob("*") if path.is_file()]
+    film.unlink()
+    ours, theirs = os.openpty()
+    asked = subprocess.run(
+        [*place.command, "explain", "1", "-o", str(tmp_path / "film.png")],
+        env=place.environment,
+        stderr=theirs,
+        check=False,
+    )
+    told = os.read(ours, 4096)
+    os.close(ours)
+    os.close(theirs)
+    assert asked.returncode == 2
+    assert b"x1b]0;owned" in told
+    assert b"\x1b" not in told
 
 
 def test_a_film_that_is_not_what_was_screened_is_not_explained(screened: Site) -> None:

@@ -30,6 +30,12 @@ def registry(shipped: Path, tmp_path: Path) -> Registry:
     return registry
 
 
+def test_a_reason_in_letters_of_another_terminal(registry: Registry) -> None:
+    """It is kept as well as can be: what serves has its history."""
+    registry.promote("second", why="caf\udce9")
+    assert registry.history()[-1].why == "caf\\udce9"
+
+
 @pytest.fixture
 def shop(shipped: Path, tmp_path: Path) -> Registry:
     """Return what a release ships: a registry of one version, `shipped-1`, which serves."""

@@ -69,7 +69,27 @@ def test_it_is_alone_and_obeys_nobody(screened: Site) -> None:
     without = path.read_text(encoding="utf-8")
     for row in screened.results():
         assert html.escape(row["file_name"]) not in without
+    for film in [one for one in screened.archive.rglob("*") if one.is_file()]:
+        film.unlink()
+    screened.call("report", "-o", str(path), "--force", "--no-names", "--pictures", "9")
+    without = path.read_text(encoding="utf-8")
+    assert "its film cannot be shown" in without
+    for row in screened.results():
+        assert html.escape(row["file_name"]) not in without
     assert "is there already" in screened.call("report", "-o", str(path), status=2).stderr
+
+
+def test_a_film_called_like_the_id_of_another_takes_no_picture_away(any_site: Site) -> None:
+    """The page names films by their ids, whatever strangers call theirs."""
+    pictures = films.small_batch(4)
+    names = [*pictures, *"1234"]
+    more = films.small_batch(8).values()
+    any_site.drop(dict(zip(names, more, strict=True)))
+    any_site.call("run", "--once")
+    path = any_site.root / "page.html"
+    any_site.call("report", "-o", str(path), "--pictures", "9")
+    wanted = [row for row in any_site.results() if row["decision"] in ("PNEUMONIA", "REVIEW")]
+    assert path.read_text(encoding="utf-8").count("data:image/png") == len(wanted) > 0
 
 
 def test_nothing_came(site: Site) -> None:

@@ -167,7 +167,7 @@ def label(
     given = Labels(entry.database(entry.settings())).give(asked)
     for problem in given.problems:
         place = f"line {problem.line}: " if problem.line is not None else ""
-        typer.echo(f"{place}{problem.scan}: {problem.why}", err=True)
+        entry.complain(f"{place}{problem.scan}: {problem.why}")
     count = len(given.scan_ids)
     if given.problems:
         typer.echo("nothing was labelled", err=True)

@@ -212,6 +212,11 @@ class Cluster:
         if not cores:
             raise ScreenerTrouble("the cluster has no node with a core to give")
         screeners = self._settings.screeners or min(_SCREENERS, *cores)
+        if screeners > max(cores):
+            raise SettingsError(
+                f"LUNGWATCH_SCREENERS is {screeners}, and no node of the cluster has more than "
+                f"{max(cores)} cores: an actor of so many screeners would never come up"
+            )
         plan = Plan(
             settings=self._settings,
             version=self._version,

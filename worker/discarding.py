@@ -119,10 +119,10 @@ class Discarding:
     def _remove(self, film: Old) -> str | None:
         day, _, name = film.place.partition("/")
         folder = self._folder / day
-        if not folder.is_dir():
-            return "its folder is not there: is a share not mounted?"
         path = folder / os.fsdecode(bytes_of(name))
         try:
+            if not folder.is_dir():
+                return "its folder is not there: is a share not mounted?"
             if not _is_what_was_screened(path, film):
                 return "what lies in its place is not what was screened"
             path.unlink()

@@ -9,7 +9,7 @@ import getpass
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -55,7 +55,10 @@ def moment(text: str, *, option: str = "--since") -> datetime:
     """Read a moment: `2026-11-23`, `2026-11-23T08:00` (UTC), or so long ago: `90m`, `12h`, `7d`."""
     units = {"m": "minutes", "h": "hours", "d": "days"}
     if text[:-1].isdigit() and text[-1:] in units:
-        return datetime.now(UTC) - timedelta(**{units[text[-1]]: int(text[:-1])})
+        try:
+            return datetime.now(UTC) - timedelta(**{units[text[-1]]: int(text[:-1])})
+        except (OverflowError, ValueError):
+            fail(f"{option} is {text!r}: that is before the first of all years")
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
@@ -98,15 +101,22 @@ def write_file(output: Path, data: bytes, *, force: bool) -> None:
         write_atomically(output if force else aside, data)
         if not force:
             move(os.fsencode(aside), os.fsencode(output))
-    except FileExistsError:
-        aside.unlink(missing_ok=True)
-        fail(f"{output} is there already: --force replaces it")
     except OSError as error:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink()
+        if isinstance(error, FileExistsError):
+            fail(f"{output} is there already: --force replaces it")
         fail(f"{output} cannot be written: {error.strerror}")
 
 
 def fail(message: str) -> NoReturn:
     """End the command with one line and exit status 2."""
-    typer.echo(f"lungwatch: {message}", err=True)
+    complain(f"lungwatch: {message}")
     raise SystemExit(2)
+
+
+def complain(message: str) -> None:
+    """Say what is wrong; a file's name in it, which strangers choose, is words and nothing else."""
+    from worker.privacy import shown  # noqa: PLC0415
+
+    typer.echo("\n".join(map(shown, message.split("\n"))), err=True)

@@ -44,6 +44,7 @@ def explain(
         scan,
         version=model,
         predict_seconds=settings.predict_milliseconds / 1000,
+        prevalence=settings.prevalence,
     )
     entry.write_file(output, found.draw(), force=force)
     told = found.told

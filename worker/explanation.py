@@ -15,6 +15,7 @@ from pathlib import Path
 
 from worker.archive import Archive, Archived, Said
 from worker.database import Database
+from worker.decision import judge
 from worker.errors import FilmRefused, RegistryError, ScanError
 from worker.evidence_picture import Told, draw, fit, thumbnail
 from worker.inbox import bytes_of
@@ -59,6 +60,7 @@ def explain(
     *,
     version: str | None = None,
     predict_seconds: float | None = None,
+    prevalence: float | None = None,
 ) -> Explanation:
     """Screen an archived film again and say where its evidence lies.
 
@@ -69,6 +71,8 @@ def explain(
         wanted: a scan, by id, file name, or beginning of the SHA-256.
         version: of the model; the one that made the row where not given.
         predict_seconds: of processor time, that the network may take for a film; None for any.
+        prevalence: of PNEUMONIA at this site, where the version has said nothing of the film yet;
+            None for the package's own.
 
     Raises:
         ScanError: there is no such scan, it was refused, its film is not where it was or not what
@@ -84,7 +88,7 @@ def explain(
     data = _read(film, places)
     model = load(package, predict_seconds=predict_seconds)
     try:
-        return _explain(film, said, model, data, places.limits)
+        return _explain(film, said, model, data, places.limits, prevalence=prevalence)
     except FilmRefused as refusal:
         raise ScanError(f"scan {film.scan_id} is refused now: {refusal.sentence}") from refusal
 
@@ -93,7 +97,7 @@ def _package(registry: Registry, film: Archived, said: Said | None, version: str
     if version is None:
         if said is None:
             raise ScanError(f"scan {film.scan_id} has no prediction")
-        if not registry.folder(said.version).is_dir():
+        if not registry.has(said.version):
             raise RegistryError(
                 f"scan {film.scan_id} was screened by {said.version}, which is gone from "
                 f"{registry.root}: name another version with --model"
@@ -104,13 +108,19 @@ def _package(registry: Registry, film: Archived, said: Said | None, version: str
 
 
 def _explain(
-    film: Archived, said: Said | None, model: Model, data: bytes, limits: Limits
+    film: Archived,
+    said: Said | None,
+    model: Model,
+    data: bytes,
+    limits: Limits,
+    *,
+    prevalence: float | None,
 ) -> Explanation:
     size = model.manifest
     pixels = read_film(data, height=size.height, width=size.width, limits=limits).pixels
     output = model.predict(pixels)
     if said is None:
-        verdict = model.screen(pixels)
+        verdict = judge(model.score(pixels), size, prevalence=prevalence)
         reason = verdict.review_reason
         said = Said(
             version=size.version,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
@@ -16,7 +17,8 @@ from worker.schema import Utc, results
 
 FORMATS = (".csv", ".parquet")
 _NAMES = frozenset({"file_name", "filed_as"})  # what may carry a patient's name
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet begins a formula with
+# Where a formula would begin: at a cell's beginning, which for some is behind any `;` or tab.
+_FORMULA = re.compile(r"^(?=[=+\-@\t\r])|(?<=[;\t\r\n\"])(?=\s*[=+\-@])")
 _ROWS = 5000  # of a Parquet file's group
 
 
@@ -64,11 +66,12 @@ def csv_cell(value: Any) -> Any:
     """Return a value as CSV has it: moments as ISO 8601, and no text that is a formula.
 
     File names come from strangers, and a spreadsheet would reckon out one that begins like a
-    formula: it gets an apostrophe before it (OWASP, *CSV Injection*).
+    formula, or goes on so behind what it may take for the end of a cell: an apostrophe goes before
+    that (OWASP, *CSV Injection*).
     """
     if isinstance(value, datetime):
         return value.isoformat()
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    return _FORMULA.sub("'", value) if isinstance(value, str) else value
 
 
 def _type(column: Column[Any]) -> str:

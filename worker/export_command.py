@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -33,6 +34,7 @@ def export(
     Films that are screened while it writes may be left out. The dictionary is `NAME.columns.csv`.
     """
     from worker.export import FORMATS, write_dictionary, write_rows  # noqa: PLC0415
+    from worker.files import move  # noqa: PLC0415
     from worker.results import Query, Results  # noqa: PLC0415
 
     if output.suffix not in FORMATS:
@@ -47,9 +49,15 @@ def export(
     try:
         count = write_rows(aside, rows, names=not no_names)
         write_dictionary(dictionary, names=not no_names)
-        aside.replace(output)
+        if force:
+            aside.replace(output)
+        else:
+            move(os.fsencode(aside), os.fsencode(output))
+    except FileExistsError:
+        entry.fail(f"{output} is there already: --force replaces it")
     except OSError as error:
         entry.fail(f"{output} cannot be written: {error.strerror}")
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink()
     typer.echo(f"{output}: {count:,} rows; what each column holds: {dictionary}")

@@ -11,12 +11,16 @@ from worker.schema import State, scans
 
 _CHUNK = 200  # names looked up in one statement: well under SQLite's limit on bound values
 _SHORTEST_PREFIX = 8  # digits of a SHA-256 that tell one film from another
+_ID = "id:"  # begins what can be nothing but an id
 _LISTED = 5  # of the scans that a name could mean, how many are told
 _HAVE_A_VERDICT = (State.RECORDED, State.KEPT, State.FILED)
 
 
 def find_scans(connection: Connection, names: set[str]) -> dict[str, list[RowMapping]]:
-    """Return the scans that each name could mean, in order of their ids."""
+    """Return the scans that each name could mean, in order of their ids.
+
+    A number may be an id or a file's name; `id:7` is an id and nothing else.
+    """
     found: dict[str, list[RowMapping]] = {}
     ordered = sorted(names)
     for start in range(0, len(ordered), _CHUNK):
@@ -40,7 +44,7 @@ def choose_screened(rows: Sequence[RowMapping]) -> list[RowMapping] | str:
         could = ", ".join(
             f"scan {row['id']} ({row['file_name']}, {row['sha256'][:12]})" for row in read[:_LISTED]
         )
-        return f"could be {could}{more}: name one by its id or SHA-256"
+        return f"could be {could}{more}: name one as id:{read[0]['id']}, or by its SHA-256"
     return read
 
 
@@ -58,7 +62,7 @@ def _find_chunk(connection: Connection, names: Sequence[str]) -> dict[str, list[
         .where(
             or_(
                 scans.c.file_name.in_(names),
-                scans.c.id.in_([int(name) for name in names if _is_id(name)]),
+                scans.c.id.in_([number for name in names if (number := _id_in(name)) is not None]),
                 # "g" sorts behind every hexadecimal digit; so put, an index serves.
                 *(scans.c.sha256.between(prefix, f"{prefix}g") for prefix in prefixes),
             )
@@ -73,9 +77,10 @@ def _find_chunk(connection: Connection, names: Sequence[str]) -> dict[str, list[
         by_id[row["id"]] = row
     found: dict[str, list[RowMapping]] = {}
     for name in names:
-        hits = {row["id"]: row for row in by_name[name]}
-        if _is_id(name) and int(name) in by_id:
-            hits[int(name)] = by_id[int(name)]
+        number = _id_in(name)
+        hits = {} if name.startswith(_ID) else {row["id"]: row for row in by_name[name]}
+        if number in by_id:
+            hits[number] = by_id[number]
         if _is_prefix(name):
             hits |= {
                 row["id"]: row for row in rows if (row["sha256"] or "").startswith(name.lower())
@@ -84,8 +89,9 @@ def _find_chunk(connection: Connection, names: Sequence[str]) -> dict[str, list[
     return found
 
 
-def _is_id(name: str) -> bool:
-    return name.isascii() and name.isdigit() and len(name) < 19
+def _id_in(name: str) -> int | None:
+    number = name.removeprefix(_ID)
+    return int(number) if number.isascii() and number.isdigit() and len(number) < 19 else None
 
 
 def _is_prefix(name: str) -> bool:

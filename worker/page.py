@@ -15,7 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from worker.decision import REVIEW
 from worker.errors import LungwatchError, RefusalCode
 from worker.manifest import NEGATIVE, POSITIVE
-from worker.terminal_reporter import shown
+from worker.privacy import shown
 
 REFUSED = "REFUSED"
 _KINDS = (POSITIVE, REVIEW, NEGATIVE, REFUSED)
@@ -97,15 +97,21 @@ def refusals_of(counts: Mapping[str, int]) -> list[dict[str, Any]]:
     ]
 
 
-def pictures_of(rows: Iterable[Mapping[str, Any]], draw: Callable[[int], bytes]) -> list[Picture]:
-    """Draw films of these rows; where one cannot be drawn the page says why, and goes on."""
+def pictures_of(
+    rows: Iterable[Mapping[str, Any]], draw: Callable[[int], bytes], *, names: bool
+) -> list[Picture]:
+    """Draw films of these rows; where one cannot be drawn the page says so, and goes on.
+
+    Why, it says where file names may stand on the page: they are in the reason.
+    """
     found = []
     for row in rows:
         scan_id, said = row["scan_id"], f"{row['decision']}, {row['probability']:.3f}"
         try:
             image = base64.b64encode(draw(scan_id)).decode("ascii")
         except LungwatchError as error:
-            found.append(Picture(scan_id=scan_id, caption=str(error)))
+            why = shown(str(error)) if names else "its film cannot be shown"
+            found.append(Picture(scan_id=scan_id, caption=why))
         else:
             found.append(Picture(scan_id=scan_id, caption=said, image=image))
     return found

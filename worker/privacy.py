@@ -1,4 +1,7 @@
-"""Keeps to the service what could tell of a patient: rights of new files, and words for the log."""
+"""Keeps to the service what could tell of a patient: rights of new files, and words for the log.
+
+And keeps what strangers call their files from being more than words.
+"""
 
 from __future__ import annotations
 
@@ -41,3 +44,8 @@ class Discretion:
         for place, name in self._known:
             words = place.sub(name, words)
         return _PATH.sub("<path>", _QUOTED.sub(r"\1<path>\1", words))
+
+
+def shown(name: str) -> str:
+    """Write a file name so that a terminal shows it and obeys nothing in it."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in name)

@@ -35,7 +35,7 @@ def reclaim(
         try:
             move(os.fsencode(path), os.fsencode(settings.inbox / path.name))
         except OSError as error:
-            typer.echo(f"{path} stays: {error.strerror}", err=True)
+            entry.complain(f"{path} stays: {error.strerror}")
         else:
             back += 1
     if not yes:

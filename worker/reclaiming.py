@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import Connection, select
@@ -15,6 +15,7 @@ from worker.errors import StorageTrouble
 from worker.inbox import Inbox, is_passed_over, spell
 from worker.schema import State, in_hand, scans
 
+_CHUNK = 400  # names in one statement: well under SQLite's limit on bound values
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
@@ -36,8 +37,15 @@ def unnamed(database: Database, inbox: Inbox) -> Iterator[Path]:
             days = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
         except OSError as error:
             raise StorageTrouble(f"{root} cannot be listed: {error.strerror}") from error
-        for day in filter(_DAY.fullmatch, days):
+        for day in filter(_is_day, days):
             yield from _unnamed_of(database, root / day, refused=root == inbox.refused)
+
+
+def _is_day(name: str) -> bool:
+    try:
+        return _DAY.fullmatch(name) is not None and bool(date.fromisoformat(name))
+    except ValueError:
+        return False
 
 
 def _unnamed_of(database: Database, folder: Path, *, refused: bool) -> Iterator[Path]:
@@ -47,9 +55,11 @@ def _unnamed_of(database: Database, folder: Path, *, refused: bool) -> Iterator[
     with database.reading() as connection:
         filing = _is_filing(connection)
         known = _places(connection, folder.name)
+        left = [name for name, _ in films if f"{folder.name}/{name}" not in known]
+        kept = _kept(connection, folder.resolve(), left)
     for name, path in films:
         beside = refused and name.endswith(".json")
-        if not beside and f"{folder.name}/{name}" not in known:
+        if not beside and f"{folder.name}/{name}" not in known and name not in kept:
             if filing:
                 raise _cannot_tell()
             yield path
@@ -57,7 +67,11 @@ def _unnamed_of(database: Database, folder: Path, *, refused: bool) -> Iterator[
 
 def _films(folder: Path) -> Iterator[tuple[str, Path]]:
     """Yield the files in a folder that could be films: names as rows spell them, and paths."""
-    for entry in sorted(os.scandir(os.fsencode(folder)), key=lambda one: one.name):
+    try:
+        entries = sorted(os.scandir(os.fsencode(folder)), key=lambda one: one.name)
+    except OSError as error:
+        raise StorageTrouble(f"{folder} cannot be listed: {error.strerror}") from error
+    for entry in entries:
         name = spell(entry.name)
         if entry.is_file(follow_symlinks=False) and not is_passed_over(name):
             yield name, Path(os.fsdecode(entry.path))
@@ -71,6 +85,19 @@ def _is_filing(connection: Connection) -> bool:
 
 def _cannot_tell() -> StorageTrouble:
     return StorageTrouble("films are being filed: let the worker end that, or start it once")
+
+
+def _kept(connection: Connection, folder: Path, names: Sequence[str]) -> set[str]:
+    """Return those of these films that a backfill of the archive screened where they lie."""
+    by_path = {f"{spell(os.fsencode(folder))}/{name}": name for name in names}
+    paths = sorted(by_path)
+    kept: set[str] = set()
+    for start in range(0, len(paths), _CHUNK):
+        statement = select(scans.c.file_name).where(
+            scans.c.file_name.in_(paths[start : start + _CHUNK]), scans.c.state == State.KEPT
+        )
+        kept.update(by_path[path] for path in connection.scalars(statement))
+    return kept
 
 
 def _places(connection: Connection, day: str) -> set[str]:

@@ -79,14 +79,35 @@ class Registry:
         return self.root / version
 
     def versions(self) -> list[str]:
-        """Return the versions whose packages are complete enough to have a manifest, sorted."""
-        if not self.root.is_dir():
-            return []
-        return sorted(
-            entry.name
-            for entry in self.root.iterdir()
-            if not entry.name.startswith(".") and (entry / MANIFEST).is_file()
-        )
+        """Return the versions whose packages are complete enough to have a manifest, sorted.
+
+        Raises:
+            RegistryError: the folder cannot be looked into.
+        """
+        with self._looking():
+            if not self.root.is_dir():
+                return []
+            return sorted(
+                entry.name
+                for entry in self.root.iterdir()
+                if not entry.name.startswith(".") and (entry / MANIFEST).is_file()
+            )
+
+    def has(self, version: str) -> bool:
+        """Whether there is a package of this version, fit to be read or not.
+
+        Raises:
+            RegistryError: the folder cannot be looked into.
+        """
+        with self._looking():
+            return self.folder(version).is_dir()
+
+    @contextmanager
+    def _looking(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise RegistryError(f"cannot look into {self.root}: {error.strerror}") from error
 
     def manifest(self, version: str) -> Manifest:
         """Return a version's manifest.
@@ -95,7 +116,7 @@ class Registry:
             RegistryError: there is no such version.
             ModelPackageError: there is, and it is not fit to be read.
         """
-        if not self.folder(version).is_dir():
+        if not self.has(version):
             raise RegistryError(f"no model {version} in {self.root}")
         manifest = read_manifest(self.folder(version))
         if manifest.version != version:
@@ -244,7 +265,7 @@ class Registry:
             version=version,
             from_version=before,
             who=who,
-            why=why,
+            why=why.encode(errors="backslashreplace").decode(),  # whatever a terminal sent
         )
 
     @contextmanager

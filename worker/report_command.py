@@ -64,6 +64,7 @@ def report(
         pictures=pictures_of(
             worklist[:pictures],
             lambda scan_id: _draw(settings, database, registry, scan_id),
+            names=not no_names,
         ),
         refusals=refusals_of(reader.refusals(begin)),
         model=serving or "none",
@@ -77,7 +78,7 @@ def _draw(settings: Settings, database: Database, registry: Registry, scan_id: i
     from worker.explanation import Places, explain  # noqa: PLC0415
 
     places = Places(archive=settings.archive, inbox=settings.inbox, limits=settings.limits)
-    return explain(database, registry, places, str(scan_id), predict_seconds=None).thumbnail()
+    return explain(database, registry, places, f"id:{scan_id}", predict_seconds=None).thumbnail()
 
 
 def _measures(registry: Registry, version: str | None) -> dict[str, str]:

@@ -15,9 +15,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from worker.export import csv_cell
+from worker.privacy import shown
 from worker.results import Status
 from worker.schema import results as results_view
-from worker.terminal_reporter import COLOURS, shown
+from worker.terminal_reporter import COLOURS
 
 
 def write_results(rows: Iterable[Mapping[str, Any]], form: str, *, refused: bool = False) -> None:

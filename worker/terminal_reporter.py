@@ -7,7 +7,7 @@ from typing import Any
 
 from worker.manifest import NEGATIVE, POSITIVE
 from worker.output import standard_output
-from worker.privacy import Discretion
+from worker.privacy import Discretion, shown
 from worker.records import Outcome
 from worker.trouble import Trouble
 
@@ -112,11 +112,6 @@ class TerminalReporter:
 
     def _line(self, markup: str, style: str = "") -> None:
         self._console.print(markup, style=style, soft_wrap=True)
-
-
-def shown(name: str) -> str:
-    """Write a file name so that a terminal shows it and obeys nothing in it."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in name)
 
 
 def _escape(text: str) -> str:
