@@ -9,6 +9,7 @@ import pytest
 
 from training.dataset import Dataset, Shares, Side, read_dataset, side_of
 from training.patients import Patients
+from training.sources import Owner
 from worker.errors import DataError
 
 SALT = "salt"
@@ -223,6 +224,22 @@ def test_exact_copies_in_the_owners_test_folder_all_count(tmp_path: Path) -> Non
     dataset = read_dataset(tmp_path, salt=SALT)
     assert len(dataset.side(Side.TEST)) == 8
     assert dataset.copies_set_aside == ()
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_copy_elsewhere_of_a_test_film_does_not_count_beside_it(
+    tmp_path: Path, order: int
+) -> None:
+    """In whatever order the folders are named: each test film is measured once."""
+    other, theirs = tmp_path / "other", tmp_path / "theirs"
+    fill(other)
+    fill(theirs, "train/", start=50)
+    fill(theirs, "test/", films=3, start=100)
+    put(other, "NORMAL/IM-0101-0001.jpeg", b"test/NORMAL/IM-0101-0001.jpeg")
+    dataset = read_dataset([other, theirs][::order], salt=SALT)
+    assert sum(scan.owner is Owner.TEST for scan in dataset.scans) == 6
+    (aside,) = dataset.copies_set_aside
+    assert aside == str(other / "NORMAL/IM-0101-0001.jpeg")
 
 
 def test_one_film_with_two_labels_stops(tmp_path: Path) -> None:

@@ -42,6 +42,26 @@ def listings(lookout: Lookout, *, another_lists: bool) -> int:
     return len(found)
 
 
+def unheard(name: str, now: float, *, whole: bool) -> None:
+    """Take no note of a name."""
+
+
+def test_a_doubt_while_it_lists(lookout: Lookout, tmp_path: Path) -> None:
+    """What came behind the listing is not left until the next that is due."""
+    assert lookout.is_due(1.0)
+    lookout.begin(1.0)
+    (tmp_path / "inbox").rename(tmp_path / "before")
+    (tmp_path / "inbox").mkdir()
+    assert not lookout.is_due(2.0)
+    for now in (2.0, 3.0):
+        lookout.look(now, notice=unheard, has_room=lambda: True)
+    assert not lookout.listing
+    assert lookout.is_due(3.0)
+    lookout.begin(3.0)
+    lookout.look(3.0, notice=unheard, has_room=lambda: True)
+    assert not lookout.is_due(4.0)
+
+
 def test_alone_it_lists_each_time(lookout: Lookout) -> None:
     """A worker that nobody helps lists the inbox as often as it is set to."""
     assert listings(lookout, another_lists=False) == 20

@@ -137,9 +137,9 @@ def _test_note(scans: Iterable[LabelledScan]) -> str:
     )
 
 
-def _set_copies_aside(scans: Iterable[LabelledScan]) -> tuple[list[LabelledScan], list[str]]:
+def _set_copies_aside(scans: Sequence[LabelledScan]) -> tuple[list[LabelledScan], list[str]]:
     """Keep one of each set of exact copies; in the owner's test folder keep them all."""
-    seen: set[str] = set()
+    seen = {scan.sha256 for scan in scans if scan.owner is Owner.TEST}
     kept: list[LabelledScan] = []
     aside: list[str] = []
     for scan in scans:

@@ -31,6 +31,7 @@ class Lookout:
         self._scan_seconds = scan_seconds
         self._listing: Iterator[str] | None = None
         self._next_listing = 0.0
+        self._again = False  # what events may have missed came behind what is listed
         self._left = 0  # listings in a row that were left to another worker
         self.can_list = False  # it has shown at least one film, or that there is none
         self.listed_once = False  # by this worker or, as far as it knows, by another
@@ -58,6 +59,7 @@ class Lookout:
         """
         if self._watcher.follow(self._inbox.identity()) or self._watcher.doubts():
             self._next_listing = now
+            self._again = self.listing
         return not self.listing and now >= self._next_listing
 
     def begin(self, now: float, *, another_lists: bool = False) -> None:
@@ -104,5 +106,6 @@ class Lookout:
         if name is None:
             self._listing = None
             self.listed_once = True
-            self._next_listing = now + self._scan_seconds
+            self._next_listing = now if self._again else now + self._scan_seconds
+            self._again = False
         return name
