@@ -101,6 +101,15 @@ def test_a_file_name_that_is_also_an_id_is_a_question(store: Store, database: Da
     assert "could be" in problem.why
 
 
+def test_an_id_that_is_nothing_else(store: Store, database: Database) -> None:
+    """`id:1` is the first scan, whatever other films are called."""
+    first = screened(store, "a.jpg", "a")
+    for number, name in enumerate((str(first), f"id:{first}", "id:x.jpg")):
+        screened(store, name, str(number))
+    given = Labels(database).give([ask(f"id:{first}"), ask("id:x.jpg")])
+    assert given.scan_ids == [first, first + 3]
+
+
 def test_the_same_bytes_twice_are_one_film(store: Store, database: Database) -> None:
     """Both sightings get the label, and the night learns from the film once."""
     ids = [screened(store, "a.jpg", "same"), screened(store, "again.jpg", "same")]

@@ -78,8 +78,9 @@ def _find_chunk(connection: Connection, names: Sequence[str]) -> dict[str, list[
     found: dict[str, list[RowMapping]] = {}
     for name in names:
         number = _id_in(name)
-        hits = {} if name.startswith(_ID) else {row["id"]: row for row in by_name[name]}
-        if number in by_id:
+        only_id = number is not None and name.startswith(_ID)
+        hits = {} if only_id else {row["id"]: row for row in by_name[name]}
+        if number is not None and number in by_id:
             hits[number] = by_id[number]
         if _is_prefix(name):
             hits |= {
