@@ -13,16 +13,21 @@ from driver import Site, wait_for
 from films import batch, small_batch
 
 
-def watch_until(site: Site, films: int) -> str:
-    """Run the worker on a terminal until so many films are done; return all that it showed."""
-    ours, theirs = pty.openpty()
-    worker = subprocess.Popen(
+def run_on(terminal: int, site: Site) -> subprocess.Popen[bytes]:
+    """Start the worker as a person does who sits at this terminal."""
+    return subprocess.Popen(
         [sys.executable, "-m", "worker", "run"],
         env=site.environment | {"TERM": "xterm", "COLUMNS": "120"},
         cwd=site.root,
-        stdout=theirs,
-        stderr=theirs,
+        stdout=terminal,
+        stderr=terminal,
     )
+
+
+def watch_until(site: Site, films: int) -> str:
+    """Run the worker on a terminal until so many films are done; return all that it showed."""
+    ours, theirs = pty.openpty()
+    worker = run_on(theirs, site)
     os.close(theirs)
     os.set_blocking(ours, False)
     shown = bytearray()
@@ -66,13 +71,7 @@ def test_a_person_sees_plain_words_a_line_a_scan_and_a_bar(site: Site) -> None:
 def test_a_terminal_that_is_not_read(site: Site) -> None:
     """A person who holds the terminal, to select a name or with Ctrl-S, holds up no film."""
     ours, theirs = pty.openpty()
-    worker = subprocess.Popen(
-        [sys.executable, "-m", "worker", "run"],
-        env=site.environment | {"TERM": "xterm", "COLUMNS": "120"},
-        cwd=site.root,
-        stdout=theirs,
-        stderr=theirs,
-    )
+    worker = run_on(theirs, site)
     films = small_batch(200)  # more words than there is room for
     site.drop(films)
     site.wait_until_finished(len(films))
