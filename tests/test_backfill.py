@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +18,7 @@ from driver import Site, wait_for, without_rights
 from pyarrow import parquet
 from scans import manifest, sighting, verdict, worker
 
+from worker import worklist
 from worker.backfill import Backfill
 from worker.database import Database
 from worker.errors import DatabaseTrouble, DataError
@@ -396,6 +399,24 @@ def test_a_folder_that_is_gone_or_locked_when_its_turn_comes(
     with a_backfill(worker(database), shipped, archive) as screening:
         tally = screening.screen(names())
     assert (tally.films, tally.predicted, tally.missing) == (5, 4, 1)
+
+
+def test_a_name_that_cannot_be_looked_at_does_not_end_the_listing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a share that tells no kinds of files and fails: who looks at it finds out why."""
+    archive = an_archive(tmp_path / "films", films.small_batch(2))
+
+    class Failing:
+        def __init__(self, entry: os.DirEntry[bytes]) -> None:
+            self.name, self.path = entry.name, entry.path
+
+        def is_dir(self, *, follow_symlinks: bool) -> bool:  # noqa: ARG002 - as it is called
+            raise OSError(errno.EIO, "Input/output error")
+
+    entries = worklist._entries
+    monkeypatch.setattr(worklist, "_entries", lambda folder: [*map(Failing, entries(folder))])
+    assert list(names_in(archive)) == [str(archive / "year-0"), str(archive / "year-1")]
 
 
 def test_a_share_that_goes_away_while_it_is_listed(

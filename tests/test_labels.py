@@ -236,7 +236,10 @@ def test_a_list_of_ours_that_a_reader_filled_in(tmp_path: Path) -> None:
         "scan_id,decision,label,reader_label\n1,REVIEW,PNEUMONIA,NORMAL\n2,,,\n3,NORMAL,NORMAL,\n"
     )
     (asked,) = read_labels(file, by="Dr. A")
-    assert (asked.scan, asked.label) == ("1", "NORMAL")
+    assert (asked.scan, asked.label) == ("id:1", "NORMAL")
+    file.write_text("scan_id,label,reader_label\n1,PNEUMONIA,\n")
+    with pytest.raises(DataError, match="nobody has filled in 'reader_label'"):
+        read_labels(file, by="Dr. A")
 
 
 @pytest.mark.parametrize(

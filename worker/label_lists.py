@@ -29,7 +29,8 @@ def read_labels(path: Path, *, by: str | None, note: str | None = None) -> list[
         note: where a line has none.
 
     Raises:
-        DataError: the file cannot be read, or has no column for the scan or the label.
+        DataError: the file cannot be read, has no column for the scan or the label, or is a list
+            of ours that nobody has filled in.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -45,9 +46,9 @@ def read_labels(path: Path, *, by: str | None, note: str | None = None) -> list[
         columns = _columns(heads)
         # In a list of ours, a film that nobody has read is no mistake.
         ours = len({head.strip().lower() for head in heads} & set(_COLUMNS["label"])) > 1
-        return [
+        asked = [
             Asked(
-                scan=_told(row, columns["scan"]),
+                scan=_scan(row, columns["scan"]),
                 label=_told(row, columns["label"]).upper(),
                 reader=_told(row, columns["by"]) or (by or "").strip(),
                 note=_told(row, columns["note"]) or note,
@@ -64,6 +65,11 @@ def read_labels(path: Path, *, by: str | None, note: str | None = None) -> list[
             f"{path} has no column {error.args[0]!r}: its first line must name the columns, "
             "`scan,label` and, if wanted, `by,note`"
         ) from error
+    if ours and not asked:
+        raise DataError(
+            f"{path}: nobody has filled in {columns['label']!r}; 'label' is what the model said"
+        )
+    return asked
 
 
 def _columns(heads: Iterable[str | None]) -> Mapping[str, str | None]:
@@ -77,6 +83,13 @@ def _columns(heads: Iterable[str | None]) -> Mapping[str, str | None]:
         if found[needed] is None:
             raise KeyError(needed)
     return found
+
+
+def _scan(row: Mapping[str, str | None], column: str | None) -> str:
+    """Return how a scan is named: by what is said to be an id by that alone."""
+    told = _told(row, column)
+    ids = column is not None and column.strip().lower() == "scan_id"
+    return f"id:{told}" if ids and told.isdigit() else told
 
 
 def _told(row: Mapping[str, str | None], column: str | None) -> str:

@@ -64,7 +64,12 @@ class _Below(Iterator[str]):
     def __next__(self) -> str:
         while self._left:
             entry = self._left[-1]
-            if entry.is_dir(follow_symlinks=False):
+            try:
+                is_folder = entry.is_dir(follow_symlinks=False)
+                is_film = entry.is_file(follow_symlinks=False)
+            except OSError:  # it cannot be looked at: whoever looks at films finds out why
+                is_folder, is_film = False, True
+            if is_folder:
                 below = self._below(entry.path)
                 self._left.pop()
                 if below is None:
@@ -72,7 +77,7 @@ class _Below(Iterator[str]):
                 self._left.extend(below)
             else:
                 self._left.pop()
-                if entry.is_file(follow_symlinks=False):
+                if is_film:
                     return spell(entry.path)
         raise StopIteration
 
