@@ -29,7 +29,7 @@ class Examples:
 
     pixels: Pixels  # (m, height, width) uint8, memory-mapped; m may be more than n
     rows: Rows  # (n,) of `pixels`
-    labels: Labels  # (n,) float32, 1 for PNEUMONIA; softer where teachers had a say
+    labels: Labels  # (n,) float32, 1 for PNEUMONIA
 
     def __len__(self) -> int:
         """Return how many films there are."""

@@ -32,8 +32,7 @@ class Plan:
     seed_models: Path | None = None  # whose champion is copied in where `models` has none
     start: Literal["champion", "scratch"] = "champion"  # whose weights, where they fit
     epochs: int | None = None  # at most; None for 40 from nothing, 12 from the champion
-    teachers: int = 0  # fitted first, each on the patients of all folds but one
-    max_minutes: float = 120.0  # that fitting may take, teachers and all
+    max_minutes: float = 120.0  # that fitting may take
     tensorboard: Path | None = None  # a folder for event files
     seed: int = 20
     side_pixels: int = 160  # height and width of the network's input
@@ -64,7 +63,6 @@ class Plan:
         return {
             "start": self.start,
             "epochs": self.epochs,
-            "teachers": self.teachers,
             "seed": self.seed,
             "side_pixels": self.side_pixels,
             "salt": self.salt,
@@ -92,7 +90,6 @@ def read_plan(arguments: Sequence[str] | None, settings: Settings, *, descriptio
     add("--report", type=Path, help="pictures that show films; else `report` beside the cache")
     add("--from", dest="start", choices=["champion", "scratch"], default=Plan.start)
     add("--epochs", type=int, help="at most; else 40 from nothing, 12 from the champion's weights")
-    add("--teachers", type=int, default=0, help="networks to learn from, fitted first; 5, say")
     add("--max-minutes", type=float, default=Plan.max_minutes, help="that fitting may take")
     add("--tensorboard", type=Path, help="a folder for TensorBoard's event files")
     add("--seed", type=int, default=Plan.seed)

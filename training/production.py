@@ -9,7 +9,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,6 @@ from training.judging import is_positive
 from training.network import Architecture, build_network, describe, shift_logit
 from training.record import code_digest
 from training.start import Start
-from training.teaching import Lessons, heeding, teach
 
 Say = Callable[[str], None]
 
@@ -49,7 +48,6 @@ def produce(
     architecture: Architecture,
     start: Start,
     recipe: Recipe,
-    lessons: Lessons,
     salt: str,
     scratch_root: Path,
     now: datetime,
@@ -64,7 +62,6 @@ def produce(
         architecture: of the network.
         start: the weights it begins with.
         recipe: how to fit; its seed decides everything that is random.
-        lessons: of teachers, fitted first.
         salt: that the split was made with; goes on record.
         scratch_root: where a killed run leaves what it needs to go on. Nobody else's: what others
             left there is swept.
@@ -75,27 +72,10 @@ def produce(
     Raises:
         DataError: the loss is not finite, or a side lacks a class.
     """
-    training = _recorded(dataset, architecture, start, recipe=recipe, lessons=lessons, salt=salt)
+    training = _recorded(dataset, architecture, start, recipe=recipe, salt=salt)
     train = _examples(dataset, films, Side.TRAIN)
     calibration = _examples(dataset, films, Side.CALIBRATION)
     scratch = _scratch(scratch_root, training)
-    limits = limits or Limits()
-    if lessons.teachers:
-        patients = [scan.patient for scan in dataset.side(Side.TRAIN)]
-        said = teach(
-            train,
-            calibration,
-            patients,
-            lessons,
-            architecture=architecture,
-            recipe=recipe,
-            salt=salt,
-            scratch=scratch,
-            say=say,
-            limits=limits,
-        )
-        train = replace(train, labels=heeding(train.labels, said, lessons))
-
     network = _begun(architecture, start, recipe)
     say(f"fitting {network.count_params():,} weights {start.why}, {recipe.epochs} epochs at most")
     fitted = fit(network, train, calibration, recipe, scratch=scratch, say=say, limits=limits)
@@ -109,7 +89,6 @@ def _recorded(
     start: Start,
     *,
     recipe: Recipe,
-    lessons: Lessons,
     salt: str,
 ) -> dict[str, Any]:
     """Return what decides which weights come out, for the manifest and for the scratch folder."""
@@ -120,7 +99,6 @@ def _recorded(
         "salt": salt,
         "from": start.version,  # whose weights; None for fresh ones
         "recipe": asdict(recipe),
-        "lessons": asdict(lessons),
         "architecture": describe(architecture),
         "prevalence": 0.5,  # that the probabilities are calibrated for
     }

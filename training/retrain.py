@@ -153,7 +153,6 @@ def _make(
     from training.fit import Limits, Recipe
     from training.network import Architecture, describe
     from training.production import produce
-    from training.teaching import Lessons
     from training.verdict import Made
 
     architecture = Architecture.of(side)
@@ -173,7 +172,6 @@ def _make(
         recipe=Recipe.starting(
             from_weights=start.weights is not None, epochs=plan.epochs, seed=plan.seed
         ),
-        lessons=Lessons(teachers=plan.teachers),
         salt=plan.salt,
         scratch_root=plan.scratch,
         now=now,
