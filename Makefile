@@ -9,7 +9,7 @@ OURSELVES = $(PIP) install --no-deps --no-build-isolation --editable .
 COMPILE = uv pip compile pyproject.toml --group build --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header --quiet
 
-.PHONY: run setup training dev test soak check format bench profile lock clean install uninstall wheels
+.PHONY: run setup training model dev test soak check format bench profile lock clean install uninstall wheels
 
 run: setup  ## watch ./inbox and screen what is dropped there
 	@mkdir -p inbox
@@ -31,6 +31,12 @@ uninstall:  ## as root: all that `install` made, but for films, results, models 
 wheels: .venv/bin/python  ## packages into var/wheels, for `make install WHEELS=var/wheels` where no registry is
 	$(PIP) download --require-hashes --no-deps --dest var/wheels --requirement requirements.lock
 	$(PIP) download --require-hashes --no-deps --dest var/wheels --requirement training/requirements.lock
+
+model: training  ## the shipped model again, into var/model/models: make model DATA=chest_xray, the public download
+	@test -n "$(DATA)" || { echo "which download? make model DATA=chest_xray" >&2; exit 2; }
+	$(BIN)/python -m training.download "$(DATA)" var/model/chest_xray
+	$(BIN)/python -m training.retrain --data var/model/chest_xray --models var/model/models \
+		--cache var/model/cache --no-database --from scratch --salt lungwatch --epochs 24 --seed 20
 
 soak: dev  ## the fault suite at full length, ending in its table: hours; best as root, on a quiet machine
 	TEST_DEADLINE_SECONDS=1800 $(BIN)/pytest tests/faults --soak

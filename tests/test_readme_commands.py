@@ -35,8 +35,7 @@ RUN_BY = {
     "lungwatch backfill FOLDER --address HOST:PORT": "test_cluster.py",
     "python -m training.retrain": "test_retrain.py",
     ".venv/bin/python -m training.retrain --data DIR": "test_retrain.py",
-    ".venv/bin/python -m training.retrain --data chest_xray --models DIR --from scratch "
-    "--salt lungwatch --epochs 24 --seed 20": "test_retrain.py",
+    "make model DATA=chest_xray": "test_download.py",
     ".venv/bin/python -m training.robustness models/VERSION TREE --originals DIR": (
         "test_robustness.py"
     ),

@@ -1,14 +1,15 @@
 """What each ingredient of the recipe gives: trained with one thing changed, seed beside seed.
 
     python tests/benchmarks/ablation.py --data TREE --runs FILE.jsonl [--cache DIR] [--epochs 8]
-        [--seeds 0 1 2] [--only NAME ...]
+        [--side-pixels 120] [--seeds 0 1 2] [--only NAME ...]
 
-Each seed leaves another fifth of the train side's patients out. A run is the recipe, short and at
-120 pixels, with one thing changed; it is measured on the patients left out, on the `test` folder,
-and on that folder's films disturbed in every way that the card names. The calibration side chooses
-the epoch, as in a night. Runs are kept in FILE a line each, and those that are there are not done
-again. Prints a Markdown table: each change's difference from the recipe as it stands, averaged over
-the seeds that both have, with the smallest and the largest.
+Each seed leaves another fifth of the train side's patients out. A run is the recipe, short and of
+few pixels where not told otherwise, with one thing changed; it is measured on the patients left
+out, on the `test` folder, and on that folder's films disturbed in every way that the card names.
+The calibration side chooses the epoch, as in a night. Runs are kept in FILE a line each, and those
+that are there are not done again. `KERAS_BACKEND=jax` runs it on an accelerator. Prints a
+Markdown table: each change's difference from the recipe as it stands, averaged over the seeds that
+both have, with the smallest and the largest.
 """
 
 from __future__ import annotations
@@ -53,7 +54,6 @@ from training.splits import Side
 from worker.preprocessing import Pixels, resize
 
 _FOLDS = 5
-_SIDE = 120  # of the input, pixels; the middle 96 are looked at
 _MEASURED = ("fold", "block", "disturbed")
 Change = Callable[[keras.Model], None]
 
@@ -63,7 +63,7 @@ class Variant:
     """The recipe with one thing changed."""
 
     says: str
-    architecture: Architecture = field(default_factory=lambda: Architecture.of(_SIDE))
+    architecture: Callable[[int], Architecture] = Architecture.of  # from pixels a side
     recipe: dict[str, Any] = field(default_factory=dict)
     augmentation: dict[str, float] = field(default_factory=dict)
     patched: Callable[[], AbstractContextManager[object]] = nullcontext
@@ -169,8 +169,8 @@ def _equalise_by_tiles(films: Pixels, *, tiles: int = 4, clip: float = 2.0) -> P
 VARIANTS = {
     "as it stands": Variant(says="the recipe"),
     "whole film": Variant(
-        says="no rim left out: 96 x 96 of the whole film, at the same cost",
-        architecture=Architecture(height=96, width=96, margin=0),
+        says="no rim left out: four fifths of the pixels for the whole film, at the same cost",
+        architecture=lambda side: Architecture(height=side * 4 // 5, width=side * 4 // 5, margin=0),
     ),
     "not farther off": Variant(
         says="films in training as large as in screening", augmentation={"away": 0.0}
@@ -185,10 +185,12 @@ VARIANTS = {
     "no CutMix": Variant(says="no films cut and mixed", recipe={"mixed_share": 0.0}),
     "mixup": Variant(says="mixup in place of CutMix, on as many batches", patched=_mixup),
     "smaller": Variant(
-        says="80 pixels, 64 looked at: less than half the cost", architecture=Architecture.of(80)
+        says="40 pixels a side fewer: at 120, less than half the cost",
+        architecture=lambda side: Architecture.of(side - 40),
     ),
     "larger": Variant(
-        says="160 pixels, 128 looked at: 1.8 times the cost", architecture=Architecture.of(160)
+        says="40 pixels a side more: at 120, 1.8 times the cost",
+        architecture=lambda side: Architecture.of(side + 40),
     ),
     "exposure as it is": Variant(
         says="no gamma, contrast or brightness in training",
@@ -202,6 +204,19 @@ VARIANTS = {
         says="mirrored, but not stretched or shifted",
         augmentation={"zoom": 0.0, "shift": 0.0},
     ),
+    "turned": Variant(says="turned by up to 5 degrees", augmentation={"degrees": 5.0}),
+    "not stretched": Variant(says="shifted, but not stretched", augmentation={"zoom": 0.0}),
+    "not shifted": Variant(says="stretched, but not shifted", augmentation={"shift": 0.0}),
+    "wider": Variant(
+        says="half as many channels again: 2.2 times the cost",
+        architecture=lambda side: replace(
+            Architecture.of(side), stem=24, stages=(48, 96, 192, 288)
+        ),
+    ),
+    "narrower": Variant(
+        says="half the channels: a quarter of the cost",
+        architecture=lambda side: replace(Architecture.of(side), stem=8, stages=(16, 32, 64, 96)),
+    ),
     "no smoothing": Variant(says="labels as they are", recipe={"label_smoothing": 0.0}),
     "no averaging": Variant(says="the last weights, not their average", patched=_without_averaging),
     "classes as they are": Variant(
@@ -214,7 +229,7 @@ VARIANTS = {
     ),
     "strided": Variant(
         says="every second pixel taken, not blurred first",
-        architecture=replace(Architecture.of(_SIDE), anti_aliased=False),
+        architecture=lambda side: replace(Architecture.of(side), anti_aliased=False),
     ),
     "not standardised": Variant(says="grey levels as they are", patched=_not_standardised),
     "equalised": Variant(says="each film's histogram equalised first", prepare=_equalise),
@@ -226,10 +241,11 @@ VARIANTS = {
 
 
 def run(
-    variant: Variant, dataset: Dataset, *, seed: int, epochs: int, cache: Path
+    variant: Variant, dataset: Dataset, *, seed: int, epochs: int, side_pixels: int, cache: Path
 ) -> dict[str, float]:
     """Train once, and return the AUC on what it has not seen, and the seconds it took."""
-    height, width = variant.architecture.height, variant.architecture.width
+    architecture = variant.architecture(side_pixels)
+    height, width = architecture.height, architecture.width
     films = decode_films(dataset.scans, cache, height=height, width=width)
     kept = tuple(scan for scan in dataset.scans if scan.sha256 not in films.refused)
     dataset = replace(dataset, scans=kept)
@@ -247,7 +263,7 @@ def run(
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
     with variant.patched(), tempfile.TemporaryDirectory() as scratch:
-        network = build_network(variant.architecture)
+        network = build_network(architecture)
         network.get_layer("augmentation").limits.update(variant.augmentation)
         train, calibration = examples(Side.TRAIN, fold=False), examples(Side.CALIBRATION)
         fit(network, train, calibration, recipe, scratch=Path(scratch), say=_tell)
@@ -323,22 +339,22 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--cache", type=Path, default=Path("var/cache"))
     parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--side-pixels", type=int, default=120)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--only", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
     chosen = parser.parse_args()
     dataset = read_dataset([chosen.data], salt="lungwatch")
     lines = chosen.runs.read_text().splitlines() if chosen.runs.exists() else []
-    runs = [one for one in map(json.loads, lines) if one["epochs"] == chosen.epochs]
+    alike = {"epochs": chosen.epochs, "side_pixels": chosen.side_pixels}
+    runs = [one for one in map(json.loads, lines) if alike.items() <= one.items()]
     done = {(one["name"], one["seed"]) for one in runs}
     for seed in chosen.seeds:
         for name in chosen.only:
             if (name, seed) in done:
                 continue
             _tell(f"{name}, seed {seed}")
-            measured = run(
-                VARIANTS[name], dataset, seed=seed, epochs=chosen.epochs, cache=chosen.cache
-            )
-            runs.append({"name": name, "seed": seed, "epochs": chosen.epochs, **measured})
+            measured = run(VARIANTS[name], dataset, seed=seed, cache=chosen.cache, **alike)
+            runs.append({"name": name, "seed": seed, **alike, **measured})
             with chosen.runs.open("a") as kept:
                 kept.write(json.dumps(runs[-1]) + "\n")
     print(table(runs))
