@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import platform
+import signal
 import socket
 import subprocess
 import sys
@@ -46,10 +47,11 @@ worker.screener.main(int(sys.argv[1]))
 class TakenOver:
     """The parent of such a screener."""
 
-    def __init__(self, folder: Path, shipped: Path) -> None:
-        """Start it on an inbox of its own."""
+    def __init__(self, folder: Path, shipped: Path, *, away: bool = False) -> None:
+        """Start it on an inbox of its own, or on one that is away."""
         self.inbox = folder / "inbox"
-        self.inbox.mkdir()
+        if not away:
+            self.inbox.mkdir()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.settimeout(60)
         with theirs:
@@ -203,6 +205,29 @@ def test_nothing_of_our_surroundings_reaches_it(
     opened = [str(link.readlink()) for link in Path(f"/proc/{screener.process.pid}/fd").iterdir()]
     assert not [path for path in opened if path.startswith(str(tmp_path))]
     ward.pool.close()
+
+
+def test_an_inbox_that_is_away_opens_nothing(
+    taken_over: TakenOver, tmp_path: Path, shipped: Path
+) -> None:
+    """A screener started meanwhile reads nothing at all, until it is replaced."""
+    one = TakenOver(tmp_path, shipped, away=True)
+    assert one.ready == taken_over.ready, "fenced in all the same"
+    one.inbox.mkdir()
+    answer = one.screen("film.jpg", b"open('/etc/passwd').read()\0")
+    assert isinstance(answer, Result)
+    assert (answer.kind, answer.sentence) == ("unreadable", "EACCES")
+    one.channel.close()
+    one.process.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_it_leaves_it_to_its_parent_when_to_stop(
+    taken_over: TakenOver, number: signal.Signals
+) -> None:
+    """A terminal that closes, or `timeout`, tells a whole group; the film is no culprit."""
+    taken_over.process.send_signal(number)
+    assert taken_over.evaluate("6 * 7") == "42"
 
 
 def test_an_inbox_that_was_mounted_anew(tmp_path: Path, shipped: Path) -> None:

@@ -60,6 +60,7 @@ def test_trouble_is_there_until_it_is_over(tmp_path: Path) -> None:
     metrics = Metrics(path)
     metrics.started({})
     assert numbers(path)["lungwatch_trouble database"] == 0
+    assert "lungwatch_last_screened_timestamp_seconds" not in numbers(path), "no film, no time"
     away = Trouble(kind="database", message="away", since=0.0)
     for _ in range(2):
         metrics.trouble(away)

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from worker import process
 from worker.process import StopSignals, boot_id, is_running, started_at, this_process
 
 
@@ -28,6 +29,19 @@ def test_another_of_the_same_number_is_not_it() -> None:
     me = this_process("ward-1")
     assert not is_running(replace(me, pid_started=me.pid_started - 1))
     assert not is_running(replace(me, boot_id="another boot"))
+
+
+def test_one_that_is_hidden_from_us_runs_while_its_number_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As the service, which sees no process but its own, finds a backfill that root started."""
+    me = this_process("ward-1")
+    child = subprocess.Popen([sys.executable, "-c", "pass"])
+    child.wait()
+    monkeypatch.setattr(process, "_state", lambda _: None)
+    assert is_running(me)
+    assert is_running(replace(me, pid=1)), "another user's"
+    assert not is_running(replace(me, pid=child.pid))
 
 
 def test_a_dead_process_does_not_run() -> None:

@@ -175,9 +175,7 @@ def test_messages_come_as_they_were_sent(why: str) -> None:
         end.close()
 
 
-RESULT = {"scan_id": 1, "kind": "lost"} | dict.fromkeys(
-    ("sha256", "width", "height", "contrast", "logit", "code", "sentence", "measured", "limit")
-)
+RESULT = vars(Result(scan_id=1, kind="lost"))
 NONSENSE: dict[str, bytes] = {
     "not text": b"\xff\xfe\x00",
     "not JSON": b"hello",
@@ -203,6 +201,11 @@ NONSENSE: dict[str, bytes] = {
             {"sentence": ["x"]},
             {"width": "9"},
             {"width": 10**30},
+            {"width": 0},
+            {"width": 480.5},
+            {"height": float("nan")},
+            {"prepare_seconds": -1.0},
+            {"predict_seconds": float("nan")},
             {"logit": 10**400},
             {"encoding": "2d0851ag"},
             {"sentence": "\0"},
@@ -211,6 +214,11 @@ NONSENSE: dict[str, bytes] = {
         )
     },
 }
+
+
+def test_what_nonsense_is_made_of_is_none() -> None:
+    """Else all of it would be told by what is the matter with every one."""
+    assert decode(json.dumps(["Result", RESULT]).encode()) == Result(scan_id=1, kind="lost")
 
 
 @pytest.mark.parametrize("nonsense", NONSENSE.values(), ids=NONSENSE.keys())

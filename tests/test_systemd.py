@@ -66,6 +66,14 @@ def test_systemd_finds_nothing_to_object_to(tmp_path: Path) -> None:
     assert (verified.returncode, ours) == (0, [])
 
 
+def test_all_of_it_stops_with_the_target() -> None:
+    """A night that ran on could promote into a registry that is being restored."""
+    units = sorted(one.name for one in UNITS.iterdir() if one.suffix in (".service", ".timer"))
+    assert set(SERVICES) < set(units)
+    for name in units:
+        assert _directives(name, "Unit").get("PartOf") == ["lungwatch.target"], name
+
+
 @pytest.mark.parametrize("name", SERVICES)
 @pytest.mark.parametrize(("drop_in", "exposure"), [(None, 1.0), ("postgres-over-tcp.conf", 1.5)])
 def test_exposure(tmp_path: Path, name: str, drop_in: str | None, exposure: float) -> None:

@@ -22,6 +22,7 @@ from worker.schema import REVISION
 
 # From this library version on SQLite's WAL is free of a bug that could corrupt the database.
 _WAL_IS_SOUND = (3, 51, 3)
+_HOLDS_ANY_NAME = ("UTF8", "SQL_ASCII")  # encodings of Postgres; the latter takes bytes as they are
 _ANSWER_SECONDS = 20.0  # if nobody says otherwise
 # An arbitrary number that names Lungwatch's migrations among Postgres's advisory locks.
 _MIGRATION_LOCK = 7_201_623_994
@@ -47,7 +48,7 @@ class Database:
 
     def __str__(self) -> str:
         """The URL, without its password."""
-        return self.url.render_as_string(hide_password=True)
+        return _without_password(self.url)
 
     def exists(self) -> bool:
         """Whether there may be a database: in SQLite, whether the file is there.
@@ -72,7 +73,7 @@ class Database:
         Raises:
             DatabaseTrouble: whatever the database, or the way to it, complains of.
         """
-        with _wrapped(), self.engine.begin() as connection:
+        with self._wrapped(), self.engine.begin() as connection:
             yield connection
 
     @contextmanager
@@ -82,7 +83,7 @@ class Database:
         Raises:
             DatabaseTrouble: as `writing`.
         """
-        with _wrapped(), self.engine.connect() as connection:
+        with self._wrapped(), self.engine.connect() as connection:
             yield connection.execution_options(only_reads=True)
 
     def revision(self) -> str | None:
@@ -125,6 +126,19 @@ class Database:
                 ) from error
         return True
 
+    @contextmanager
+    def _wrapped(self) -> Iterator[None]:
+        try:
+            yield
+        except (SQLAlchemyError, sqlite3.Error, OverflowError, UnicodeError) as error:
+            if self.is_sqlite:
+                # A connection made while the file was read-only, or before it was replaced, never
+                # finds out that it no longer is. A new one does.
+                self.engine.dispose()
+            cause = getattr(error, "orig", None) or error
+            lines = str(cause).strip().splitlines() or [type(cause).__name__]
+            raise DatabaseTrouble(lines[0]) from error
+
 
 @contextmanager
 def _unhurried(connection: Connection) -> Iterator[None]:
@@ -148,16 +162,6 @@ def _revision(connection: Connection) -> str | None:
     return found
 
 
-@contextmanager
-def _wrapped() -> Iterator[None]:
-    try:
-        yield
-    except (SQLAlchemyError, sqlite3.Error, OverflowError, UnicodeError) as error:
-        cause = getattr(error, "orig", None) or error
-        lines = str(cause).strip().splitlines() or [type(cause).__name__]
-        raise DatabaseTrouble(lines[0]) from error
-
-
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -177,9 +181,15 @@ def _parse(url: str) -> URL:
     if backend == "postgresql":
         return parsed.set(drivername="postgresql+psycopg")
     if backend != "sqlite" or not parsed.database or parsed.database == ":memory:":
-        shown = parsed.render_as_string(hide_password=True)
+        shown = _without_password(parsed)
         raise SettingsError(f"LUNGWATCH_DATABASE_URL is {shown!r}: use {wanted}.")
     return parsed
+
+
+def _without_password(url: URL) -> str:
+    """Return a URL to be shown: its password may also stand in its query."""
+    hidden = {name: "***" for name in url.query if "password" in name.lower()}
+    return url.update_query_dict(hidden).render_as_string(hide_password=True)
 
 
 def _sqlite_engine(url: URL, answer_seconds: float) -> Engine:
@@ -220,14 +230,25 @@ def _postgres_engine(url: URL, answer_seconds: float) -> Engine:
             "keepalives_count": 3,
             "tcp_user_timeout": int(answer_seconds * 1000),
             "options": " ".join([*options, "-c timezone=UTC"]),
+            "client_encoding": "utf8",  # whatever the database's own is
         },
     )
 
     @event.listens_for(engine, "do_connect")
     def _connect(_dialect: Any, _record: Any, _args: Any, options: dict[str, Any]) -> Any:
-        from worker.patience import Impatient  # noqa: PLC0415 - SQLite needs no Postgres client
+        # SQLite needs no Postgres client.
+        from psycopg import OperationalError  # noqa: PLC0415
+
+        from worker.patience import Impatient  # noqa: PLC0415
 
         connection = Impatient.connect(**options)
+        encoding = connection.info.parameter_status("server_encoding")
+        if encoding not in _HOLDS_ANY_NAME:
+            connection.close()
+            raise OperationalError(
+                f"the database's encoding is {encoding}, which cannot hold every film's name: "
+                "make one with ENCODING 'UTF8'"
+            )
         connection.answer_seconds = answer_seconds
         return connection
 

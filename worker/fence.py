@@ -9,6 +9,7 @@ stand in any case. See landlock(7), seccomp(2) and seccomp_rule_add(3).
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -76,7 +77,8 @@ def enclose(readable: str | Path) -> list[str]:
 
     Args:
         readable: the folder below which files may still be opened, to read. It is the folder that
-            is there now: another that takes its place cannot be read.
+            is there now: another that takes its place cannot be read, and where there is none,
+            nothing can.
 
     Returns:
         What could not be done, a sentence each: nothing on a Linux of 2022 or later with
@@ -136,6 +138,15 @@ def _landlock(libc: ctypes.CDLL, readable: str | Path) -> None:
     )
     size = ctypes.c_size_t(ctypes.sizeof(ruleset))
     rules = _made(libc.syscall(_LANDLOCK_CREATE_RULESET, ctypes.byref(ruleset), size, 0))
+    try:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # a share that is away
+            _let_read(libc, rules, readable)
+        _made(libc.syscall(_LANDLOCK_RESTRICT_SELF, rules, 0))
+    finally:
+        os.close(rules)
+
+
+def _let_read(libc: ctypes.CDLL, rules: int, readable: str | Path) -> None:
     folder = os.open(readable, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         beneath = _PathBeneath(allowed_access=_ACCESS_FS_READ_FILE, parent_fd=folder)
@@ -144,10 +155,8 @@ def _landlock(libc: ctypes.CDLL, readable: str | Path) -> None:
                 _LANDLOCK_ADD_RULE, rules, _LANDLOCK_RULE_PATH_BENEATH, ctypes.byref(beneath), 0
             )
         )
-        _made(libc.syscall(_LANDLOCK_RESTRICT_SELF, rules, 0))
     finally:
         os.close(folder)
-        os.close(rules)
 
 
 def _known(since: dict[int, int], version: int) -> int:

@@ -89,7 +89,7 @@ def _scan(row: Mapping[str, str | None], column: str | None) -> str:
     """Return how a scan is named: by what is said to be an id by that alone."""
     told = _told(row, column)
     ids = column is not None and column.strip().lower() == "scan_id"
-    return f"id:{told}" if ids and told.isdigit() else told
+    return f"id:{told}" if ids and told.isascii() and told.isdigit() else told
 
 
 def _told(row: Mapping[str, str | None], column: str | None) -> str:

@@ -121,6 +121,11 @@ class Result(Message):
         # Written so that NaN passes: whoever judges it says what it is.
         if any(one is not None and (not _is_number(one) or abs(one) >= 2**31) for one in numbers):
             raise ValueError("a result with impossible numbers")
+        sides, seconds = (self.width, self.height), (self.prepare_seconds, self.predict_seconds)
+        if any(one is not None and (type(one) is not int or one < 1) for one in sides):
+            raise ValueError("a film of impossible size")
+        if any(one is not None and not one >= 0 for one in seconds):
+            raise ValueError("a result that took impossible time")
         if self.encoding is not None and not _ENCODING.fullmatch(self.encoding):
             raise ValueError("an encoding that is no digest")
         if self.kind == "refused":

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from worker.decision import REVIEW
 from worker.errors import OwnTrouble, RefusalCode
@@ -30,6 +32,20 @@ _GAUGES = {
     "stuck": ("stuck_films", "Films with a verdict that cannot be moved out of the inbox."),
     "screeners": ("screeners", "Screeners that can take films."),
 }
+
+
+class _Moment(Collector):
+    """When something was last so: nothing until it has been, in place of 1970."""
+
+    def __init__(self, name: str, meaning: str) -> None:
+        """It has not been yet."""
+        self.at: float | None = None
+        self._name = name
+        self._meaning = meaning
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Say it, if there is anything to say."""
+        yield GaugeMetricFamily(self._name, self._meaning, value=self.at)
 
 
 class Metrics:
@@ -49,7 +65,10 @@ class Metrics:
         self._ended = self._counter("screeners_ended", "Screeners that ended unasked.")
         self._trouble = self._gauge("trouble", "1 while there is trouble of its own.", "kind")
         self._model = self._gauge("model_info", "1 for the model in service.", "version")
-        self._last = self._gauge("last_screened_timestamp_seconds", "When the last film ended.")
+        self._last = _Moment(
+            "lungwatch_last_screened_timestamp_seconds", "When the last film ended."
+        )
+        self._registry.register(self._last)
         self._told = self._gauge("told_timestamp_seconds", "When these numbers were written.")
         self._standing = {
             key: self._gauge(name, meaning) for key, (name, meaning) in _GAUGES.items()
@@ -76,7 +95,7 @@ class Metrics:
             self._screened.labels(outcome.verdict.decision).inc()
         for stage, seconds in outcome.facts.seconds.items():
             self._seconds.labels(stage).inc(seconds)
-        self._last.set(self._clock())
+        self._last.at = self._clock()
 
     def trouble(self, trouble: Trouble) -> None:
         """Count it, and say at once that it is there."""

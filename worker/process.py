@@ -66,12 +66,17 @@ def boot_id() -> str:
 
 def started_at(pid: int) -> int | None:
     """Return when a process started, in clock ticks after boot, or None if it does not run."""
+    fields = _state(pid)
+    return int(fields[19]) if fields and fields[0] not in (b"Z", b"X") else None
+
+
+def _state(pid: int) -> list[bytes] | None:
+    """Return what the kernel says of a process, or None where it is not there to be seen."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
-            fields = file.read().rpartition(b")")[2].split()
+            return file.read().rpartition(b")")[2].split()
     except OSError:
         return None
-    return None if fields[0] in (b"Z", b"X") else int(fields[19])
 
 
 def this_process(host: str) -> Process:
@@ -84,5 +89,23 @@ def this_process(host: str) -> Process:
 
 
 def is_running(process: Process) -> bool:
-    """Whether a worker of this host is still there: same boot, same process, not another's id."""
-    return process.boot_id == boot_id() and started_at(process.pid) == process.pid_started
+    """Whether a worker of this host is still there: same boot, same process, not another's id.
+
+    Of one that is hidden from us, as a service with `ProtectProc=` has those outside it, no more
+    can be known than that its id is taken.
+    """
+    if process.boot_id != boot_id():
+        return False
+    if _state(process.pid) is None:
+        return _is_taken(process.pid)
+    return started_at(process.pid) == process.pid_started
+
+
+def _is_taken(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True

@@ -231,7 +231,7 @@ class Results:
             DatabaseTrouble: the database cannot be asked.
         """
         names = [scans.c.file_name == wanted]
-        if wanted.isdigit() and len(wanted) < 19:
+        if wanted.isascii() and wanted.isdigit() and len(wanted) < 19:
             names.append(scans.c.id == int(wanted))
         if len(wanted) >= 8 and all(digit in "0123456789abcdef" for digit in wanted.lower()):
             # "g" sorts behind every hexadecimal digit; so put, an index serves.

@@ -134,8 +134,10 @@ def _limit_memory(memory_mb: int) -> None:
 
 def main(descriptor: int) -> None:
     """Serve the parent at the other end of a socket until it hangs up."""
-    # The parent decides when to stop: a Ctrl-C in the terminal reaches both.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The parent decides when to stop: a Ctrl-C reaches both, as do a terminal that is closed and a
+    # `timeout` around us. A film in hand would count as one that ended its screener.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     channel = Channel(socket.socket(fileno=descriptor))
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):

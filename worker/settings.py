@@ -48,7 +48,7 @@ class Settings(BaseSettings):
     database_seconds: float = Field(
         20.0,
         ge=1,
-        le=600,
+        le=40,  # with the time to connect it must stay below the WatchdogSec of the service
         description="A database that has not answered for so long is taken to be away.",
     )
     settle_seconds: float = Field(

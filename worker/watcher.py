@@ -90,7 +90,7 @@ class Watcher:
             try:
                 observer.schedule(handler, os.fspath(self._folder), event_filter=kinds)
                 observer.start()
-            except OSError:  # out of watches: the listing alone will do
+            except (OSError, RuntimeError):  # out of watches, or threads: the listing will do
                 self.by_events = False
             else:
                 self._observer = observer
