@@ -180,6 +180,20 @@ def test_staging_again_starts_afresh(registry: Registry) -> None:
     assert list(registry.stage("third").iterdir()) == []
 
 
+def test_what_a_killed_night_left_is_swept(registry: Registry) -> None:
+    """And what one was removing; not what somebody has in hand, and no package."""
+    versions = registry.versions()
+    for name in (".staging-drawn-7", ".pruned-drawn-8", ".staging-drawn-9"):
+        (registry.root / name).mkdir()
+        (registry.root / name / "model.tflite").write_bytes(b"half")
+    for name in (".staging-drawn-7", ".pruned-drawn-8"):
+        os.utime(registry.root / name, (0, 0))
+    registry.sweep()
+    left = {path.name for path in registry.root.iterdir() if path.name.startswith(".")}
+    assert left == {".staging-drawn-9"}
+    assert registry.versions() == versions
+
+
 def test_a_version_that_exists_is_never_made_again(registry: Registry) -> None:
     """A package never changes once it has its name."""
     with pytest.raises(RegistryError, match="exists already"):

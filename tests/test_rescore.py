@@ -21,11 +21,12 @@ from tracing import most_of, strace
 from worker.archive import Archive, Selection
 from worker.database import Database
 from worker.decision import Verdict
+from worker.errors import ModelPackageError
 from worker.manifest import SERVED
 from worker.model import Model, load
 from worker.preprocessing import Limits, Pixels, read_film
 from worker.registry import Registry
-from worker.rescore import Means, compare_decisions, rescore
+from worker.rescore import ChampionUnfitError, Means, compare_decisions, rescore
 
 FILMS = batch(12)
 
@@ -254,6 +255,21 @@ def test_before_a_promotion_decisions_that_would_change_are_listed(
     assert told.screened == len(FILMS) - 1
     database.close()
     assert screened.query("SELECT * FROM predictions ORDER BY id") == rows
+
+
+def test_a_champion_that_must_not_serve_is_told_from_a_challenger(
+    screened: Site, shipped: Path
+) -> None:
+    """One that is damaged, or has become too slow for its machine, holds up none that is not."""
+    damaged = copy_package(shipped, screened.models, version="damaged")
+    (damaged / "model.tflite").write_bytes(b"nothing")
+    steady = screened.models / "steady"
+    database = Database(screened.database_url)
+    with pytest.raises(ChampionUnfitError, match="damaged"):
+        compare_decisions(database, means(screened), champion=damaged, challenger=steady, last=1)
+    with pytest.raises(ModelPackageError, match="damaged"):
+        compare_decisions(database, means(screened), champion=steady, challenger=damaged, last=1)
+    database.close()
 
 
 def test_before_a_promotion_films_that_would_be_refused_are_listed(

@@ -12,6 +12,7 @@ import sys
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,8 +29,8 @@ from training.retrain import main, retrain
 from training.splits import SALT
 from training.start import choose_start
 from worker.database import Database
-from worker.errors import ModelPackageError
-from worker.ledger import Ruling
+from worker.errors import DatabaseTrouble, ModelPackageError
+from worker.ledger import Ledger, Ruling
 from worker.manifest import POSITIVE
 from worker.model import load
 from worker.preprocessing import read_film
@@ -427,6 +428,44 @@ def test_what_a_model_has_learnt_from_never_tests_it(night: Night, tmp_path: Pat
     (reason,) = [reason for reason in outcome.reasons if reason.startswith("HELD")]
     assert f"could not be compared with {champion}, which serves: {champion} has learnt" in reason
     assert Registry(models).champion() == champion
+
+
+@pytest.mark.parametrize("ends", ["away", "stopped"])
+def test_what_was_promoted_serves_whatever_comes_between(
+    night: Night,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    ends: str,
+) -> None:
+    """A database away at the very end, or a signal there: nobody is told that nothing changed."""
+    close = Ledger.close
+
+    def closing(ledger: Ledger, run: int, **how: Any) -> None:
+        if ends == "away":
+            raise DatabaseTrouble("the database cannot be reached")
+        signal.raise_signal(signal.SIGTERM)
+        close(ledger, run, **how)
+
+    monkeypatch.setattr(Ledger, "close", closing)
+    monkeypatch.setenv("LUNGWATCH_DATABASE_URL", f"sqlite:///{tmp_path}/nights.db")
+    for name in ("AUC", "SENSITIVITY", "SPECIFICITY"):
+        monkeypatch.setenv(f"LUNGWATCH_MIN_{name}", "0")
+    monkeypatch.setenv("LUNGWATCH_MIN_TEST_FILMS", "1")
+    monkeypatch.setenv("LUNGWATCH_MAX_CALIBRATION_ERROR", "1")
+    code = main(
+        [
+            *("--data", str(night.plan.data[0]), "--models", str(tmp_path / "models")),
+            *("--cache", str(night.plan.cache), "--side-pixels", "32", "--epochs", "1"),
+        ]
+    )
+    said = capsys.readouterr().out
+    version = Registry(tmp_path / "models").serving()
+    assert code == 0, said
+    assert f"promoted: {version}" in said
+    assert "untouched" not in said
+    serves = f"{version} serves, but this night's end could not be recorded"
+    assert (serves in said) == (ends == "away")
 
 
 def test_told_to_stop_a_night_leaves_nothing_and_goes_on_the_next(

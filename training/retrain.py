@@ -14,8 +14,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -37,7 +39,7 @@ from training.record import Record, code_digest, recording
 from training.splits import Side, keep_salt
 from training.start import choose_start, from_scratch
 from training.telling import OfFilms, say_error, teller
-from worker.errors import LungwatchError
+from worker.errors import DatabaseTrouble, LungwatchError
 from worker.ledger import Ruling
 from worker.privacy import shut_out_others
 from worker.registry import Registry
@@ -70,6 +72,7 @@ def retrain(plan: Plan, *, now: datetime, say: Say) -> Outcome:
     # One night at a time, with its row in the database from the start.
     with alone(plan.models), recording(plan.database_url, plan.models, say=say) as record:
         registry = Registry(plan.models)
+        registry.sweep()
         if plan.seed_models is not None:
             registry.seed(Registry(plan.seed_models))
 
@@ -97,21 +100,19 @@ def retrain(plan: Plan, *, now: datetime, say: Say) -> Outcome:
             outcome = conclude(plan, made, registry, record, drift=drift, say=say)
 
         # What serves changes, the verdict is written down, and the next night knows of this one.
-        if outcome.ruling is Ruling.PROMOTED:
-            outcome = _promote(registry, outcome, now)
-        challenger = None if outcome.ruling is Ruling.UNCHANGED else outcome.version
-        record.close(
-            outcome.ruling, outcome.reasons, champion=outcome.champion, challenger=challenger
-        )
-        serves = outcome.version if outcome.ruling is Ruling.PROMOTED else outcome.champion
-        if outcome.settled:
-            remember(
-                plan.models,
-                work,
-                champion=serves,
-                challenger=outcome.version,
-                drifting=outcome.drifting,
-            )
+        with _unbroken():
+            if outcome.ruling is Ruling.PROMOTED:
+                outcome = _promote(registry, outcome, now)
+            _close(record, outcome, say)
+            serves = outcome.version if outcome.ruling is Ruling.PROMOTED else outcome.champion
+            if outcome.settled:
+                remember(
+                    plan.models,
+                    work,
+                    champion=serves,
+                    challenger=outcome.version,
+                    drifting=outcome.drifting,
+                )
         return outcome
 
 
@@ -186,7 +187,7 @@ def _make(
     # The package, aside until it has been judged.
     package = registry.folder(product.exported.version)
     if package.exists():
-        say(f"{package.name} is there already, from a night without a verdict")
+        say(f"{package.name} is there already: its card is of the night that made it first")
     else:
         package = packaging.stage(
             registry,
@@ -209,6 +210,38 @@ def _promote(registry: Registry, outcome: Outcome, now: datetime) -> Outcome:
     why = better[0] if better else "above the floors, and there was no champion"
     registry.promote(outcome.version, who="the night", why=why, now=now)
     return outcome
+
+
+def _close(record: Record, outcome: Outcome, say: Say) -> None:
+    """Write down how the night ended. What was promoted serves, whether or not that is on record.
+
+    Raises:
+        DatabaseTrouble: it cannot be written, and nothing serves that did not before.
+    """
+    challenger = None if outcome.ruling is Ruling.UNCHANGED else outcome.version
+    try:
+        record.close(
+            outcome.ruling, outcome.reasons, champion=outcome.champion, challenger=challenger
+        )
+    except DatabaseTrouble as trouble:
+        if outcome.ruling is not Ruling.PROMOTED:
+            raise
+        say(f"{outcome.version} serves, but this night's end could not be recorded: {trouble}")
+
+
+@contextmanager
+def _unbroken() -> Iterator[None]:
+    """Let no signal to stop come between what serves and what is said of it: it takes a moment."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # where no signal comes
+        return
+    kinds = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in kinds}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _describe(dataset: Dataset) -> str:

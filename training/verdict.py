@@ -31,7 +31,7 @@ from worker.decision import Verdict
 from worker.errors import ModelPackageError
 from worker.ledger import Ruling
 from worker.registry import Registry
-from worker.rescore import compare_decisions
+from worker.rescore import ChampionUnfitError, compare_decisions
 
 Say = Callable[[str], None]
 
@@ -168,6 +168,11 @@ def _preview(plan: Plan, made: Made, champion: Path, *, say: Say) -> dict[str, A
             challenger=made.package,
             last=plan.preview_scans,
         )
+    except ChampionUnfitError as unfit:  # which is no reason to go on with it
+        say(
+            f"which decisions would change is not known: screeners do not take what serves: {unfit}"
+        )
+        return None
     finally:
         database.close()
     turns = Counter(

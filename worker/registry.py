@@ -15,9 +15,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -30,6 +31,7 @@ from worker.manifest import MANIFEST, VERSION_PATTERN, Manifest, read_manifest, 
 CHAMPION = "CHAMPION"
 _STAGING = ".staging-"
 _PRUNED = ".pruned-"
+_IN_HAND_SECONDS = 3600.0  # since the last file was added to what is being made
 
 
 class Registry:
@@ -149,6 +151,15 @@ class Registry:
         staging.rename(self.folder(version))
         fsync_folder(self.root)
         return self.folder(version)
+
+    def sweep(self) -> None:
+        """Remove what killed processes had begun to make or to remove. What is fresh is in hand."""
+        for folder in self.root.glob(".*-*"):
+            if not folder.name.startswith((_STAGING, _PRUNED)):
+                continue
+            with suppress(OSError):
+                if time.time() - folder.stat().st_mtime > _IN_HAND_SECONDS:
+                    shutil.rmtree(folder, ignore_errors=True)
 
     # What serves, and how that changes
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from worker.archive import Archive, Archived, Selection
 from worker.database import Database
 from worker.decision import Score, Verdict, judge
-from worker.errors import FilmRefused, ModelPackageError, ScreenerTrouble
+from worker.errors import FilmRefused, LungwatchError, ModelPackageError, ScreenerTrouble
 from worker.inbox import bytes_of, sighting_of, spell
 from worker.manifest import Manifest, read_manifest
 from worker.messages import Result
@@ -28,6 +28,10 @@ from worker.store import register_model
 
 _BATCH = 64  # verdicts in one commit
 _WAIT_SECONDS = 0.2
+
+
+class ChampionUnfitError(LungwatchError):
+    """What serves must not: the one that may replace it has nothing to be compared with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +138,7 @@ def compare_decisions(
     """Screen the last archived films with both versions, and say which decisions would change.
 
     For the night, before a promotion: nothing is written, and both packages go through the
-    screeners that would serve them.
+    screeners that would serve them, the challenger first: that it may serve is what matters.
 
     Args:
         database: where the films are on record.
@@ -144,12 +148,16 @@ def compare_decisions(
         last: so many of the newest films.
 
     Raises:
-        ModelPackageError: one of the packages must not serve.
+        ChampionUnfitError: the champion must not serve, on this machine as it is now.
+        ModelPackageError: the challenger must not.
         OwnTrouble: database or screeners are in trouble.
     """
     films = list(Archive(database).films(Selection(limit=last)))
-    before = {film.scan_id: found for film, found in screen_again(films, champion, means)}
     after = {film.scan_id: found for film, found in screen_again(films, challenger, means)}
+    try:
+        before = {film.scan_id: found for film, found in screen_again(films, champion, means)}
+    except ModelPackageError as error:
+        raise ChampionUnfitError(str(error)) from error
     turned: list[Turned] = []
     skipped: list[Skipped] = []
     for film in films:
