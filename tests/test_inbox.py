@@ -6,8 +6,11 @@ import ctypes
 import errno
 import json
 import os
+import re
 import shutil
 import socket
+import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,8 +24,9 @@ from hypothesis import strategies as st
 from scans import SHA256
 
 import worker.files
+import worker.inbox
 from worker.errors import FilmRefused, FilmStuck, RefusalCode, StorageTrouble
-from worker.inbox import Inbox, bytes_of, is_passed_over, spell
+from worker.inbox import Inbox, bytes_of, is_passed_over, spell, whys_of
 from worker.records import Recorded
 
 DAY = "2026-03-04"
@@ -50,7 +54,12 @@ def inbox(tmp_path: Path) -> Inbox:
     return Inbox(tmp_path / "inbox", archive=tmp_path / "archive", refused=tmp_path / "refused")
 
 
-@pytest.fixture(params=["rename", "link", "copy", "another disk"])
+def _no_second_names(*_: Any, **__: Any) -> None:
+    """In the place of `os.link`: as for another's file, or where there are no hard links."""
+    raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+@pytest.fixture(params=["rename", "link", "no link", "copy", "another disk"])
 def any_way(
     request: pytest.FixtureRequest, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Inbox]:
@@ -59,6 +68,9 @@ def any_way(
     match request.param:
         case "link":  # the file system has no rename that does not replace
             monkeypatch.setattr(worker.files, "_libc", Libc(errno.EINVAL))
+        case "no link":  # nor hard links, or it allows none on another's file
+            monkeypatch.setattr(worker.files, "_libc", Libc(errno.EINVAL))
+            monkeypatch.setattr(os, "link", _no_second_names)
         case "copy":  # two mounts of one file system
             monkeypatch.setattr(worker.files, "_libc", Libc(errno.EXDEV))
         case "another disk":
@@ -310,9 +322,12 @@ def test_a_crash_at_any_instant(any_way: Inbox, refusal: FilmRefused | None, twi
         died = dies_at(instant, lambda: any_way.file_away(scan))  # noqa: B023 - called at once
         place = any_way.file_away(scan)
         assert any_way.file_away(scan) == place, "filed once, it stays where it is"
-        films = {path for path in standing(root / DAY) if not path.endswith(".json")}
+        found = {path: data for path, data in standing(root / DAY).items() if data}
+        films = {path for path in found if not path.endswith(".json")}
         assert films == {(place or "").partition("/")[2]} | taken, f"killed at {instant}"
-        assert len(standing(root)) == len(films) * (1 if refusal is None else 2)
+        assert len(found) == len(films) * (1 if refusal is None else 2)
+        empty = len(standing(root)) - len(found)  # a name that it had taken when it was killed
+        assert empty <= (died and os.link is _no_second_names)
         assert set(standing(root / DAY).values()) >= {FILM}
         assert standing(any_way.folder) == {}
         if not died:
@@ -356,12 +371,118 @@ def _die_at(instant: int) -> None:
 
         return wrapped
 
-    for name in ("link", "unlink", "replace", "fsync", "mkdir", "utime"):
+    for name in ("link", "unlink", "rename", "replace", "fsync", "mkdir", "utime"):
         setattr(os, name, counted(getattr(os, name)))
     shutil.copyfileobj = counted(shutil.copyfileobj)
     libc = Libc(0)
     libc.renameat2 = counted(worker.files._libc.renameat2)  # type: ignore[method-assign]
     worker.files._libc = libc  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    "number", [errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK], ids=errno.errorcode.get
+)
+@pytest.mark.parametrize("way", [errno.EINVAL, errno.EXDEV], ids=errno.errorcode.get)
+def test_a_disk_without_second_names(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch, way: int, number: int
+) -> None:
+    """Where a file can have no second name films are filed all the same, and none replaced."""
+
+    def link(*_: Any, **__: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(worker.files, "_libc", Libc(way))
+    monkeypatch.setattr(os, "link", link)
+    for scan_id in (17, 18):
+        drop(inbox, data=b"film %d" % scan_id)
+        assert inbox.file_away(recorded(inbox, scan_id=scan_id)) is not None
+    filed = {f"{DAY}/film.jpg": b"film 17", f"{DAY}/film.18.jpg": b"film 18"}
+    assert standing(inbox.archive) == filed
+    assert standing(inbox.folder) == {}
+
+
+def test_a_name_taken_for_a_move_that_fails_is_free_again(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No empty file stays behind, and what another put there in the meantime does."""
+    monkeypatch.setattr(worker.files, "_libc", Libc(errno.EINVAL))
+    monkeypatch.setattr(os, "link", _no_second_names)
+    drop(inbox)
+    scan = recorded(inbox)
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "rename", full)
+        with pytest.raises(StorageTrouble, match="No space left"):
+            inbox.file_away(scan)
+    assert standing(inbox.archive) == {}
+    close = os.close
+    written: list[int] = []
+
+    def close_then_write(descriptor: int) -> None:
+        close(descriptor)
+        place = inbox.archive / DAY / "film.jpg"
+        if not written and place.exists():
+            written.append(place.write_bytes(b"another's"))
+
+    monkeypatch.setattr(os, "close", close_then_write)
+    assert inbox.file_away(scan) == f"{DAY}/film.17.jpg"
+    filed = {f"{DAY}/film.jpg": b"another's", f"{DAY}/film.17.jpg": FILM}
+    assert standing(inbox.archive) == filed
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can have another's file")
+def test_a_film_of_another_user_where_links_to_it_are_forbidden(tmp_path: Path) -> None:
+    """On a share without the rename that does not replace, another's film is archived as any."""
+    protected = Path("/proc/sys/fs/protected_hardlinks")
+    if not protected.exists() or protected.read_text(encoding="ascii").strip() != "1":
+        pytest.skip("this machine does not forbid it")
+    for name in ("inbox", "archive", "refused"):
+        (tmp_path / name).mkdir()
+    film = tmp_path / "inbox" / "film.jpg"
+    film.write_bytes(FILM)
+    film.chmod(0o644)
+    os.chown(film, 65534, 65534)
+    script = tmp_path / "file.py"
+    script.write_text(_FILE_AS_ON_NFS, encoding="utf-8")
+    wrapper = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
+    if shutil.which(wrapper[0]) is None:
+        pytest.skip("setpriv is not installed to take root's rights away")
+    repository = Path(__file__).resolve().parent.parent
+    done = subprocess.run(
+        [*wrapper, sys.executable, script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(repository)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "2026-03-04/film.jpg\n", done.stderr
+    assert standing(tmp_path / "archive") == {"2026-03-04/film.jpg": FILM}
+    assert standing(tmp_path / "inbox") == {}
+
+
+_FILE_AS_ON_NFS = """
+import ctypes, errno
+from pathlib import Path
+import worker.files
+from worker.inbox import Inbox
+from worker.records import Recorded
+
+class Nfs:
+    def renameat2(self, *_):
+        ctypes.set_errno(errno.EINVAL)
+        return -1
+
+worker.files._libc = Nfs()
+inbox = Inbox(Path("inbox"), archive=Path("archive"), refused=Path("refused"))
+seen = inbox.look("film.jpg")
+print(inbox.file_away(
+    Recorded(scan_id=1, sighting=seen, day="2026-03-04", sha256=None, refusal=None)
+))
+"""
 
 
 def test_a_film_that_vanished(any_way: Inbox) -> None:
@@ -397,6 +518,88 @@ def test_a_move_that_fails_is_tried_again(
             inbox.file_away(scan)
     assert standing(inbox.folder) == {"film.jpg": FILM}
     assert inbox.file_away(scan) == f"{DAY}/film.jpg"
+
+
+@pytest.mark.parametrize("letter", ["Ф", "雪", "🩻"])
+def test_a_long_name_is_cut_between_letters(inbox: Inbox, letter: str) -> None:
+    """Where a name must be cut to take a number, no letter is halved, and the ending stays."""
+    size = len(letter.encode())
+    for padding in range(size):
+        name = b"x" * padding + letter.encode() * ((251 - padding) // size) + b".jpg"
+        for scan_id in (17 + 2 * padding, 18 + 2 * padding):
+            drop(inbox, name)
+            place = inbox.file_away(recorded(inbox, name, scan_id=scan_id))
+            assert place is not None
+            assert "\\x" not in place, "it is UTF-8 still"
+            assert place.endswith(".jpg")
+            assert len(place.partition("/")[2].encode()) > 230
+    assert len(standing(inbox.archive)) == 2 * size
+
+
+@pytest.mark.parametrize("refusal", [None, REFUSAL])
+@pytest.mark.parametrize("number", [errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL])
+@pytest.mark.parametrize("name", [b"a: b\xff.jpg", b"film" * 50 + b".jpg", b"\xff" * 255])
+def test_a_name_that_the_folder_cannot_hold(
+    inbox: Inbox,
+    monkeypatch: pytest.MonkeyPatch,
+    name: bytes,
+    number: int,
+    refusal: FilmRefused | None,
+) -> None:
+    """Too long, or with letters that its file system has not: the film gets a plain name."""
+    root = inbox.archive if refusal is None else inbox.refused
+    _holds_plain_names(monkeypatch, root, number)
+    drop(inbox, name)
+    scan = recorded(inbox, name, refusal=refusal)
+    place = inbox.file_away(scan)
+    extension = ".jpg" if name.endswith(b".jpg") else ""
+    assert place == f"{DAY}/scan-17{extension}"
+    assert inbox.file_away(scan) == place, "filed once, it stays where it is"
+    found = standing(root / DAY)
+    assert found.pop(f"scan-17{extension}") == FILM
+    assert list(found) == ([] if refusal is None else [f"scan-17{extension}.json"])
+    assert standing(inbox.folder) == {}
+    if refusal is not None:
+        assert [*whys_of(root / DAY, f"scan-17{extension}".encode(), 17)]
+
+
+@pytest.mark.parametrize("number", [errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL])
+def test_a_folder_that_holds_no_name_for_a_film(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """If not even a plain name will do it is this film that is stuck, and no other."""
+
+    def none_will_do(source: bytes, target: bytes) -> None:
+        raise OSError(number, os.strerror(number), source, None, target)
+
+    monkeypatch.setattr(worker.inbox, "move", none_will_do)
+    drop(inbox)
+    with pytest.raises(FilmStuck, match="no name will do"):
+        inbox.file_away(recorded(inbox))
+    assert standing(inbox.folder) == {"film.jpg": FILM}
+
+
+def _holds_plain_names(monkeypatch: pytest.MonkeyPatch, root: Path, number: int) -> None:
+    """Have a folder refuse names that are long or not plain, as other systems' disks do."""
+
+    def checked(path: Any) -> None:
+        name = os.fsencode(path).rpartition(b"/")[2]
+        below = os.fsencode(path).startswith(os.fsencode(root))
+        if below and (len(name) > 100 or re.search(rb"[^-.0-9A-Za-z]", name)):
+            raise OSError(number, os.strerror(number), path)
+
+    def move(source: bytes, target: bytes) -> None:
+        checked(target)
+        worker.files.move(source, target)
+
+    def stat(path: Any, **options: Any) -> os.stat_result:
+        if not isinstance(path, int):
+            checked(path)
+        return real(path, **options)
+
+    real = os.stat
+    monkeypatch.setattr(worker.inbox, "move", move)
+    monkeypatch.setattr(os, "stat", stat)
 
 
 def test_a_full_disk_leaves_nothing_behind(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,10 +15,12 @@ from typing import Any
 
 import pytest
 from databases import execute, query
-from scans import manifest, worker
+from scans import manifest
+from scans import worker as a_worker
 
+import worker.pipeline
 from worker.database import Database
-from worker.errors import DatabaseTrouble, OwnTrouble, RefusalCode, StorageTrouble
+from worker.errors import DatabaseTrouble, FilmStuck, OwnTrouble, RefusalCode, StorageTrouble
 from worker.files import move
 from worker.inbox import Inbox
 from worker.messages import Result
@@ -167,7 +169,7 @@ class Ward:
         """Prepare; the folders may be there from an earlier worker."""
         self.folder = root / "inbox"
         self.folder.mkdir(exist_ok=True)
-        store = worker(database, name)
+        store = a_worker(database, name)
         store.register_model(manifest(VERSION))
         self.database = database
         self.store = Flaky(store, ("claim", "apply"), DatabaseTrouble("it went away"))
@@ -489,8 +491,18 @@ def test_trouble_at_any_call_loses_nothing(ward: Ward, what: str, after: bool) -
 def test_a_restart_files_what_was_recorded(ward: Ward) -> None:
     """A worker killed between the row and the move leaves a file that the next one files."""
     ward.drop(film=b"film 1", bad=b"too_small")
-    ward.inbox.fail(10**9, after=False)
-    while len(ward.results()) < 2:
+    record_all(ward)
+    assert len(ward.left()) == 2
+    ward.begin()
+    ward.run(SETTLE + 1)
+    assert ward.left() == []
+    assert len(ward.results()) == 2
+    assert len(ward.screeners.predicted) == 1
+
+
+def record_all(ward: Ward) -> None:
+    """Go on until all that is in the inbox has its row, and file none of it."""
+    while len(ward.results()) < len(ward.left()):
         ward.now += 0.5
         for name in ward.left():
             ward.pipeline.notice(name, ward.now)
@@ -499,12 +511,50 @@ def test_a_restart_files_what_was_recorded(ward: Ward) -> None:
         ward.pipeline.claim(ward.now)
         ward.pipeline.dispatch(ward.now)
         ward.work()
-    assert len(ward.left()) == 2
+
+
+def test_a_restart_files_what_stands_behind_many_that_are_stuck(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many cannot be moved, what a kill left behind them is filed, and all are counted."""
+    monkeypatch.setattr(worker.pipeline, "_LEFT_OVER", 4)
+    for number in range(10):
+        ward.drop(**{f"{number}-another's": b"film %d" % number})
+        record_all(ward)
+    ward.drop(ours=b"film of ours")
+    record_all(ward)
     ward.begin()
-    ward.run(SETTLE + 1)
+    with monkeypatch.context() as sticky:
+        sticky.setattr("worker.inbox.move", may_not_move_anothers)
+        ward.run(5)
+        assert ward.left() == [f"{number}-another's" for number in range(10)]
+        assert ward.pipeline.stuck == 10
+    ward.drop(late=b"film later")  # and the first are come back to
+    ward.run(120)
     assert ward.left() == []
-    assert len(ward.results()) == 2
-    assert len(ward.screeners.predicted) == 1
+    assert len(ward.screeners.predicted) == 12, "none was screened again"
+
+
+def test_claims_behind_many_whose_films_are_there_are_ended(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dead worker's claim on a film that is gone ends, however many others it had in hand."""
+    monkeypatch.setattr(worker.pipeline, "_LEFT_OVER", 4)
+    names = [f"film-{number:02}" for number in range(11)]
+    ward.drop(**dict.fromkeys(names, b"film"))
+    seen = [ward.inbox.look(name) for name in names]
+    for sighting in seen:
+        ward.store.claim([sighting], lease_seconds=LEASE)
+    execute(
+        ward.database, "UPDATE scans SET lease_until = :past", past="2020-01-01 00:00:00.000000"
+    )
+    (ward.folder / names[-1]).unlink()
+    for _ in range(3):
+        ward.pipeline.withdraw_gone()
+    (ward.folder / names[0]).unlink()
+    ward.pipeline.withdraw_gone()
+    gone = query(ward.database, "SELECT file_name FROM scans WHERE state = 'withdrawn' ORDER BY id")
+    assert [row["file_name"] for row in gone] == [names[0], names[-1]]
 
 
 def test_a_film_that_was_moved_in_waits_for_nothing(ward: Ward) -> None:
@@ -668,13 +718,7 @@ def test_a_film_that_cannot_be_moved_holds_up_nobody(
     ward: Ward, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One film that may not leave the inbox keeps its verdict and its place; the others go on."""
-
-    def may_not(source: bytes, target: bytes) -> None:
-        if source.endswith(b"another's"):
-            raise PermissionError(errno.EPERM, "Operation not permitted")
-        move(source, target)
-
-    monkeypatch.setattr("worker.inbox.move", may_not)
+    monkeypatch.setattr("worker.inbox.move", may_not_move_anothers)
     ward.drop(**{"another's": b"film 1", "first": b"film 2"})
     assert ward.run(SETTLE + 1) == 0
     ward.drop(second=b"film 3")
@@ -687,6 +731,13 @@ def test_a_film_that_cannot_be_moved_holds_up_nobody(
     assert ward.left() == []
     assert ward.pipeline.stuck == 0
     assert len(ward.results()) == 3, "none was screened again"
+
+
+def may_not_move_anothers(source: bytes, target: bytes) -> None:
+    """Move a film, but for another's in a sticky folder."""
+    if source.endswith(b"another's"):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+    move(source, target)
 
 
 def step_on(ward: Ward) -> None:
@@ -730,10 +781,16 @@ def test_a_film_taken_away_before_it_was_filed_is_given_up_in_the_end(ward: Ward
     assert query(ward.database, "SELECT state FROM scans") == [{"state": "filed"}]
 
 
+@pytest.mark.parametrize("seen_before", [True, False])
 def test_a_film_that_cannot_be_looked_at_holds_up_nobody(
-    ward: Ward, monkeypatch: pytest.MonkeyPatch
+    ward: Ward,
+    monkeypatch: pytest.MonkeyPatch,
+    seen_before: bool,  # noqa: FBT001
 ) -> None:
-    """An I/O error on one name is that name's alone: the others are screened, it is tried again."""
+    """An I/O error on one name is that name's alone: the others are screened, it is tried again.
+
+    It is told of, and waited for, whether or not it could ever be looked at.
+    """
     real = os.stat
 
     def broken(path: Any, **options: Any) -> os.stat_result:
@@ -742,12 +799,37 @@ def test_a_film_that_cannot_be_looked_at_holds_up_nobody(
         return real(path, **options)
 
     ward.drop(**{"bad-sector": b"film 1"})
-    ward.step()  # seen once, before it goes bad
+    if seen_before:
+        ward.step()
     monkeypatch.setattr("worker.inbox.os.stat", broken)
     ward.drop(good=b"film 2")
     assert ward.run(20) == 0
     assert ward.results().keys() == {"good"}
     assert ward.pipeline.unreadable.keys() == {"bad-sector"}
+    assert ward.pipeline.unreadable["bad-sector"] < 6, "less and less often"
     monkeypatch.undo()
     ward.run(120)
     assert ward.results().keys() == {"good", "bad-sector"}
+    assert not ward.pipeline.unreadable
+
+
+def test_a_film_that_never_could_be_looked_at_and_went(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Taken away, it is no longer counted among those that cannot be read."""
+    ward.drop(film=b"film 1")
+    with monkeypatch.context() as broken:
+        broken.setattr(Inbox, "look", cannot_be_looked_at)
+        ward.run(5)
+        assert ward.pipeline.unreadable.keys() == {"film"}
+        assert ward.pipeline.waiting == 1
+    (ward.folder / "film").unlink()
+    ward.run(61)
+    assert not ward.pipeline.unreadable
+    assert ward.pipeline.waiting == 0
+    assert ward.results() == {}
+
+
+def cannot_be_looked_at(*_: Any) -> None:
+    """Fail as a name on a bad sector does."""
+    raise FilmStuck("a film cannot be looked at: Input/output error")

@@ -377,6 +377,9 @@ def test_unfiled_until_filed(store: Store) -> None:
     unfiled = store.unfiled(older_than_seconds=0, limit=10)
     assert [vars_of(one) for one in unfiled] == [vars_of(one) for one in recorded]
     assert len(store.unfiled(older_than_seconds=0, limit=1)) == 1
+    behind = store.unfiled(older_than_seconds=0, limit=1, after=first.scan_id)
+    assert [one.scan_id for one in behind] == [second.scan_id]
+    assert store.unfiled(older_than_seconds=0, limit=1, after=second.scan_id) == []
     assert store.unfiled(older_than_seconds=3600, limit=10) == []
     place = f"{recorded[0].day}/film.jpg"
     store.apply(Changes(filed=[(first.scan_id, place), (second.scan_id, None)]))
@@ -489,6 +492,7 @@ def test_lapsed_claims_can_be_withdrawn(store: Store) -> None:
     lost = [claim_one(store, one, lease=-1) for one in (gone, taken)]
     lapsed = store.lapsed(limit=10)
     assert lapsed == [(claim.scan_id, claim.sighting) for claim in lost]
+    assert store.lapsed(limit=10, after=lapsed[0][0]) == lapsed[1:]
     claim_one(worker(store.database, "ward-2"), taken)
     store.withdraw_lapsed([scan_id for scan_id, _ in lapsed])
     store.withdraw_lapsed([])

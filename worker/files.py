@@ -1,7 +1,7 @@
 """Writing and moving so that a reader, or a crash, never finds half a file or loses one."""
 
 # Names of films are bytes, which pathlib does not take.
-# ruff: noqa: PTH108, PTH116, PTH118, PTH120, PTH123
+# ruff: noqa: PTH104, PTH108, PTH116, PTH118, PTH120, PTH123
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
 # A rename that the kernel or the file system cannot do without replacing.
 _NO_SUCH_RENAME = {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP}
+# A second name that the file system does not know, or that is forbidden for another's file.
+_NO_SUCH_LINK = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK}
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -89,7 +91,32 @@ def _link_then_unlink(source: bytes, target: bytes) -> None:
         # A crash between the two calls leaves one file under both names.
         if not os.path.samestat(os.lstat(source), os.lstat(target)):
             raise
+    except OSError as error:
+        if error.errno not in _NO_SUCH_LINK:
+            raise
+        _rename_over_our_own(source, target)
+        return
     _drop(source, os.lstat(target))
+
+
+def _rename_over_our_own(source: bytes, target: bytes) -> None:
+    """Take a name with an empty file, and rename over that: it is all that is ever replaced.
+
+    A kill between the two leaves the empty file. Whoever tries again finds that name taken.
+    """
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    ours = os.fstat(descriptor)
+    os.close(descriptor)  # a rename over what is open fails on some shares
+    if os.lstat(target).st_size:
+        raise FileExistsError(errno.EEXIST, "another's meanwhile", target)
+    try:
+        os.rename(source, target)
+    except BaseException:
+        with suppress(OSError):
+            now = os.lstat(target)
+            if not now.st_size and os.path.samestat(now, ours):
+                os.unlink(target)
+        raise
 
 
 def _move_across(source: bytes, target: bytes) -> None:
@@ -107,7 +134,7 @@ def _move_across(source: bytes, target: bytes) -> None:
                 _copy(source, sighted, copy)
                 shutil.copystat(source, aside, follow_symlinks=False)
                 os.fsync(copy.fileno())
-                os.link(aside, target)
+                _name(aside, target)
             except BaseException:
                 os.unlink(aside)
                 raise
@@ -115,7 +142,18 @@ def _move_across(source: bytes, target: bytes) -> None:
             raise FileExistsError(errno.EEXIST, "named otherwise", target)
         fsync_folder(Path(os.fsdecode(os.path.dirname(target))))
         _drop(source, sighted)
-        os.unlink(aside)
+        with suppress(FileNotFoundError):  # it was renamed, where there are no second names
+            os.unlink(aside)
+
+
+def _name(aside: bytes, target: bytes) -> None:
+    """Give a copy its name. Without second names a kill before the source goes leaves a copy."""
+    try:
+        os.link(aside, target)
+    except OSError as error:
+        if error.errno not in _NO_SUCH_LINK:
+            raise
+        _rename_over_our_own(aside, target)
 
 
 def _drop(source: bytes, sighted: os.stat_result) -> None:

@@ -30,8 +30,12 @@ _PASSED_OVER = re.compile(
 )
 # What keeps one film from being moved where others can be: another's in a sticky folder, immutable.
 _THIS_FILM = {errno.EPERM, errno.EACCES, errno.EBUSY, errno.ETXTBSY}
-_LONGEST_NAME = 255  # bytes, on every file system in use
+# What a folder says of a name that it cannot hold, where others would do.
+_THIS_NAME = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}
+_LONGEST_NAME = 255  # bytes, where Linux keeps names itself; shares and NTFS count letters
 _LONGEST_EXTENSION = 16  # more than this behind a dot is part of the name
+_PLAIN_EXTENSION = re.compile(rb"\.[0-9A-Za-z]{1,15}\Z")
+_LONGEST_WHY = _LONGEST_NAME - len(b".1234567890123456789-999.json")  # bytes, before its number
 
 
 def spell(name: bytes) -> str:
@@ -74,10 +78,11 @@ class Inbox:
         """Return (device, inode) of the inbox as it is now.
 
         Raises:
-            StorageTrouble: it is not there: removed, renamed away, or not mounted.
+            StorageTrouble: it is not there: removed, renamed away, or not mounted; or it may not
+                be entered, so that none of its films can be looked at, though it may be listed.
         """
         try:
-            found = self.folder.stat()
+            found = os.stat(os.path.join(os.fsencode(self.folder), b"."))
         except OSError as error:
             raise StorageTrouble(f"the inbox cannot be reached: {error.strerror}") from error
         return (found.st_dev, found.st_ino)
@@ -166,11 +171,18 @@ class Inbox:
 
     def _move(self, scan: Recorded, folder: Path) -> bytes:
         """Move a scan's file into a folder, and return the name it got there."""
-        for name in _free_names(bytes_of(scan.sighting.name), scan.scan_id):
-            with suppress(FileExistsError):
-                move(self._path(scan.sighting.name), os.path.join(os.fsencode(folder), name))
+        for names in _names_to_try(bytes_of(scan.sighting.name), scan.scan_id):
+            for name in names:
+                try:
+                    move(self._path(scan.sighting.name), os.path.join(os.fsencode(folder), name))
+                except FileExistsError:
+                    continue
+                except OSError as error:
+                    if error.errno not in _THIS_NAME:
+                        raise
+                    break
                 return name
-        raise FilmStuck(f"no name is free for scan {scan.scan_id} in {folder.name}")
+        raise FilmStuck(f"no name will do for scan {scan.scan_id} in {folder.name}")
 
     def _may_move_to(self, folder: Path) -> bool:
         """Whether both folders would let a film pass, so that it is the film that will not."""
@@ -291,57 +303,88 @@ def why_refused(scan: Recorded) -> bytes:
 
 def whys_of(folder: Path, name: bytes, scan_id: int) -> Iterator[Path]:
     """Yield the JSON that was written beside a refused file, if it is there, and is this scan's."""
-    for candidate in _free_names(_why_stem(name) + b".json", scan_id):
-        path = folder / os.fsdecode(candidate)
-        try:
-            ours = json.loads(path.read_bytes()).get("scan_id") == scan_id
-        except FileNotFoundError:
-            return
-        except (OSError, ValueError, AttributeError):
-            continue  # another's, of a like name
-        if ours:
-            yield path
-            return
+    families = [
+        *_names_to_try(_why_stem(name) + b".json", scan_id),
+        _free_names(name[:_LONGEST_WHY] + b".json", scan_id),  # as it was cut at first
+    ]
+    for names in families:
+        for candidate in names:
+            path = folder / os.fsdecode(candidate)
+            try:
+                ours = json.loads(path.read_bytes()).get("scan_id") == scan_id
+            except FileNotFoundError:
+                break
+            except (OSError, ValueError, AttributeError) as error:
+                if isinstance(error, OSError) and error.errno in _THIS_NAME:
+                    break
+                continue  # another's, of a like name
+            if ours:
+                yield path
+                return
 
 
 def _why_stem(name: bytes) -> bytes:
-    return name[: _LONGEST_NAME - len(b".1234567890123456789-999.json")]
+    return _cut(name, _LONGEST_WHY)
 
 
 def _where_moved(scan: Recorded, folder: Path) -> bytes | None:
     """Return the name under which a scan's file stands in a folder, renamed there or copied."""
     copied = None
-    for name in _free_names(bytes_of(scan.sighting.name), scan.scan_id):
-        try:
-            found = os.stat(os.path.join(os.fsencode(folder), name), follow_symlinks=False)
-        except FileNotFoundError:
-            break
-        there = sighting_of(scan.sighting.name, found)
-        if there == scan.sighting:
-            return name
-        # The last such: its own name may be a twin's, the names with its number are its alone.
-        if there is not None and replace(there, inode=scan.sighting.inode) == scan.sighting:
-            copied = name
+    for names in _names_to_try(bytes_of(scan.sighting.name), scan.scan_id):
+        for name in names:
+            try:
+                found = os.stat(os.path.join(os.fsencode(folder), name), follow_symlinks=False)
+            except OSError as error:
+                if error.errno not in {errno.ENOENT, *_THIS_NAME}:
+                    raise
+                break
+            there = sighting_of(scan.sighting.name, found)
+            if there == scan.sighting:
+                return name
+            # The last such: its own name may be a twin's, those with its number are its alone.
+            if there is not None and replace(there, inode=scan.sighting.inode) == scan.sighting:
+                copied = name
     return copied
+
+
+def _names_to_try(name: bytes, scan_id: int) -> Iterator[Iterator[bytes]]:
+    """Yield names like a file's own, then those for a folder that can hold none of them."""
+    yield _free_names(name, scan_id)
+    extension = _PLAIN_EXTENSION.search(name)
+    yield _free_names(b"scan-%d" % scan_id + (extension[0] if extension else b""), scan_id)
 
 
 def _free_names(name: bytes, scan_id: int) -> Iterator[bytes]:
     """Yield names to try, in order: the file's own, then with the scan's number in it."""
-    yield name
     stem, extension = os.path.splitext(name)
     if len(extension) > _LONGEST_EXTENSION:
         stem, extension = name, b""
-    for number in (b".%d" % scan_id, *(b".%d-%d" % (scan_id, again) for again in range(2, 1000))):
-        yield stem[: _LONGEST_NAME - len(number) - len(extension)] + number + extension
+    again = (b".%d-%d" % (scan_id, number) for number in range(2, 1000))
+    for number in (b"", b".%d" % scan_id, *again):
+        yield _cut(stem, _LONGEST_NAME - len(number) - len(extension)) + number + extension
+
+
+def _cut(name: bytes, longest: int) -> bytes:
+    """Cut a name to so many bytes; where it is UTF-8, between two characters."""
+    end = longest
+    while len(name) > longest and end > longest - 4 and name[end] & 0xC0 == 0x80:
+        end -= 1
+    return name[:end]
 
 
 def _write_why(folder: Path, name: bytes, scan: Recorded) -> None:
     """Write the JSON beside a refused file, unless it is there from before a crash."""
     why = why_refused(scan)
-    for candidate in _free_names(_why_stem(name) + b".json", scan.scan_id):
-        path = folder / os.fsdecode(candidate)
-        if not path.exists():
-            write_atomically(path, why, aside=folder / f".why-{scan.scan_id}.tmp")
-            return
-        if path.read_bytes() == why:
-            return
+    for names in _names_to_try(_why_stem(name) + b".json", scan.scan_id):
+        for candidate in names:
+            path = folder / os.fsdecode(candidate)
+            try:
+                if not path.exists():
+                    write_atomically(path, why, aside=folder / f".why-{scan.scan_id}.tmp")
+                    return
+                if path.read_bytes() == why:
+                    return
+            except OSError as error:
+                if error.errno not in _THIS_NAME:
+                    raise
+                break

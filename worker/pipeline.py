@@ -44,7 +44,7 @@ _BACKLOG_SECONDS = 0.25  # or than this, while more films wait than the screener
 _TAKEN_SECONDS = 5.0  # between looks at a film that another worker has in hand
 _OFFER_SECONDS = 0.25  # between two offers, and between looks at offers of which there were none
 _ASTRAY_SECONDS = 60.0  # that a worker takes no offers if it does not find what was offered
-_LEFT_OVER = 400  # rows taken up in one go, of what was left unfinished
+_LEFT_OVER = 400  # rows taken up in one go, of what was left unfinished; the next go takes the next
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,10 @@ class Pipeline:
         self._sharing = Sharing(store)
         self._repeats = Repeats(store, prevalence=policy.prevalence)
         self._next_offer = self._next_take = 0.0
+        # The scan id that the last go of what was left ended at, which may all be stuck.
+        self._unfiled_after = self._lapsed_after = 0
         self.unreadable: Counter[str] = Counter()  # names, by how often they could not be read
+        self._unseen: set[str] = set()  # those of them that could never be looked at
         self.done_before = 0  # films that had their verdict already, and stay where they are
         # Names to be noticed again by whoever told them, where none comes a second time by itself.
         self.again: deque[str] = deque()
@@ -163,7 +166,15 @@ class Pipeline:
         try:
             sighting = self._inbox.look(name)
         except FilmStuck:
-            return  # the listing comes back to it
+            # Who tells names once looks for itself what became of one that nothing is known of.
+            if name not in self._tracker and not self._policy.told_once:
+                nothing = Sighting(name=name, size_bytes=0, mtime_ns=0, inode=0)
+                self._unseen.add(name)
+                self._tracker.hold(
+                    Settled(sighting=nothing, still_since=now), until=self._next_try(name, now)
+                )
+            return
+        self._seen(name)
         if sighting is None or hash(sighting) in self._kept:
             return
         if whole:
@@ -181,6 +192,7 @@ class Pipeline:
             except FilmStuck:
                 self._tracker.postpone(name, until=self._next_try(name, now))
                 continue
+            self._seen(name)
             settled = self._tracker.look_again(name, sighting, now)
             if sighting is None:
                 self._let_go(name, now)
@@ -315,7 +327,10 @@ class Pipeline:
         Only a worker that lists the inbox says what is gone: another's may be an empty mount point.
         """
         filed = {scan_id for scan_id, _ in self._pending.filed}
-        unfiled = self._store.unfiled(older_than_seconds=older_than_seconds, limit=_LEFT_OVER)
+        unfiled = self._store.unfiled(
+            older_than_seconds=older_than_seconds, limit=_LEFT_OVER, after=self._unfiled_after
+        )
+        self._unfiled_after = unfiled[-1].scan_id if len(unfiled) >= _LEFT_OVER else 0
         self._filing.add(scan for scan in unfiled if scan.scan_id not in filed)
         if lists:
             self.withdraw_gone()
@@ -326,7 +341,8 @@ class Pipeline:
         Or from an archive, whose films are told by their whole paths: those of one say nothing to
         a worker that watches an inbox, for it may not see them, and the other way about.
         """
-        lapsed = self._store.lapsed(archive=archive, limit=_LEFT_OVER)
+        lapsed = self._store.lapsed(archive=archive, limit=_LEFT_OVER, after=self._lapsed_after)
+        self._lapsed_after = lapsed[-1][0] if len(lapsed) >= _LEFT_OVER else 0
         self._store.withdraw_lapsed(
             [scan_id for scan_id, sighting in lapsed if not self._is_there(sighting)]
         )
@@ -400,6 +416,12 @@ class Pipeline:
         self._change(now).released.append(claim)
         settled = self._settled.pop(claim.scan_id)
         self._put_back(settled, until=self._next_try(settled.sighting.name, now))
+
+    def _seen(self, name: str) -> None:
+        """A name could be looked at: one that never could be before is a film like any other."""
+        if name in self._unseen:
+            self._unseen.remove(name)
+            self.unreadable.pop(name, None)
 
     def _next_try(self, name: str, now: float) -> float:
         self.unreadable[name] += 1

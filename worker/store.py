@@ -251,8 +251,11 @@ class Store:
 
     # Filing
 
-    def unfiled(self, *, older_than_seconds: float, limit: int) -> list[Recorded]:
-        """Return scans, recorded so long ago, whose file may still be in the inbox."""
+    def unfiled(self, *, older_than_seconds: float, limit: int, after: int = 0) -> list[Recorded]:
+        """Return scans, recorded so long ago, whose file may still be in the inbox.
+
+        By their ids, from the first that is more than `after` on.
+        """
         with self.database.reading() as connection:
             rows = connection.execute(
                 select(
@@ -265,6 +268,7 @@ class Store:
                     scans.c.refusal_limit,
                 )
                 .where(in_hand(State.RECORDED), _older(older_than_seconds))
+                .where(scans.c.id > after)
                 .order_by(scans.c.id)
                 .limit(limit)
             ).all()
@@ -281,19 +285,23 @@ class Store:
 
     # Claims whose file is gone
 
-    def lapsed(self, *, limit: int, archive: str | None = None) -> list[tuple[int, Sighting]]:
-        """Return claims that nobody holds any more: (scan id, sighting).
+    def lapsed(
+        self, *, limit: int, archive: str | None = None, after: int = 0
+    ) -> list[tuple[int, Sighting]]:
+        """Return claims that nobody holds any more, by their ids: (scan id, sighting).
 
         Args:
             limit: at most so many.
             archive: on films below this folder, as `inbox.spell` writes it. None for the inbox's:
                 a name in an inbox is no path, and a film of an archive has its whole path for one.
+            after: from the first whose id is more than this on.
         """
         with self.database.reading() as connection:
             rows = connection.execute(
                 select(*_SIGHTING)
                 .where(in_hand(State.CLAIMED), scans.c.lease_until < database_time())
                 .where(is_below(archive) if archive else ~is_below("/"))
+                .where(scans.c.id > after)
                 .order_by(scans.c.id)
                 .limit(limit)
             )

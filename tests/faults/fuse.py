@@ -4,7 +4,8 @@
 
 Speaks the kernel's own protocol (linux/fuse.h, 7.31), so that it needs no library; it needs root
 and /dev/fuse. What is written into FOLDER beneath it appears at MOUNT_POINT without an event. While
-a file `stale` stands in CONTROL, every read fails with ESTALE, and `stale-met` is made.
+a file `stale` stands in CONTROL, every read fails with ESTALE, and `stale-met` is made. `LETTERS`
+in a name beneath is shown as 150 letters of two bytes each: a share counts letters, and takes 255.
 """
 
 # Names of films are bytes, which pathlib does not take.
@@ -24,6 +25,8 @@ from pathlib import Path
 
 _HEADER = struct.Struct("<IIQQIIIHH")
 _ROOT = 1
+LETTERS = "Ф" * 150
+_LETTERS_BENEATH = b"LETTERS"
 
 
 class Code(IntEnum):
@@ -101,7 +104,8 @@ class Share:
         raise OSError(errno.ENOSYS, "not known")
 
     def _path(self, name: bytes) -> bytes:
-        return os.path.join(self._folder, name) if name else self._folder
+        beneath = name.replace(LETTERS.encode(), _LETTERS_BENEATH)
+        return os.path.join(self._folder, beneath) if name else self._folder
 
     def _read(self, body: bytes) -> bytes:
         descriptor, offset, size = struct.unpack_from("<QQI", body)
@@ -113,7 +117,9 @@ class Share:
     def _list(self, body: bytes) -> bytes:
         _, offset, size = struct.unpack_from("<QQI", body)
         told = b""
-        for number, name in enumerate(sorted(os.listdir(self._folder))[offset:], start=offset + 1):
+        names = sorted(os.listdir(self._folder))
+        for number, beneath in enumerate(names[offset:], start=offset + 1):
+            name = beneath.replace(_LETTERS_BENEATH, LETTERS.encode())
             entry = struct.pack("<QQII", number, number, len(name), 0) + name
             entry += bytes(-len(entry) % 8)
             if len(told) + len(entry) > size:

@@ -123,3 +123,23 @@ def test_a_folder_that_may_not_be_written(site: Site, trial: Trial, folder: str)
     with trial.recovery():
         site.wait_until_finished(len(everything))
     trial.end(site, everything)
+
+
+def test_an_inbox_that_may_be_listed_but_not_entered(site: Site, trial: Trial) -> None:
+    """Rights that show films and let none be looked at are trouble, told of, and no quiet end."""
+    site.settings |= {"SCREENERS": "1"}
+    everything = films.small_batch(3)
+    site.drop(everything)
+    site.inbox.chmod(0o600)
+    try:
+        once = site.start("--once", wrapper=without_rights())
+        assert once.wait(120) == 1, "it left every film unseen"
+        site.start(wrapper=without_rights())
+        wait_for(lambda: "storage" in str(report(site).get("trouble")), what="it says so")
+        assert "storage" in site.call("status", status=1).stdout
+        assert site.results() == []
+    finally:
+        site.inbox.chmod(0o700)
+    with trial.recovery():
+        site.wait_until_finished(len(everything))
+    trial.end(site, everything)

@@ -154,6 +154,25 @@ def test_reads_that_fail(share: Share, trial: Trial, shipped: Path) -> None:
         trial.end(site, everything, rounds=0)
 
 
+def test_a_name_longer_than_the_archive_takes(share: Share, trial: Trial) -> None:
+    """A share's names may have more bytes than a disk's: cut, they hold up no film, their own too.
+
+    Such a film is archived under its name as far as that goes, and its row has all of it.
+    """
+    site = share.site
+    long, *others = films.small_batch(3).items()
+    name = fuse.LETTERS + ".jpeg"
+    with share.mounted():
+        share.drop({"LETTERS.jpeg": long[1]})
+        share.drop(dict(others))
+        site.call("run", "--once")
+        trial.end(site, {name: long[1], **dict(others)})
+    (row,) = (row for row in site.results() if row["file_name"] == name)
+    filed = row["filed_as"].partition("/")[2]
+    assert name.startswith(filed.removesuffix(".jpeg"))
+    assert len(filed.encode()) == 255
+
+
 def test_the_share_goes_away(share: Share, trial: Trial, shipped: Path) -> None:
     """Its server killed, it is waited for; mounted again, work goes on where it stood."""
     site, everything = share.site, dict[str, bytes]()
