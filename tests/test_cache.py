@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 import tracemalloc
@@ -149,6 +150,38 @@ def test_a_process_that_is_ended_is_told_of(
     monkeypatch.setattr(cache, "_read", _die)
     with pytest.raises(DataError, match="was ended"):
         decode_films([scan(tmp_path, 0)], tmp_path / "cache", height=32, width=32)
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_a_film_that_went_away_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, pooled: bool
+) -> None:
+    """Moved after it was hashed: what is wrong in a line, and whose film it is on another."""
+    monkeypatch.setattr(cache, "_POOL_FROM", 1 if pooled else 500)
+    scans = [scan(tmp_path, seed) for seed in range(3)]
+    scans[1].path.unlink()
+    with pytest.raises(DataError) as caught:
+        decode_films(scans, tmp_path / "cache", height=32, width=32)
+    said = f"a film cannot be read (No such file or directory):\n  {scans[1].path}"
+    assert str(caught.value) == said
+
+
+def test_a_cache_that_cannot_be_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under a file, or on a disk that is full."""
+    films = [scan(tmp_path, 0)]
+    with pytest.raises(DataError) as caught:
+        decode_films(films, films[0].path / "cache", height=32, width=32)
+    place = f"{films[0].path}/cache"
+    assert str(caught.value) == (
+        f"the cache of decoded films cannot be used (Not a directory):\n  {place}"
+    )
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(cache, "write_atomically", full)
+    with pytest.raises(DataError, match=r"^the cache .* \(No space left on device\):\n  "):
+        decode_films(films, tmp_path / "cache", height=32, width=32)
 
 
 def _die(*_: object, **__: object) -> None:

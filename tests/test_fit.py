@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 from films import draw
 
+from training import watching
 from training.augmentation import cut_and_mix
 from training.batches import Shuffled
 from training.fit import Examples, Limits, NonFiniteLossError, Recipe, fit
@@ -105,6 +108,73 @@ def test_a_killed_run_goes_on_from_its_last_epoch(tmp_path: Path) -> None:
         np.testing.assert_array_equal(one, other)
 
 
+class Killed(BaseException):
+    """As SIGKILL: nothing that the fit does catches it."""
+
+
+STEPS = ["best.npz", "epoch-2.weights.h5", "epoch.json", "epoch-1.weights.h5"]  # as they are done
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """Return the weights of a run that nothing disturbed."""
+    network, films = build(), examples()
+    fit(network, films, films, QUICK, scratch=tmp_path_factory.mktemp("whole"), say=lambda _: None)
+    return weights(network)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_run_killed_while_it_keeps_an_epoch_ends_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: list[Any], step: str
+) -> None:
+    """Before any of the steps: no epoch is done on top of itself, and no bit differs."""
+    films, begun = examples(), list[str]()
+    replace, unlink = Path.replace, Path.unlink
+
+    def replacing(path: Path, target: Path) -> Path:
+        begun.extend([target.name] if target.name == "curve.json" else [])
+        if len(begun) == 2 and target.name == step:
+            raise Killed
+        return replace(path, target)
+
+    def unlinking(path: Path, **options: bool) -> None:
+        if path.name == step:
+            raise Killed
+        unlink(path, **options)
+
+    with monkeypatch.context() as once:
+        once.setattr(Path, "replace", replacing)
+        once.setattr(Path, "unlink", unlinking)
+        with pytest.raises(Killed):
+            fit(build(), films, films, QUICK, scratch=tmp_path, say=lambda _: None)
+    network, said = build(), list[str]()
+    fit(network, films, films, QUICK, scratch=tmp_path, say=said.append)
+    again = (3,) if step == STEPS[-1] else (2, 3)
+    assert [line.split(":")[0] for line in said] == [f"epoch {number}/3" for number in again]
+    for one, other in zip(weights(network), whole, strict=True):
+        np.testing.assert_array_equal(one, other)
+    states = tmp_path.glob("epoch-*.weights.h5")
+    assert [path.name for path in states] == ["epoch-3.weights.h5"]
+
+
+def test_a_folder_that_cannot_be_written_ends_a_fit_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of events under a file; of what the fit goes on from, on a disk that fills up."""
+    films = examples()
+    (tmp_path / "file").touch()
+    limits = Limits(tensorboard=tmp_path / "file/events")
+    with pytest.raises(DataError, match=r"^TensorBoard's .* \(Not a directory\):\n  /"):
+        fit(build(), films, films, QUICK, scratch=tmp_path / "s", say=lambda _: None, limits=limits)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(watching, "write_atomically", full)
+    with pytest.raises(DataError, match=r"^what a fit .* \(No space left on device\):\n  /"):
+        fit(build(), films, films, QUICK, scratch=tmp_path / "s", say=lambda _: None)
+
+
 def test_a_run_that_had_ended_is_not_gone_on_with(tmp_path: Path) -> None:
     """Killed after fitting, before its package: the weights are there, and no epoch is added."""
     films, said = examples(), list[str]()
@@ -117,7 +187,7 @@ def test_a_run_that_had_ended_is_not_gone_on_with(tmp_path: Path) -> None:
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("name", ["epoch.json", "epoch.weights.h5", "best.npz", "curve.json"])
+@pytest.mark.parametrize("name", ["epoch.json", "epoch-3.weights.h5", "best.npz", "curve.json"])
 def test_a_damaged_scratch_costs_time_and_no_more(tmp_path: Path, name: str) -> None:
     """Whatever a power cut left there, the run starts over or goes on, and ends."""
     films = examples()

@@ -130,6 +130,10 @@ def test_a_stricter_umask_stays(tmp_path: Path) -> None:
         ("var/archive/2026-11-24 is full", "<ARCHIVE> is full"),
         ('on socket "/run/pg/.s.PGSQL.5432" failed', 'on socket "<path>" failed'),
         ("is '/srv/x/Doe, Jane/in': gone", "is '<path>': gone"),
+        ('gone: "/srv/x/O\'Brien Anna.jpeg"', 'gone: "<path>"'),
+        ('gone: "/srv/in/O\'Brien Anna.jpeg"', 'gone: "<INBOX>"'),
+        ("'/srv/in/Doe, Jane.jpg' -> 'var/archive/Doe, Jane.jpg'", "'<INBOX>' -> '<ARCHIVE>'"),
+        (r"""gone: '/srv/x/O\'Brien "Anna" B.jpeg' now""", "gone: '<path>' now"),
         (
             "use sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE",
             "use sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE",

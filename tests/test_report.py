@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,22 @@ def test_pictures_of_films_lie_apart_and_the_oldest_go(tmp_path: Path) -> None:
     assert (folder / "films-lost.txt").read_text("utf-8").startswith("jane-doe-1.jpeg\tp 0.881")
     assert len(list(tmp_path.glob("20*-0*"))) == 31
     assert (tmp_path / "2026-annual-report").exists()
+
+
+def test_films_are_listed_whatever_they_are_called(tmp_path: Path) -> None:
+    """In bytes that are no UTF-8, or with a line's end within: the lists keep a line a film."""
+    one = judged([2.0, 2.0, -2.0, -2.0], [True, False, True, False], lost=[1])
+    names = ("a.jpeg", "M\udcfcller\n2.jpeg", "Müller.jpeg", "d.jpeg")
+    named = [replace(film, name=name) for film, name in zip(one.scans, names, strict=True)]
+    train = [scan(0, "NORMAL", Side.TRAIN), scan(1, "PNEUMONIA", Side.TRAIN)]
+    shown = replace(one, scans=named)
+    folder = write_sheets(
+        tmp_path, version="drawn", train=train, films=films(4), judged=shown, seed=0
+    )
+    lost = (folder / "films-lost.txt").read_text("utf-8")
+    assert lost == "M\\udcfcller\\n2.jpeg\tp 0.881\n"
+    worst = (folder / "worst-mistakes.txt").read_text("utf-8").splitlines()
+    assert {line.split("\t")[0] for line in worst} == {"M\\udcfcller\\n2.jpeg", "Müller.jpeg"}
 
 
 def test_a_model_without_mistakes_has_an_empty_sheet(tmp_path: Path) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from pathlib import Path
 
 import pytest
 from packages import change_manifest, copy_package
 
-from training.splits import SALT, keep_salt
+from training.dataset import read_dataset
+from training.patients import Patients, read_pattern
+from training.splits import SALT, Shares, keep_salt, side_of
 from worker.errors import DataError, RegistryError
 from worker.registry import Registry
 
@@ -61,3 +65,28 @@ def test_the_salt_is_no_model(tmp_path: Path) -> None:
     """The registry does not take it for a version."""
     keep_salt(Registry(tmp_path))
     assert Registry(tmp_path).versions() == []
+
+
+def test_names_that_are_no_utf8_name_patients_too(tmp_path: Path) -> None:
+    """As an old system wrote them; every film of such a patient lies on one side."""
+    for label in ("NORMAL", "PNEUMONIA"):
+        (tmp_path / label).mkdir()
+        for number in range(80):
+            name = b"M\xfcller%d_%d_%s.jpeg" % (number // 2, number % 2, label[:1].encode())
+            path = Path(os.fsdecode(os.fsencode(tmp_path / label) + b"/" + name))
+            path.write_bytes(name)
+    patients = Patients(pattern=read_pattern(r"^([^_]+)_"))
+    dataset = read_dataset(tmp_path, salt="s", patients=patients)
+    sides = {(scan.patient, scan.side) for scan in dataset.scans}
+    assert len(dataset.scans) == 160
+    assert len(sides) == 40
+    assert "patient-M\udcfcller7" in {patient for patient, _ in sides}
+
+
+def test_a_patient_lies_where_the_hash_of_the_name_says() -> None:
+    """Nobody moves with a release: the bytes that are hashed are salt, colon and name."""
+    shares = Shares(calibration=0.3, test=0.3)
+    for patient in ("virus-7", "patient-Müller"):
+        place = int.from_bytes(hashlib.sha256(f"s:{patient}".encode()).digest()[:8]) / 2**64
+        side = "calibration" if place < 0.3 else "test" if place >= 0.7 else "train"
+        assert side_of(patient, salt="s", shares=shares, has_owner_test=False) == side

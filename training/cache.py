@@ -29,6 +29,7 @@ import numpy as np
 
 from training.progress import bar
 from training.splits import LabelledScan
+from training.telling import needed
 from worker.errors import DataError, FilmRefused
 from worker.files import fsync_folder, write_atomically
 from worker.preprocessing import PREPROCESSING_VERSION, Pixels, read_film
@@ -147,10 +148,19 @@ def decode_films(
         now: seconds since 1970, for what has long been unused; the clock's where not given.
 
     Raises:
-        DataError: a process that decodes was ended from outside.
-        OSError: a film or the cache cannot be read or written.
+        DataError: a film or the cache cannot be read or written, or a process that decodes was
+            ended from outside.
     """
-    cache.mkdir(parents=True, exist_ok=True)
+    with needed("the cache of decoded films cannot be used", cache):
+        cache.mkdir(parents=True, exist_ok=True)
+        return _decode_films(
+            scans, cache, height=height, width=width, now=time.time() if now is None else now
+        )
+
+
+def _decode_films(
+    scans: Sequence[LabelledScan], cache: Path, *, height: int, width: int, now: float
+) -> Films:
     name = f"films-v{PREPROCESSING_VERSION}-{height}x{width}"
     store = _Store(
         pixels=cache / f"{name}.pixels", index=cache / f"{name}.json", height=height, width=width
@@ -158,7 +168,7 @@ def decode_films(
     wanted = {scan.sha256: scan.path for scan in scans}
     with _locked(cache):
         store.read()
-        _sweep(cache, keep=name, now=time.time() if now is None else now)
+        _sweep(cache, keep=name, now=now)
         missing = [d for d in wanted if d not in store.rows and d not in store.refused]
         with bar("decoding films", len(missing)) as advance:
             for digests, films in _decode(missing, wanted, height, width):
@@ -197,8 +207,10 @@ def _decode(
 
 
 def _read(path: Path, *, height: int, width: int) -> Pixels | str:
+    with needed("a film cannot be read", path):
+        film = path.read_bytes()
     try:
-        return read_film(path.read_bytes(), height=height, width=width).pixels
+        return read_film(film, height=height, width=width).pixels
     except FilmRefused as refusal:
         return str(refusal.code)
 

@@ -10,21 +10,33 @@ import struct
 from collections.abc import Mapping
 from pathlib import Path
 
+from training.telling import needed
+
 _POLYNOMIAL = 0x82F63B78  # CRC-32C, Castagnoli, reflected
 _MASK = 0xA282EAD8
+_TROUBLE = "TensorBoard's events cannot be written"
 
 
 class EventFile:
     """One run's event file, added to a step at a time."""
 
     def __init__(self, folder: Path, *, now: float) -> None:
-        """Start a file in `folder`. `now` is in seconds since 1970."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """Start a file in `folder`. `now` is in seconds since 1970.
+
+        Raises:
+            DataError: it cannot be written.
+        """
+        with needed(_TROUBLE, folder):
+            folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"events.out.tfevents.{now:.0f}.lungwatch"
         self._write(_double(1, now) + _bytes(3, b"brain.Event:2"))
 
     def add(self, step: int, scalars: Mapping[str, float], *, now: float) -> None:
-        """Add named numbers at a step."""
+        """Add named numbers at a step.
+
+        Raises:
+            DataError: they cannot be written.
+        """
         values = b"".join(
             _bytes(1, _bytes(1, tag.encode()) + b"\x15" + struct.pack("<f", value))
             for tag, value in scalars.items()
@@ -33,7 +45,7 @@ class EventFile:
 
     def _write(self, event: bytes) -> None:
         length = struct.pack("<Q", len(event))
-        with self.path.open("ab") as file:
+        with needed(_TROUBLE, self.path), self.path.open("ab") as file:
             file.write(length + _checksum(length) + event + _checksum(event))
 
 

@@ -92,7 +92,7 @@ def fit(
 
     Raises:
         NonFiniteLossError: naming the epoch and step.
-        DataError: a side lacks a class.
+        DataError: a side lacks a class, or the scratch folder or an event file cannot be written.
     """
     limits = limits or Limits()
     batches = Shuffled(train, batch=recipe.batch, seed=recipe.seed, mixed_share=recipe.mixed_share)

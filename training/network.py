@@ -15,6 +15,7 @@ import numpy as np
 from keras import layers, ops
 
 from training.augmentation import Augmentation
+from training.sizes import margin_of
 
 _PACKAGE = "lungwatch"
 _LEVEL = 6.0  # grey levels that a frame's may differ by: what JPEG leaves of an even area
@@ -40,11 +41,8 @@ class Architecture:
 
         A tenth on each side is not looked at, where that leaves the strides whole pixels.
         """
-        margin = side // 10
-        whole = math.prod((2, *cls.strides))
-        return cls(
-            height=side, width=side, margin=margin if (side - 2 * margin) % whole == 0 else 0
-        )
+        margin = margin_of(side, cell=math.prod((2, *cls.strides)))
+        return cls(height=side, width=side, margin=margin)
 
 
 @keras.saving.register_keras_serializable(_PACKAGE)

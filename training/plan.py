@@ -12,9 +12,12 @@ from typing import Any, Literal
 
 from training.patients import Patients, read_patients, read_pattern
 from training.promotion import Floors, Margins, Rules
+from training.sizes import CELL, is_whole
 from training.sources import Archive
 from worker.rescore import Means
 from worker.settings import Settings
+
+_LAST_SEED = 2**32 - 1  # that NumPy takes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,11 +92,11 @@ def read_plan(arguments: Sequence[str] | None, settings: Settings, *, descriptio
     add("--cache", type=Path, default=Path("var/cache"), help="decoded films, harmless to delete")
     add("--report", type=Path, help="pictures that show films; else `report` beside the cache")
     add("--from", dest="start", choices=["champion", "scratch"], default=Plan.start)
-    add("--epochs", type=int, help="at most; else 40 from nothing, 12 from the champion's weights")
+    add("--epochs", type=_epochs, help="at most; else 40 from nothing, 12 from weights")
     add("--max-minutes", type=float, default=Plan.max_minutes, help="that fitting may take")
     add("--tensorboard", type=Path, help="a folder for TensorBoard's event files")
-    add("--seed", type=int, default=Plan.seed)
-    add("--side-pixels", type=int, default=Plan.side_pixels, help="of the network's square input")
+    add("--seed", type=_seed, default=Plan.seed)
+    add("--side-pixels", type=_side, default=Plan.side_pixels, help="of the network's square input")
     add("--salt", default="", help="of the split, for a registry that keeps none yet")
     add("--patients", type=Path, help="CSV of two columns: file name or SHA-256, and patient")
     add("--patient-pattern", help="finds the patient in a file name; has a group for it")
@@ -123,6 +126,35 @@ def read_plan(arguments: Sequence[str] | None, settings: Settings, *, descriptio
         preview=_means(settings),
         preview_scans=settings.preview_scans,
     )
+
+
+def _epochs(text: str) -> int:
+    if (epochs := _whole_number(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{epochs} epochs are none: at least 1 is wanted")
+    return epochs
+
+
+def _seed(text: str) -> int:
+    if not 0 <= (seed := _whole_number(text)) <= _LAST_SEED:
+        raise argparse.ArgumentTypeError(f"{seed} does not lie within 0 and {_LAST_SEED}")
+    return seed
+
+
+def _side(text: str) -> int:
+    if not is_whole(side := _whole_number(text)):
+        below = max(side // CELL, 0) * CELL
+        near = f"{below} or {below + CELL}" if below else f"{CELL}"
+        raise argparse.ArgumentTypeError(
+            f"the network's strides do not divide films of {side} pixels a side: {near} would do"
+        )
+    return side
+
+
+def _whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
 
 
 def _means(settings: Settings) -> Means:

@@ -164,6 +164,7 @@ def _make(
             architecture=describe(architecture),
             salt=plan.salt,
             test=dataset.side(Side.TEST),
+            calibration=dataset.side(Side.CALIBRATION),
         )
     product = produce(
         dataset,

@@ -24,12 +24,14 @@ from typing import Any
 
 from training.disturbances import DISTURBANCES, disturb
 from training.evidence import outer_share
+from training.telling import needed
 from worker.errors import FilmRefused, LungwatchError, ModelPackageError
 from worker.model import Model, load
 from worker.preprocessing import TURNED, Limits, Pixels, check_header, read_film
 
 UNTOUCHED = "as they are"
 _DISTURBED = "--disturbed"
+_INDENT = "  "
 
 
 @dataclass(kw_only=True)
@@ -47,7 +49,8 @@ def score(packages: Sequence[Path], films: Sequence[Path]) -> list[Scored]:
     """Return what each package makes of the films, from a process of their own.
 
     Raises:
-        ModelPackageError: that process failed; the message is its own last line.
+        ModelPackageError: that process failed; the message is its own last line, with what is
+            indented below it.
     """
     return [Scored(**one) for one in _run([*map(str, packages)], films)]
 
@@ -86,7 +89,10 @@ def _run(arguments: Sequence[str], films: Sequence[Path]) -> Any:
     )
     if run.returncode != 0:
         lines = run.stderr.strip().splitlines() or [f"exit code {run.returncode}"]
-        raise ModelPackageError(f"the films cannot be scored: {lines[-1]}")
+        # What a log may have in a line of its own, and below it, indented, what it may not.
+        last = 2 if len(lines) > 1 and lines[-1].startswith(_INDENT) else 1
+        why = "\n".join(lines[-last:])
+        raise ModelPackageError(f"the films cannot be scored: {why}")
     return json.loads(run.stdout)
 
 
@@ -97,8 +103,11 @@ def main() -> int:
             found: Any = _score_disturbed(load(Path(sys.argv[2])), json.load(sys.stdin))
         else:
             found = _score_all([_load(Path(name)) for name in sys.argv[1:]], json.load(sys.stdin))
-    except (LungwatchError, OSError) as error:
+    except LungwatchError as error:
         sys.stderr.write(f"{error}\n")
+        return 1
+    except OSError as error:
+        sys.stderr.write(f"{error.strerror or type(error).__name__}\n")
         return 1
     json.dump(found, sys.stdout)
     return 0
@@ -108,7 +117,7 @@ def _score_all(
     loaded: Sequence[tuple[Model | None, Scored]], paths: Sequence[str]
 ) -> list[dict[str, Any]]:
     for path in paths:
-        film = Path(path).read_bytes()
+        film = _film(path)
         for model, scored in loaded:
             if model is not None:
                 _score(model, film, scored)
@@ -118,7 +127,7 @@ def _score_all(
 def _score_disturbed(model: Model, paths: Sequence[str]) -> Mapping[str, list[float | str]]:
     found: dict[str, list[float | str]] = {name: [] for name in (UNTOUCHED, *DISTURBANCES)}
     for path in paths:
-        film = Path(path).read_bytes()
+        film = _film(path)
         seed = int(hashlib.sha256(film).hexdigest()[:8], 16)
         grey = _decode(film)
         for name, scores in found.items():
@@ -129,6 +138,11 @@ def _score_disturbed(model: Model, paths: Sequence[str]) -> Mapping[str, list[fl
             _score(model, film if name == UNTOUCHED else disturb(name, grey, seed), one)
             scores.extend(one.scores)
     return found
+
+
+def _film(path: str) -> bytes:
+    with needed("a film cannot be read", Path(path)):
+        return Path(path).read_bytes()
 
 
 def _decode(film: bytes) -> Pixels | str:

@@ -22,6 +22,7 @@ from training.cache import Films
 from training.dataset import LabelledScan
 from training.judging import Judged, is_positive
 from worker.preprocessing import Pixels
+from worker.privacy import shown
 
 BATCH = 24  # films on a contact sheet
 _COLUMNS = 8
@@ -65,10 +66,8 @@ def write_sheets(
     shown = films.select([judged.scans[row] for row in worst])
     captions = [f"{judged.scans[row].label}, {_said(judged, row)}" for row in worst]
     _write(ours / "worst-mistakes.png", shown, captions)
-    lines = [f"{judged.scans[row].name}\t{_said(judged, row)}\n" for row in worst]
-    (ours / "worst-mistakes.txt").write_text("".join(lines), encoding="utf-8")
-    lost = [f"{judged.scans[row].name}\t{_said(judged, row)}\n" for row in judged.lost]
-    (ours / "films-lost.txt").write_text("".join(lost), encoding="utf-8")
+    (ours / "worst-mistakes.txt").write_text(_listed(judged, worst), encoding="utf-8")
+    (ours / "films-lost.txt").write_text(_listed(judged, judged.lost), encoding="utf-8")
     for old in sorted(path for path in folder.iterdir() if _VERSION.fullmatch(path.name))[:-_KEPT]:
         if old != ours:
             shutil.rmtree(old, ignore_errors=True)
@@ -108,6 +107,11 @@ def worst_mistakes(judged: Judged, *, most: int) -> list[int]:
     probability = judged.challenger.probability
     off = np.abs(probability[wrong] - judged.truth[wrong])
     return [int(row) for row in wrong[np.argsort(-off, kind="stable")][:most]]
+
+
+def _listed(judged: Judged, rows: Sequence[int]) -> str:
+    """Write a line for each film. A name may be of bytes that are no UTF-8, or have lines in it."""
+    return "".join(f"{shown(judged.scans[row].name)}\t{_said(judged, row)}\n" for row in rows)
 
 
 def _said(judged: Judged, row: int) -> str:

@@ -17,6 +17,7 @@ from worker.database import Database
 from worker.errors import DataError
 from worker.labels import Labels, ReaderLabel
 from worker.manifest import NEGATIVE, POSITIVE
+from worker.privacy import shown
 
 CLASSES = (NEGATIVE, POSITIVE)
 _OWNER_SPLITS = ("train", "val", "test")
@@ -128,7 +129,7 @@ def _in_tree(tree: Path, patients: Patients, *, alone: bool) -> list[Film]:
             sha256=digest,
             patient=patients.of(path.name, digest),
             owner=Owner.TEST if split == "test" else left,
-            source=tree.resolve().name,
+            source=shown(tree.resolve().name),
         )
         for (path, label, split), digest in zip(paths, digests, strict=True)
         if digest

@@ -76,7 +76,8 @@ def split(films: Iterable[Film], *, salt: str, shares: Shares) -> list[LabelledS
 
 def side_of(patient: str, *, salt: str, shares: Shares, has_owner_test: bool) -> Side:
     """Return a patient's side, by hash alone: no other film or patient has a say in it."""
-    digest = hashlib.sha256(f"{salt}:{patient}".encode()).digest()
+    key = f"{salt}:{patient}".encode(errors="surrogateescape")  # names of files are bytes
+    digest = hashlib.sha256(key).digest()
     place = int.from_bytes(digest[:8]) / 2**64
     if place < shares.calibration:
         return Side.CALIBRATION

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.learnt import why_not
+from training.learnt import why_not, why_not_calibrate
 from training.splits import LabelledScan
 from worker.errors import ModelPackageError, RegistryError
 from worker.manifest import verify_files
@@ -31,6 +31,7 @@ def choose_start(
     architecture: dict[str, Any],
     salt: str,
     test: Sequence[LabelledScan] = (),
+    calibration: Sequence[LabelledScan] = (),
 ) -> Start:
     """Return the champion's weights if tonight's network can and may start from them.
 
@@ -40,6 +41,8 @@ def choose_start(
         salt: of tonight's split. A champion of another may have learnt from films that are to
             test or calibrate tonight.
         test: tonight's test films. A champion that has learnt from one of them is not gone on with.
+        calibration: tonight's calibration films. Nor is one whose weights were trained on one of
+            them, as where patients are told otherwise than they were: they would seem too easy.
     """
     try:
         champion = registry.champion()
@@ -48,6 +51,7 @@ def choose_start(
         manifest = registry.manifest(champion)
         verify_files(registry.folder(champion), manifest)
         learnt = why_not(registry.folder(champion), test)
+        trained = why_not_calibrate(registry.folder(champion), calibration)
     except (ModelPackageError, RegistryError) as error:
         return _nothing(f"the champion cannot be read: {error}")
     weights = registry.folder(champion) / CONTINUED
@@ -58,6 +62,7 @@ def choose_start(
         f"{champion} was trained on another split": manifest.training.get("salt") != salt,
         f"{champion} has no {CONTINUED}": CONTINUED not in manifest.files,
         learnt: learnt != "",
+        trained: trained != "",
     }
     for why, stands in obstacles.items():
         if stands:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
-from worker.privacy import Discretion
+from worker.errors import DataError
+from worker.privacy import Discretion, shown
 
 _WHERE = "in this night's row of training_runs, and in a terminal"
 
@@ -21,7 +23,8 @@ def teller(places: Mapping[str, Path], *, terminal: bool) -> Callable[[str], Non
     """Return what writes a night's lines to stdout, each at once.
 
     Where no terminal is behind it, paths are left out, and so is what names films: that there is
-    such, and where it is to be found, is said once.
+    such, and where it is to be found, is said once. What the other end has no letters for is
+    written in ASCII.
 
     Args:
         places: folders by the names of their settings, written in their places.
@@ -33,17 +36,37 @@ def teller(places: Mapping[str, Path], *, terminal: bool) -> Callable[[str], Non
     def say(line: str) -> None:
         nonlocal said_where
         if terminal:
-            told = line
+            told = shown(line) if isinstance(line, OfFilms) else line
         elif not isinstance(line, OfFilms):
             told = discretion(line)
         elif said_where:
             return
         else:
             told, said_where = f"what is said of single films is {_WHERE}", True
+        letters = sys.stdout.encoding or "utf-8"
+        told = told.encode(letters, errors="backslashreplace").decode(letters)
         sys.stdout.write(f"{told}\n")
         sys.stdout.flush()
 
     return say
+
+
+@contextmanager
+def needed(what: str, path: Path) -> Iterator[None]:
+    """Make of trouble with a file a line for everybody; its path, below, is not for a log.
+
+    Args:
+        what: cannot be done without it, in words.
+        path: of the file, or of the folder that it lies in.
+
+    Raises:
+        DataError: in place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise DataError(f"{what} ({why}):\n  {shown(str(path))}") from error
 
 
 def say_error(say: Callable[[str], None], error: Exception) -> None:

@@ -1,11 +1,12 @@
 """What watches a fit as it goes: its numbers, its best weights, its end, and its scratch folder.
 
-    scratch/curve.json        the numbers of each epoch
-    scratch/best.npz          the averaged weights of the epoch best on the calibration side
-    scratch/epoch.weights.h5  the state after the last whole epoch, the optimizer's too
-    scratch/epoch.json        which epoch that was, and why the run ended, if it did
+    scratch/curve.json          the numbers of each epoch
+    scratch/best.npz            the averaged weights of the epoch best on the calibration side
+    scratch/epoch-N.weights.h5  the state after N whole epochs, the optimizer's too
+    scratch/epoch.json          the N that counts, and why the run ended, if it did
 
-Each is replaced by one rename, in this order, so that a kill leaves a state to go on from.
+Each is put in place by one rename, in this order, and the state of earlier epochs goes last. So
+wherever a kill falls, what `epoch.json` names is whole, and is gone on from to the same bits.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -25,6 +28,7 @@ import numpy as np
 from training.batches import Shuffled
 from training.events import EventFile
 from training.progress import Advance
+from training.telling import needed
 from worker.errors import DataError
 from worker.files import write_atomically
 
@@ -45,29 +49,39 @@ class Scratch:
 
     def __init__(self, folder: Path) -> None:
         """Name the folder and make it."""
-        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        with self._needed():
+            folder.mkdir(parents=True, exist_ok=True)
         self._curve = folder / "curve.json"
         self._best = folder / "best.npz"
-        self._weights = folder / "epoch.weights.h5"
         self._state = folder / "epoch.json"
         self._aside = folder / "aside.weights.h5"
 
     def keep_curve(self, curve: list[dict[str, float]]) -> None:
         """Keep the numbers so far."""
-        write_atomically(self._curve, json.dumps(curve).encode("ascii"))
+        with self._needed():
+            write_atomically(self._curve, json.dumps(curve).encode("ascii"))
 
     def keep_best(self, weights: list[Any], loss: float, epoch: int) -> None:
         """Keep the best weights so far."""
         buffer = io.BytesIO()
         np.savez(buffer, *weights, loss=loss, epoch=epoch)
-        write_atomically(self._best, buffer.getvalue())
+        with self._needed():
+            write_atomically(self._best, buffer.getvalue())
 
     def keep_epoch(self, trainee: keras.Model, epoch: int, ended: str | None) -> None:
         """Keep the state after so many epochs."""
-        trainee.save_weights(self._aside)
-        self._aside.replace(self._weights)
+        weights = self._weights_of(epoch)
         state = json.dumps({"epoch": epoch, "ended": ended})
-        write_atomically(self._state, state.encode("ascii"))
+        with self._needed():
+            trainee.save_weights(self._aside)
+            with self._aside.open("rb") as file:
+                os.fsync(file.fileno())
+            self._aside.replace(weights)
+            write_atomically(self._state, state.encode("ascii"))  # its folder's names are durable
+            for other in self._folder.glob(self._weights_of("*").name):
+                if other != weights:
+                    other.unlink()
 
     def take_up(self, trainee: keras.Model) -> tuple[int, str | None]:
         """Put a killed run's state into a model.
@@ -85,13 +99,19 @@ class Scratch:
             before = trainee.get_weights()
             try:
                 trainee.optimizer.build(trainee.trainable_variables)
-                trainee.load_weights(self._weights)
+                trainee.load_weights(self._weights_of(epoch))
             except (OSError, ValueError, KeyError):
                 trainee.set_weights(before)
                 return 0, None
         except (OSError, ValueError, KeyError, TypeError):
             return 0, None
         return epoch, ended
+
+    def _weights_of(self, epoch: int | str) -> Path:
+        return self._folder / f"epoch-{epoch}.weights.h5"
+
+    def _needed(self) -> AbstractContextManager[None]:
+        return needed("what a fit goes on from cannot be kept", self._folder)
 
     def best(self) -> tuple[list[Any], float, int] | None:
         """Return the best weights, their calibration loss and their epoch, if there are any."""

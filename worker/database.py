@@ -22,7 +22,6 @@ from worker.schema import REVISION
 
 # From this library version on SQLite's WAL is free of a bug that could corrupt the database.
 _WAL_IS_SOUND = (3, 51, 3)
-_HOLDS_ANY_NAME = ("UTF8", "SQL_ASCII")  # encodings of Postgres; the latter takes bytes as they are
 _ANSWER_SECONDS = 20.0  # if nobody says otherwise
 # An arbitrary number that names Lungwatch's migrations among Postgres's advisory locks.
 _MIGRATION_LOCK = 7_201_623_994
@@ -236,19 +235,10 @@ def _postgres_engine(url: URL, answer_seconds: float) -> Engine:
 
     @event.listens_for(engine, "do_connect")
     def _connect(_dialect: Any, _record: Any, _args: Any, options: dict[str, Any]) -> Any:
-        # SQLite needs no Postgres client.
-        from psycopg import OperationalError  # noqa: PLC0415
-
-        from worker.patience import Impatient  # noqa: PLC0415
+        from worker.patience import Impatient  # noqa: PLC0415 - SQLite needs no Postgres client
 
         connection = Impatient.connect(**options)
-        encoding = connection.info.parameter_status("server_encoding")
-        if encoding not in _HOLDS_ANY_NAME:
-            connection.close()
-            raise OperationalError(
-                f"the database's encoding is {encoding}, which cannot hold every film's name: "
-                "make one with ENCODING 'UTF8'"
-            )
+        connection.refuse_other_letters()
         connection.answer_seconds = answer_seconds
         return connection
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import psycopg
 
+_HOLDS_ANY_NAME = ("UTF8", "SQL_ASCII")  # the latter takes bytes as they are
+
 
 class Impatient(psycopg.Connection[Any]):
     """Gives up on a server that has not answered a question for `answer_seconds`."""
@@ -29,6 +31,20 @@ class Impatient(psycopg.Connection[Any]):
         return super().wait(
             self._until(gen, time.monotonic() + self.answer_seconds), *args, **kwargs
         )
+
+    def refuse_other_letters(self) -> None:
+        """Close this connection to a database that cannot hold every film's name.
+
+        Raises:
+            psycopg.OperationalError: it cannot.
+        """
+        encoding = self.info.parameter_status("server_encoding")
+        if encoding not in _HOLDS_ANY_NAME:
+            self.close()
+            raise psycopg.OperationalError(
+                f"the database's encoding is {encoding}, which cannot hold every film's name: "
+                "make one with ENCODING 'UTF8'"
+            )
 
     def _until(self, gen: Generator[Any, Any, Any], deadline: float) -> Generator[Any, Any, Any]:
         try:

@@ -13,7 +13,9 @@ from pathlib import Path
 _OTHERS = 0o007
 # The rest of a path; the names of folders can be as telling as those of films.
 _REST = r"(?:/[^\s'\",;:()]*)?"
-_QUOTED = re.compile(r"(['\"])/[^'\"]*\1")  # there may be spaces in it
+# There may be spaces in it, and an apostrophe, for which `repr` quotes by the other mark.
+_TO_THE_MARK = r"(?:\\.|(?!\1).)*\1"
+_QUOTED = re.compile(rf"(['\"])/{_TO_THE_MARK}")
 # But for the URLs that we ourselves tell how to write.
 _PATH = re.compile(r"(?<![\w.<>/-])/+(?!FILE\b|USER:)[\w.-][^\s'\",;:()]*")
 
@@ -35,14 +37,18 @@ class Discretion:
         known |= {str(path): name for name, path in places.items() if os.sep in str(path)}
         # The longest first: one place may lie in another.
         self._known = [
-            (re.compile(rf"(?<![\w/.]){re.escape(path)}(?![\w-]){_REST}"), f"<{known[path]}>")
+            (
+                re.compile(rf"(['\"]){re.escape(path)}(?=/|\1){_TO_THE_MARK}"),
+                re.compile(rf"(?<![\w/.]){re.escape(path)}(?![\w-]){_REST}"),
+                f"<{known[path]}>",
+            )
             for path in sorted(known, key=len, reverse=True)
         ]
 
     def __call__(self, words: str) -> str:
         """Return the words with known places named and other paths left out."""
-        for place, name in self._known:
-            words = place.sub(name, words)
+        for quoted, place, name in self._known:
+            words = place.sub(name, quoted.sub(rf"\1{name}\1", words))
         return _PATH.sub("<path>", _QUOTED.sub(r"\1<path>\1", words))
 
 

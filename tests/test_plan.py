@@ -1,0 +1,56 @@
+"""What a night is asked to do: what cannot be done is refused before a film is looked at."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from training.plan import read_plan
+from training.sizes import CELL, is_whole
+from worker.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        ("--side-pixels 150", "do not divide films of 150 pixels a side: 144 or 160 would do"),
+        ("--side-pixels 250", "do not divide films of 250 pixels a side: 240 or 256 would do"),
+        ("--side-pixels 0", "do not divide films of 0 pixels a side: 16 would do"),
+        ("--side-pixels -160", "do not divide films of -160 pixels a side: 16 would do"),
+        ("--side-pixels wide", "'wide' is no whole number"),
+        ("--seed -1", "-1 does not lie within 0 and 4294967295"),
+        ("--seed 4294967296", "4294967296 does not lie within 0 and 4294967295"),
+        ("--epochs 0", "0 epochs are none: at least 1 is wanted"),
+        ("--epochs -3", "-3 epochs are none: at least 1 is wanted"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_at_once(
+    asked: str, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a line that names the option and says what would do."""
+    option, value = asked.split()
+    with pytest.raises(SystemExit) as ended:
+        read_plan([f"{option}={value}"], Settings(), description="")
+    assert ended.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert f"argument {option}: " in last
+    assert why in last
+
+
+@pytest.mark.parametrize("side", [32, 128, 160, 200, 224, 256, 300, 320])
+def test_sizes_that_the_network_takes_are_taken(side: int) -> None:
+    """As is a seed of 0, and a single epoch."""
+    asked = ["--side-pixels", str(side), "--seed", "0", "--epochs", "1", "--no-database"]
+    plan = read_plan(asked, Settings(), description="")
+    assert (plan.side_pixels, plan.seed, plan.epochs) == (side, 0, 1)
+
+
+def test_the_command_line_knows_the_networks_strides() -> None:
+    """A size is taken where the architecture's own strides divide what it looks at."""
+    from training.network import Architecture
+
+    assert math.prod((2, *Architecture().strides)) == CELL
+    for side in range(16, 400):
+        one = Architecture.of(side)
+        assert is_whole(side) == ((one.height - 2 * one.margin) % CELL == 0)

@@ -1,0 +1,29 @@
+"""The process that scores films: what goes wrong in it is told without a film's name in a log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from films import draw, jpeg
+
+from training.scoring import score, score_disturbed
+from worker.errors import ModelPackageError
+
+
+@pytest.mark.parametrize("how", [lambda p, f: score([p], f), score_disturbed])
+def test_a_film_that_went_away_is_told_of(
+    tmp_path: Path, shipped: Path, how: Callable[[Path, list[Path]], Any]
+) -> None:
+    """What is wrong in the first line, which a log may have; whose film it is below it."""
+    films = [tmp_path / "there.jpeg", tmp_path / "O'Brien, Anna.jpeg"]
+    films[0].write_bytes(jpeg(draw(1, width=160, height=128)))
+    with pytest.raises(ModelPackageError) as caught:
+        how(shipped, films)
+    matter, where = str(caught.value).split("\n")
+    assert matter == (
+        "the films cannot be scored: a film cannot be read (No such file or directory):"
+    )
+    assert where == f"  {films[1]}"
