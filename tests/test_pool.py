@@ -54,7 +54,7 @@ def answered(ward: Ward, claims: list[Claim]) -> None:
     ward.wait(lambda: {one.claim for one in ward.all_said(Screened)} >= set(claims))
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])
 def test_a_screener_that_ends_costs_one_film(
     ward: Ward, shipped: Path, number: signal.Signals
 ) -> None:
