@@ -14,16 +14,16 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 LAYERS = [
     {"worker.errors", "worker.patience", "worker.fence", "worker.privacy", "worker.drift"}
     | {"worker.output"},
-    {"worker.jpeg", "worker.files", "worker.history", "worker.schema"},
+    {"worker.jpeg", "worker.files", "worker.names", "worker.history", "worker.schema"},
     {"worker.preprocessing"},
     {"worker.familiar"},
     {"worker.manifest", "worker.settings"},
     {"worker.decision"},
     {"worker.model"},
     {"worker.registry", "worker.records", "worker.database", "worker.trouble"},
-    {"worker.rows", "worker.finding"},
-    {"worker.inbox", "worker.store", "worker.results", "worker.stability", "worker.process"}
-    | {"worker.labels", "worker.ledger"},
+    {"worker.rows", "worker.finding", "worker.whys"},
+    {"worker.inbox", "worker.store", "worker.results", "worker.status", "worker.stability"}
+    | {"worker.process", "worker.labels", "worker.ledger"},
     {"worker.label_lists", "worker.worklist", "worker.export"},
     {"worker.messages"},
     {"worker.screener", "worker.watcher", "worker.repeats", "worker.notify"}
@@ -31,9 +31,17 @@ LAYERS = [
     | {"worker.log_reporter", "worker.terminal_reporter"},
     {"worker.promotions", "worker.archive", "worker.sharing"}
     | {"worker.discarding", "worker.reclaiming", "worker.drift_rows"},
-    {"worker.pool", "worker.filing", "worker.tables", "worker.checks"},
+    {
+        "worker.pool",
+        "worker.child",
+        "worker.filing",
+        "worker.arrivals",
+        "worker.tables",
+        "worker.checks",
+    },
     {"worker.model_tables", "worker.pruning", "worker.page"},
     {"worker.pipeline", "worker.lookout", "worker.serving", "worker.rescore"}
+    | {"worker.screening_again"}
     | {"worker.explanation", "worker.evidence_picture"},
     {"worker.service", "worker.backfill"},
     {"worker.assembly"},
@@ -62,7 +70,7 @@ SHARED_KERNEL = {
             "ledger",
             "promotions",
         ),
-        *("archive", "rescore", "familiar", "drift", "drift_rows"),
+        *("archive", "rescore", "screening_again", "familiar", "drift", "drift_rows"),
     )
 }
 # One library, one door: where each may be imported.
@@ -73,7 +81,7 @@ DOORS = {
     "sqlalchemy": {"worker.schema", "worker.database", "worker.store", "worker.results"}
     | {"worker.labels", "worker.ledger", "worker.promotions", "worker.archive"}
     | {"worker.finding", "worker.sharing", "worker.export", "worker.discarding"}
-    | {"worker.reclaiming", "worker.drift_rows"},
+    | {"worker.reclaiming", "worker.drift_rows", "worker.status"},
     "PIL": {"worker.preprocessing", "worker.evidence_picture", "training.disturbances"},
     "alembic": {"worker.database"},
     "prometheus_client": {"worker.metrics"},
@@ -81,7 +89,7 @@ DOORS = {
     "ray": {"worker.cluster"},
     "pyarrow": {"worker.worklist", "worker.cluster", "worker.export"},
     "psycopg": {"worker.patience"},
-    "sklearn": {"training.evaluation", "training.familiarity"},
+    "sklearn": {"training.evaluation", "training.calibration", "training.familiarity"},
     "matplotlib": {"training.figures", "training.sheets"},
 }
 

@@ -28,7 +28,6 @@ from worker.pool import Pool
 from worker.preprocessing import Limits
 from worker.records import Changes, ClaimAnswer, Recorded, Sighting
 from worker.sharing import Crew, Sharing
-from worker.stability import Tracker
 from worker.store import Store
 from worker.trouble import Trouble
 from worker.worklist import names_in
@@ -195,7 +194,13 @@ def a_backfill(
         store=store,
         pool=Pool(inbox=archive, limits=Limits(), count=1, screen_seconds=30, memory_mb=768),
         package=package,
-        policy=Policy(lease_seconds=60, incomplete_seconds=0, keep_in_inbox=True, told_once=True),
+        policy=Policy(
+            settle_seconds=0,
+            lease_seconds=60,
+            incomplete_seconds=0,
+            keep_in_inbox=True,
+            told_once=True,
+        ),
         root=archive,
         note=note,
     )
@@ -293,8 +298,9 @@ def test_a_worker_that_does_not_see_the_archive_leaves_its_films_alone(
         store=ward,
         inbox=Elsewhere(tmp_path / "inbox", archive=tmp_path, refused=tmp_path),
         pool=Pool(inbox=archive, limits=Limits(), count=1, screen_seconds=30, memory_mb=768),
-        tracker=Tracker(settle_seconds=0),
-        policy=Policy(lease_seconds=60, incomplete_seconds=0, keep_in_inbox=False),
+        policy=Policy(
+            settle_seconds=0, lease_seconds=60, incomplete_seconds=0, keep_in_inbox=False
+        ),
         manifest_of=lambda _: manifest(),
         tell=lambda _: None,
     )

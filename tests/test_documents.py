@@ -21,7 +21,7 @@ from pydantic import SecretStr
 from worker import errors
 from worker.__main__ import app
 from worker.database import Database
-from worker.inbox import is_passed_over
+from worker.names import is_passed_over
 from worker.registry import Registry
 from worker.schema import results
 from worker.settings import PREFIX, Settings

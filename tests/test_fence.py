@@ -18,9 +18,9 @@ import films
 import pytest
 from pools import Ward
 
+from worker.child import _ENVIRONMENT
 from worker.inbox import Inbox
 from worker.messages import Channel, Job, Message, Ready, Result, Setup
-from worker.pool import _ENVIRONMENT
 from worker.preprocessing import Limits
 
 pytestmark = pytest.mark.skipif(platform.system() != "Linux", reason="the fence is Linux's")

@@ -26,8 +26,10 @@ from scans import SHA256
 import worker.files
 import worker.inbox
 from worker.errors import FilmRefused, FilmStuck, RefusalCode, StorageTrouble
-from worker.inbox import Inbox, bytes_of, is_passed_over, spell, whys_of
+from worker.inbox import Inbox
+from worker.names import bytes_of, is_passed_over, spell
 from worker.records import Recorded
+from worker.whys import whys_of
 
 DAY = "2026-03-04"
 FILM = b"\xff\xd8 the bytes of a film"

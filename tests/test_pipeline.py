@@ -28,7 +28,6 @@ from worker.pipeline import Pipeline, Policy
 from worker.pool import Died, Event, HandedBack, Screened
 from worker.records import Claim, Outcome
 from worker.sharing import Crew
-from worker.stability import Tracker
 
 VERSION = "drawn-1"
 SETTLE, PATIENCE, LEASE = 1.0, 30.0, 60.0
@@ -190,8 +189,12 @@ class Ward:
             store=self.store,  # type: ignore[arg-type]
             inbox=self.inbox,  # type: ignore[arg-type]
             pool=self.screeners,  # type: ignore[arg-type]
-            tracker=Tracker(settle_seconds=SETTLE),
-            policy=Policy(lease_seconds=LEASE, incomplete_seconds=PATIENCE, keep_in_inbox=keep),
+            policy=Policy(
+                settle_seconds=SETTLE,
+                lease_seconds=LEASE,
+                incomplete_seconds=PATIENCE,
+                keep_in_inbox=keep,
+            ),
             manifest_of=manifest,
             tell=self.told.append,
         )
@@ -205,10 +208,10 @@ class Ward:
         """Let time pass and do what the service does in one round."""
         self.now += seconds
         for path in sorted(self.folder.iterdir()) if self.crew.lists else ():
-            self.pipeline.notice(path.name, self.now)
+            self.pipeline.arrivals.notice(path.name, self.now)
         if int(self.now) != int(self.now - seconds):  # as often as the inbox is listed
             self.pipeline.recover(lists=self.crew.lists)
-        self.pipeline.settle(self.now)
+        self.pipeline.arrivals.settle(self.now)
         self.pipeline.record(self.now)
         self.pipeline.file_away(self.now)
         self.pipeline.share(self.crew, self.now)
@@ -312,7 +315,7 @@ def test_a_film_that_changes_after_the_claim(ward: Ward, change: Callable[[Path]
     ward.drop(film=b"film 1")
     ward.step()
     ward.now += SETTLE
-    ward.pipeline.settle(ward.now)
+    ward.pipeline.arrivals.settle(ward.now)
     ward.pipeline.claim(ward.now)
     ward.pipeline.dispatch(ward.now)
     change(ward.folder / "film")
@@ -432,7 +435,7 @@ def test_a_film_that_cannot_be_read_is_tried_again(ward: Ward) -> None:
     ward.drop(film=b"closed", other=b"film 1")
     ward.run(20)
     assert list(ward.results()) == ["other"]
-    assert list(ward.pipeline.unreadable) == ["film"]
+    assert list(ward.pipeline.arrivals.unreadable) == ["film"]
     attempts = query(ward.database, "SELECT attempt FROM scans WHERE file_name = 'film'")
     assert 3 <= attempts[0]["attempt"] <= 6, "tried again, less and less often"
     before = (ward.folder / "film").stat()
@@ -440,7 +443,7 @@ def test_a_film_that_cannot_be_read_is_tried_again(ward: Ward) -> None:
     os.utime(ward.folder / "film", ns=(before.st_atime_ns, before.st_mtime_ns))
     ward.run(61)
     assert sorted(ward.results()) == ["film", "other"]
-    assert not ward.pipeline.unreadable
+    assert not ward.pipeline.arrivals.unreadable
 
 
 def test_a_film_that_could_not_be_read_and_went(ward: Ward) -> None:
@@ -449,7 +452,7 @@ def test_a_film_that_could_not_be_read_and_went(ward: Ward) -> None:
     ward.run(5)
     (ward.folder / "film").unlink()
     ward.run(61)
-    assert not ward.pipeline.unreadable
+    assert not ward.pipeline.arrivals.unreadable
     assert ward.results() == {}
 
 
@@ -505,8 +508,8 @@ def record_all(ward: Ward) -> None:
     while len(ward.results()) < len(ward.left()):
         ward.now += 0.5
         for name in ward.left():
-            ward.pipeline.notice(name, ward.now)
-        ward.pipeline.settle(ward.now)
+            ward.pipeline.arrivals.notice(name, ward.now)
+        ward.pipeline.arrivals.settle(ward.now)
         ward.pipeline.record(ward.now)
         ward.pipeline.claim(ward.now)
         ward.pipeline.dispatch(ward.now)
@@ -560,8 +563,8 @@ def test_claims_behind_many_whose_films_are_there_are_ended(
 def test_a_film_that_was_moved_in_waits_for_nothing(ward: Ward) -> None:
     """Its writer is done with it: it is with a screener in the same round."""
     ward.drop(film=b"film 1")
-    ward.pipeline.notice("film", ward.now, whole=True)
-    ward.pipeline.settle(ward.now)
+    ward.pipeline.arrivals.notice("film", ward.now, whole=True)
+    ward.pipeline.arrivals.settle(ward.now)
     ward.pipeline.claim(ward.now)
     ward.pipeline.dispatch(ward.now)
     ward.work()
@@ -572,7 +575,7 @@ def test_a_film_that_was_moved_in_waits_for_nothing(ward: Ward) -> None:
 def test_a_film_that_was_moved_in_broken_is_refused_no_sooner_than_others(ward: Ward) -> None:
     """Some writers move what they still write to: that costs the film nothing."""
     ward.drop(film=b"truncated")
-    ward.pipeline.notice("film", ward.now, whole=True)
+    ward.pipeline.arrivals.notice("film", ward.now, whole=True)
     ward.run(PATIENCE - 1)
     assert ward.results() == {}
     ward.run(2)
@@ -670,7 +673,7 @@ def test_what_is_let_go_of_is_free(tmp_path: Path, database: Database) -> None:
     one.drop(**{f"film-{i}": b"film %d" % i for i in range(20)})
     one.step()
     one.now += SETTLE
-    one.pipeline.settle(one.now)
+    one.pipeline.arrivals.settle(one.now)
     one.pipeline.claim(one.now)
     one.pipeline.dispatch(one.now)
     in_hand = [claim for claim, _ in one.screeners.jobs]
@@ -687,7 +690,7 @@ def test_a_lost_film_on_a_broken_disk(ward: Ward) -> None:
     ward.drop(film=b"film 1")
     ward.step()
     ward.now += SETTLE
-    ward.pipeline.settle(ward.now)
+    ward.pipeline.arrivals.settle(ward.now)
     ward.pipeline.claim(ward.now)
     ward.pipeline.dispatch(ward.now)
     (ward.folder / "film").write_bytes(b"film 1 and more")
@@ -704,14 +707,14 @@ def test_when_something_is_due(ward: Ward) -> None:
     """The pipeline says when it must be called again though nothing happens."""
     assert ward.pipeline.next_due(ward.now) is None
     ward.drop(film=b"film 1")
-    ward.pipeline.notice("film", ward.now)
+    ward.pipeline.arrivals.notice("film", ward.now)
     assert ward.pipeline.next_due(ward.now) == ward.now + SETTLE
     ward.now += SETTLE
-    ward.pipeline.settle(ward.now)
+    ward.pipeline.arrivals.settle(ward.now)
     assert ward.pipeline.next_due(ward.now) == ward.now
-    assert ward.pipeline.waiting == 1
+    assert ward.pipeline.arrivals.waiting == 1
     ward.pipeline.claim(ward.now)
-    assert (ward.pipeline.waiting, ward.pipeline.in_hand) == (0, 1)
+    assert (ward.pipeline.arrivals.waiting, ward.pipeline.in_hand) == (0, 1)
 
 
 def test_a_film_that_cannot_be_moved_holds_up_nobody(
@@ -805,12 +808,12 @@ def test_a_film_that_cannot_be_looked_at_holds_up_nobody(
     ward.drop(good=b"film 2")
     assert ward.run(20) == 0
     assert ward.results().keys() == {"good"}
-    assert ward.pipeline.unreadable.keys() == {"bad-sector"}
-    assert ward.pipeline.unreadable["bad-sector"] < 6, "less and less often"
+    assert ward.pipeline.arrivals.unreadable.keys() == {"bad-sector"}
+    assert ward.pipeline.arrivals.unreadable["bad-sector"] < 6, "less and less often"
     monkeypatch.undo()
     ward.run(120)
     assert ward.results().keys() == {"good", "bad-sector"}
-    assert not ward.pipeline.unreadable
+    assert not ward.pipeline.arrivals.unreadable
 
 
 def test_a_film_that_never_could_be_looked_at_and_went(
@@ -821,12 +824,12 @@ def test_a_film_that_never_could_be_looked_at_and_went(
     with monkeypatch.context() as broken:
         broken.setattr(Inbox, "look", cannot_be_looked_at)
         ward.run(5)
-        assert ward.pipeline.unreadable.keys() == {"film"}
-        assert ward.pipeline.waiting == 1
+        assert ward.pipeline.arrivals.unreadable.keys() == {"film"}
+        assert ward.pipeline.arrivals.waiting == 1
     (ward.folder / "film").unlink()
     ward.run(61)
-    assert not ward.pipeline.unreadable
-    assert ward.pipeline.waiting == 0
+    assert not ward.pipeline.arrivals.unreadable
+    assert ward.pipeline.arrivals.waiting == 0
     assert ward.results() == {}
 
 

@@ -16,6 +16,7 @@ from worker.finding import find_scans
 from worker.records import Changes
 from worker.results import Query, Results
 from worker.sharing import Sharing
+from worker.status import how_things_stand
 from worker.store import Store
 
 LEASE = 60.0
@@ -69,7 +70,7 @@ def sharing(store: Store) -> None:
 def asking(store: Store) -> None:
     """Ask what a person asks."""
     reader = Results(store.database)
-    reader.status()
+    how_things_stand(store.database)
     for wanted in (Query(), Query(decision="REVIEW"), Query(refused=True)):
         list(reader.find(wanted))
     reader.retriable("film-1.jpg")

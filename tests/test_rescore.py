@@ -26,7 +26,8 @@ from worker.manifest import SERVED
 from worker.model import Model, load
 from worker.preprocessing import Limits, Pixels, read_film
 from worker.registry import Registry
-from worker.rescore import ChampionUnfitError, Means, compare_decisions, rescore
+from worker.rescore import ChampionUnfitError, compare_decisions, rescore
+from worker.screening_again import Means
 
 FILMS = batch(12)
 

@@ -12,8 +12,8 @@ from scans import manifest, sighting, sightings, worker
 
 from worker.database import Database
 from worker.records import Changes, Claim
-from worker.results import Results
 from worker.sharing import Crew, Sharing
+from worker.status import how_things_stand
 from worker.store import Store
 
 Open = Callable[[str], Database]
@@ -99,7 +99,7 @@ def test_no_more_is_on_offer_than_there_is_use_for(store: Store) -> None:
     films = sightings(30)
     assert sharing.offer(films, most=20) == 20
     assert sharing.offer(films[20:], most=20) == 0
-    told = Results(store.database).status()
+    told = how_things_stand(store.database)
     assert (told.offered, told.claimed) == (20, 0)
     assert len(take(store, 5)) == 5
     assert sharing.offer(films[20:], most=20) == 5

@@ -26,7 +26,7 @@ from scans import (
 from worker.database import Database
 from worker.decision import Score
 from worker.errors import DatabaseTrouble, RefusalCode
-from worker.inbox import bytes_of, spell
+from worker.names import bytes_of, spell
 from worker.records import Changes, Claim, Outcome, Sighting
 from worker.store import Store
 

@@ -38,7 +38,7 @@ from worker.model import load
 from worker.preprocessing import Limits, read_film
 from worker.records import Changes
 from worker.registry import Registry
-from worker.rescore import Means
+from worker.screening_again import Means
 
 CHAMPION = "drawn-0"
 
@@ -367,7 +367,7 @@ def test_screeners_killed_as_they_come_up_say_nothing_of_a_challenger(
     """As where memory is short: the night fails, and the next judges it."""
     pretend(monkeypatch, champion=3)
     with monkeypatch.context() as short:
-        short.setattr("worker.pool.sys", SimpleNamespace(executable="/bin/false"))
+        short.setattr("worker.child.sys", SimpleNamespace(executable="/bin/false"))
         with pytest.raises(ScreenerTrouble):
             retrain(archived, now=NOW, say=say_nothing)
     assert retrain(archived, now=NOW, say=say_nothing).ruling is Ruling.PROMOTED

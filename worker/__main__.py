@@ -184,10 +184,10 @@ def status(
 
     Exit status: 0 if a worker is alive and nothing troubles it, else 1.
     """
-    from worker.results import Results  # noqa: PLC0415
+    from worker.status import how_things_stand  # noqa: PLC0415
     from worker.tables import write_status, write_status_as_json  # noqa: PLC0415
 
-    found = Results(entry.database(entry.settings())).status()
+    found = how_things_stand(entry.database(entry.settings()))
     (write_status_as_json if as_json else write_status)(found)
     raise typer.Exit(0 if found.is_well else 1)
 
@@ -225,8 +225,9 @@ def retry(
 
 def _went_back(database: Database, refused: Path, scan: Retriable) -> None:
     """Leave nothing of a refused film that went back in its place: the next may take that."""
-    from worker.inbox import bytes_of, whys_of  # noqa: PLC0415
+    from worker.names import bytes_of  # noqa: PLC0415
     from worker.store import forget_places  # noqa: PLC0415
+    from worker.whys import whys_of  # noqa: PLC0415
 
     if scan.filed_as is None:
         return

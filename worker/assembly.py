@@ -53,12 +53,12 @@ def open_service(settings: Settings) -> Iterator[Service]:
         notifier=Notifier.from_environment(),
         pace=Pace(scan_seconds=settings.scan_seconds, lease_seconds=settings.lease_seconds),
         policy=Policy(
+            settle_seconds=settings.settle_seconds,
             lease_seconds=settings.lease_seconds,
             incomplete_seconds=settings.incomplete_seconds,
             keep_in_inbox=settings.keep_in_inbox,
             prevalence=settings.prevalence,
         ),
-        settle_seconds=settings.settle_seconds,
         prepare=database.migrate,
     )
     reporter.started(
@@ -139,6 +139,7 @@ def open_screeners(
         pool=_pool(settings, root, count),
         package=package,
         policy=Policy(
+            settle_seconds=0.0,
             lease_seconds=settings.lease_seconds,
             incomplete_seconds=0.0,  # nobody is writing to an archive
             keep_in_inbox=True,

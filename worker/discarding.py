@@ -14,8 +14,9 @@ from pathlib import Path
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
 
 from worker.database import Database
-from worker.inbox import bytes_of, whys_of
+from worker.names import bytes_of
 from worker.schema import State, labels, scans
+from worker.whys import whys_of
 
 _PAGE = 200
 
@@ -25,7 +26,7 @@ class Old:
     """A film that may go."""
 
     scan_id: int
-    place: str  # below its folder, as `inbox.spell` writes it
+    place: str  # below its folder, as `names.spell` writes it
     sha256: str | None
     size_bytes: int
 

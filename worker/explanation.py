@@ -18,8 +18,8 @@ from worker.database import Database
 from worker.decision import judge
 from worker.errors import FilmRefused, RegistryError, ScanError
 from worker.evidence_picture import Told, draw, fit, thumbnail
-from worker.inbox import bytes_of
 from worker.model import Floats, Model, load
+from worker.names import bytes_of
 from worker.preprocessing import TURNED, Limits, Pixels, check_header, read_film
 from worker.registry import Registry
 

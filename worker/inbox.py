@@ -1,16 +1,12 @@
 """The inbox and the two folders films leave it for: list, look, archive, refuse.
 
-Names are bytes to the file system and anything may stand in them; `spell` writes them so that
-any database can store them and `bytes_of` gives the very bytes back. Nothing here opens a film,
-follows a link, deletes, or overwrites.
+Nothing here opens a film, follows a link, deletes, or overwrites.
 """
 
 from __future__ import annotations
 
 import errno
-import json
 import os
-import re
 import stat
 from collections import Counter
 from collections.abc import Iterator
@@ -19,48 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from worker.errors import FilmStuck, StorageTrouble
-from worker.files import aside_of, fsync_folder, lies_across, move, write_atomically
+from worker.files import aside_of, fsync_folder, lies_across, move
+from worker.names import NAME_TROUBLE, bytes_of, free_names, is_passed_over, names_to_try, spell
 from worker.records import Recorded, Sighting
+from worker.whys import write_why
 
-# Names that something else is still writing to, or that no person put there.
-_PASSED_OVER = re.compile(
-    r"^[.~#]|(\.(part|partial|filepart|crdownload|download|tmp|temp|swp|lock|opdownload)|~|#)\Z"
-    r"|^(thumbs\.db|desktop\.ini)\Z",
-    re.IGNORECASE,
-)
 # What keeps one film from being moved where others can be: another's in a sticky folder, immutable.
 _THIS_FILM = {errno.EPERM, errno.EACCES, errno.EBUSY, errno.ETXTBSY}
-# What a folder says of a name that it cannot hold, where others would do.
-_THIS_NAME = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}
-_LONGEST_NAME = 255  # bytes, where Linux keeps names itself; shares and NTFS count letters
-_LONGEST_EXTENSION = 16  # more than this behind a dot is part of the name
-_PLAIN_EXTENSION = re.compile(rb"\.[0-9A-Za-z]{1,15}\Z")
-_LONGEST_WHY = _LONGEST_NAME - len(b".1234567890123456789-999.json")  # bytes, before its number
-
-
-def spell(name: bytes) -> str:
-    r"""Write a file name as text: UTF-8 where it is, `\xNN` for other bytes, `\\` for `\`.
-
-    >>> spell(b"scan-\xff.jpg")
-    'scan-\\xff.jpg'
-    >>> bytes_of(spell(b"scan-\xff.jpg"))
-    b'scan-\xff.jpg'
-    """
-    return name.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
-
-
-def bytes_of(spelled: str) -> bytes:
-    """Give back the name that `spell` wrote."""
-    return re.sub(
-        rb"\\(\\|x([0-9a-f]{2}))",
-        lambda found: b"\\" if found[2] is None else bytes([int(found[2], 16)]),
-        spelled.encode(),
-    )
-
-
-def is_passed_over(name: str) -> bool:
-    """Whether a name is temporary or hidden: not a film until it is renamed."""
-    return _PASSED_OVER.search(name) is not None
 
 
 class Inbox:
@@ -166,19 +127,19 @@ class Inbox:
         if name is None:
             return None
         if scan.refusal is not None:
-            _write_why(folder, name, scan)
+            write_why(folder, name, scan)
         return f"{folder.name}/{spell(name)}"
 
     def _move(self, scan: Recorded, folder: Path) -> bytes:
         """Move a scan's file into a folder, and return the name it got there."""
-        for names in _names_to_try(bytes_of(scan.sighting.name), scan.scan_id):
+        for names in names_to_try(bytes_of(scan.sighting.name), scan.scan_id):
             for name in names:
                 try:
                     move(self._path(scan.sighting.name), os.path.join(os.fsencode(folder), name))
                 except FileExistsError:
                     continue
                 except OSError as error:
-                    if error.errno not in _THIS_NAME:
+                    if error.errno not in NAME_TROUBLE:
                         raise
                     break
                 return name
@@ -201,7 +162,7 @@ class Inbox:
         if filed_as is None:
             return self._touch(name)
         source = self._refused_at(filed_as)
-        for free in _free_names(bytes_of(name), scan_id):
+        for free in free_names(bytes_of(name), scan_id):
             try:
                 move(source, os.path.join(os.fsencode(self.folder), free))
             except FileExistsError:
@@ -283,59 +244,15 @@ def sighting_of(name: str, found: os.stat_result) -> Sighting | None:
     )
 
 
-def why_refused(scan: Recorded) -> bytes:
-    """Return the JSON that lies beside a refused file: no more than its row holds."""
-    refusal = scan.refusal
-    if refusal is None:
-        raise ValueError(f"scan {scan.scan_id} was not refused")
-    why = {
-        "scan_id": scan.scan_id,
-        "file_name": scan.sighting.name,
-        "sha256": scan.sha256,
-        "refusal_code": refusal.code.value,
-        "sentence": refusal.sentence,
-        "measured": refusal.measured,
-        "limit": refusal.limit,
-        "what_to_do": refusal.code.meaning,
-    }
-    return json.dumps(why, indent=2, ensure_ascii=False).encode() + b"\n"
-
-
-def whys_of(folder: Path, name: bytes, scan_id: int) -> Iterator[Path]:
-    """Yield the JSON that was written beside a refused file, if it is there, and is this scan's."""
-    families = [
-        *_names_to_try(_why_stem(name) + b".json", scan_id),
-        _free_names(name[:_LONGEST_WHY] + b".json", scan_id),  # as it was cut at first
-    ]
-    for names in families:
-        for candidate in names:
-            path = folder / os.fsdecode(candidate)
-            try:
-                ours = json.loads(path.read_bytes()).get("scan_id") == scan_id
-            except FileNotFoundError:
-                break
-            except (OSError, ValueError, AttributeError) as error:
-                if isinstance(error, OSError) and error.errno in _THIS_NAME:
-                    break
-                continue  # another's, of a like name
-            if ours:
-                yield path
-                return
-
-
-def _why_stem(name: bytes) -> bytes:
-    return _cut(name, _LONGEST_WHY)
-
-
 def _where_moved(scan: Recorded, folder: Path) -> bytes | None:
     """Return the name under which a scan's file stands in a folder, renamed there or copied."""
     copied = None
-    for names in _names_to_try(bytes_of(scan.sighting.name), scan.scan_id):
+    for names in names_to_try(bytes_of(scan.sighting.name), scan.scan_id):
         for name in names:
             try:
                 found = os.stat(os.path.join(os.fsencode(folder), name), follow_symlinks=False)
             except OSError as error:
-                if error.errno not in {errno.ENOENT, *_THIS_NAME}:
+                if error.errno not in {errno.ENOENT, *NAME_TROUBLE}:
                     raise
                 break
             there = sighting_of(scan.sighting.name, found)
@@ -345,46 +262,3 @@ def _where_moved(scan: Recorded, folder: Path) -> bytes | None:
             if there is not None and replace(there, inode=scan.sighting.inode) == scan.sighting:
                 copied = name
     return copied
-
-
-def _names_to_try(name: bytes, scan_id: int) -> Iterator[Iterator[bytes]]:
-    """Yield names like a file's own, then those for a folder that can hold none of them."""
-    yield _free_names(name, scan_id)
-    extension = _PLAIN_EXTENSION.search(name)
-    yield _free_names(b"scan-%d" % scan_id + (extension[0] if extension else b""), scan_id)
-
-
-def _free_names(name: bytes, scan_id: int) -> Iterator[bytes]:
-    """Yield names to try, in order: the file's own, then with the scan's number in it."""
-    stem, extension = os.path.splitext(name)
-    if len(extension) > _LONGEST_EXTENSION:
-        stem, extension = name, b""
-    again = (b".%d-%d" % (scan_id, number) for number in range(2, 1000))
-    for number in (b"", b".%d" % scan_id, *again):
-        yield _cut(stem, _LONGEST_NAME - len(number) - len(extension)) + number + extension
-
-
-def _cut(name: bytes, longest: int) -> bytes:
-    """Cut a name to so many bytes; where it is UTF-8, between two characters."""
-    end = longest
-    while len(name) > longest and end > longest - 4 and name[end] & 0xC0 == 0x80:
-        end -= 1
-    return name[:end]
-
-
-def _write_why(folder: Path, name: bytes, scan: Recorded) -> None:
-    """Write the JSON beside a refused file, unless it is there from before a crash."""
-    why = why_refused(scan)
-    for names in _names_to_try(_why_stem(name) + b".json", scan.scan_id):
-        for candidate in names:
-            path = folder / os.fsdecode(candidate)
-            try:
-                if not path.exists():
-                    write_atomically(path, why, aside=folder / f".why-{scan.scan_id}.tmp")
-                    return
-                if path.read_bytes() == why:
-                    return
-            except OSError as error:
-                if error.errno not in _THIS_NAME:
-                    raise
-                break

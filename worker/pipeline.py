@@ -1,4 +1,4 @@
-"""The story of a batch: settle, claim, screen, record, file away.
+"""The story of a batch: claim, screen, record, file away.
 
 Each step takes the time as an argument, does what can be done now, and leaves the rest where the
 next call finds it. A step that meets trouble of our own raises it with nothing lost: what was to
@@ -8,31 +8,24 @@ recorded.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
+from worker.arrivals import Arrivals
 from worker.decision import Score, judge
-from worker.errors import (
-    FilmRefused,
-    FilmStuck,
-    ModelPackageError,
-    RefusalCode,
-    StorageTrouble,
-)
+from worker.errors import FilmRefused, ModelPackageError, RefusalCode
 from worker.filing import Filing
 from worker.inbox import Inbox
 from worker.manifest import Manifest
 from worker.messages import Result, refusal_from
 from worker.pool import Died, Event, HandedBack, Pool, Screened
-from worker.records import Changes, Claim, Facts, Outcome, Sighting
+from worker.records import Changes, Claim, Facts, Outcome
 from worker.repeats import Repeats
 from worker.sharing import Crew, Sharing
-from worker.stability import Settled, Tracker
+from worker.stability import Settled
 from worker.store import Store
-from worker.trouble import doubling
 
 # What a copy that has not ended yet looks like: waited for before it is refused.
 _MAY_BE_INCOMPLETE = frozenset(
@@ -51,6 +44,7 @@ _LEFT_OVER = 400  # rows taken up in one go, of what was left unfinished; the ne
 class Policy:
     """How the pipeline does its work, from the settings."""
 
+    settle_seconds: float  # that a film must have stood still
     lease_seconds: float
     incomplete_seconds: float
     keep_in_inbox: bool
@@ -59,7 +53,7 @@ class Policy:
 
 
 class Pipeline:
-    """Everything between a name in the inbox and a file in its place."""
+    """Everything between a film that stands still and a file in its place."""
 
     def __init__(
         self,
@@ -67,37 +61,33 @@ class Pipeline:
         store: Store,
         inbox: Inbox,
         pool: Pool,
-        tracker: Tracker,
         policy: Policy,
         manifest_of: Callable[[str], Manifest],
         tell: Callable[[Outcome], None],
     ) -> None:
         """Join the parts. `tell` is called once for each outcome, when it is durable."""
         self._store = store
-        self._inbox = inbox
         self._pool = pool
-        self._tracker = tracker
         self._policy = policy
         self._manifest_of = manifest_of
         self._tell = tell
-        self._ready: deque[Settled] = deque()
+        self._filing = Filing(inbox)
+        self.arrivals = Arrivals(
+            inbox,
+            self._filing,
+            settle_seconds=policy.settle_seconds,
+            told_once=policy.told_once,
+        )
         self._claimed: deque[Claim] = deque()  # waiting for a screener
         self._settled: dict[int, Settled] = {}  # by scan id, while claimed
-        self._busy: set[str] = set()  # names that are ready or claimed
-        self._kept: set[int] = set()  # hashes of sightings that are done and stay in the inbox
         self._pending = Changes()
         self._pending_since = 0.0
-        self._filing = Filing(inbox)
         self._sharing = Sharing(store)
         self._repeats = Repeats(store, prevalence=policy.prevalence)
         self._next_offer = self._next_take = 0.0
         # The scan id that the last go of what was left ended at, which may all be stuck.
         self._unfiled_after = self._lapsed_after = 0
-        self.unreadable: Counter[str] = Counter()  # names, by how often they could not be read
-        self._unseen: set[str] = set()  # those of them that could never be looked at
         self.done_before = 0  # films that had their verdict already, and stay where they are
-        # Names to be noticed again by whoever told them, where none comes a second time by itself.
-        self.again: deque[str] = deque()
 
     # Where it stands
 
@@ -107,36 +97,26 @@ class Pipeline:
         return len(self._settled)
 
     @property
-    def waiting(self) -> int:
-        """How many files are known and not yet claimed."""
-        return len(self._ready) + len(self._tracker)
-
-    @property
     def oldest_since(self) -> float | None:
         """Since when the film has stood still that has waited longest, in monotonic seconds."""
-        heads = [*islice(self._settled.values(), 1), *islice(self._ready, 1)]
+        heads = [*islice(self._settled.values(), 1), *self.arrivals.first(1)]
         return min((one.still_since for one in heads), default=None)
 
     @property
     def idle(self) -> bool:
         """Whether there is nothing to do until something arrives."""
-        return not (self._busy or self._pending or self._filing.busy or self.again)
+        return self.arrivals.idle and not (self._pending or self._filing.busy)
 
     @property
     def stuck(self) -> int:
         """How many films have their verdict and cannot be moved out of the inbox."""
         return self._filing.stuck
 
-    @property
-    def wants_names(self) -> bool:
-        """Whether more of the inbox should be listed."""
-        return self._tracker.has_room and len(self._ready) < self._tracker.capacity
-
     def next_due(self, now: float) -> float | None:
         """Return when something must be done though nothing happens, in monotonic seconds."""
         if self._may_claim or self._filing.busy:
             return now
-        times = [self._tracker.next_due(), self._filing.next_due]
+        times = [self.arrivals.next_due, self._filing.next_due]
         if self._pending:
             times.append(self._pending_since + self._company_seconds)
         return min((time for time in times if time is not None), default=None)
@@ -147,7 +127,7 @@ class Pipeline:
 
     @property
     def _may_claim(self) -> bool:
-        return bool(self._ready) and self._may_take
+        return self.arrivals.ready > 0 and self._may_take
 
     @property
     def _may_take(self) -> bool:
@@ -155,77 +135,31 @@ class Pipeline:
 
     # The steps
 
-    def notice(self, name: str, now: float, *, whole: bool = False) -> None:
-        """Take note of a name that an event or the listing brought.
-
-        A film that is known to be `whole` waits for nothing. If it is not so after all, it is
-        refused no sooner than any other that breaks off.
-        """
-        if name in self._busy or name in self._filing:
-            return
-        try:
-            sighting = self._inbox.look(name)
-        except FilmStuck:
-            # Who tells names once looks for itself what became of one that nothing is known of.
-            if name not in self._tracker and not self._policy.told_once:
-                nothing = Sighting(name=name, size_bytes=0, mtime_ns=0, inode=0)
-                self._unseen.add(name)
-                self._tracker.hold(
-                    Settled(sighting=nothing, still_since=now), until=self._next_try(name, now)
-                )
-            return
-        self._seen(name)
-        if sighting is None or hash(sighting) in self._kept:
-            return
-        if whole:
-            self._tracker.forget(name)
-            self._busy.add(name)
-            self._ready.append(Settled(sighting=sighting, still_since=now))
-        else:
-            self._tracker.observe(sighting, now)
-
-    def settle(self, now: float) -> None:
-        """Move what has stood still to what can be claimed."""
-        for name in self._tracker.due(now):
-            try:
-                sighting = self._inbox.look(name)
-            except FilmStuck:
-                self._tracker.postpone(name, until=self._next_try(name, now))
-                continue
-            self._seen(name)
-            settled = self._tracker.look_again(name, sighting, now)
-            if sighting is None:
-                self._let_go(name, now)
-            if settled is not None:
-                self._busy.add(name)
-                self._ready.append(settled)
-
     def claim(self, now: float) -> None:
         """Claim as many as the screeners can take soon, in one transaction."""
         if not self._may_claim:
             return
-        batch = [self._ready[index] for index in range(min(_BATCH, len(self._ready)))]
+        arrivals = self.arrivals
+        batch = arrivals.first(_BATCH)
         # Where several workers share a backlog, another has done most of what was ready here.
-        there = [one.sighting for one in batch if self._is_there(one.sighting)]
+        there = [one.sighting for one in batch if arrivals.is_there(one.sighting)]
         answer = self._store.claim(there, lease_seconds=self._policy.lease_seconds)
-        for _ in batch:
-            self._ready.popleft()
+        arrivals.take_first(len(batch))
         by_sighting = {one.sighting: one for one in batch}
         for gone in by_sighting.keys() - set(there):
             by_sighting.pop(gone)
-            self._let_go(gone.name, now)
+            arrivals.let_go(gone.name, now)
         for claim in answer.claims:
             self._settled[claim.scan_id] = by_sighting.pop(claim.sighting)
             self._claimed.append(claim)
         for sighting in answer.kept:
             by_sighting.pop(sighting)
-            self._busy.discard(sighting.name)
-            self.unreadable.pop(sighting.name, None)
-            self._remember([sighting])
+            arrivals.done(sighting.name)
+        arrivals.keep(answer.kept)
         self.done_before += len(answer.kept)
         # Another worker has the rest in hand: look again later, in case it comes to nothing.
         for settled in by_sighting.values():
-            self._put_back(settled, until=now + min(_TAKEN_SECONDS, self._policy.lease_seconds))
+            arrivals.put_back(settled, until=now + min(_TAKEN_SECONDS, self._policy.lease_seconds))
 
     def share(self, crew: Crew, now: float) -> None:
         """Offer what is ready beyond this worker's next claim, or take what another offers.
@@ -234,30 +168,26 @@ class Pipeline:
         """
         if not crew.others or self._policy.keep_in_inbox:
             return
-        surplus = len(self._ready) - _BATCH
+        surplus = self.arrivals.ready - _BATCH
         if crew.lists and surplus > 0 and now >= self._next_offer:
             self._next_offer = now + _OFFER_SECONDS
             most = crew.others * _BATCH
-            last = [self._ready[-1 - index] for index in range(min(surplus, most))]
-            offered = self._sharing.offer([one.sighting for one in last], most=most)
-            for _ in range(offered):
-                self._busy.discard(self._ready.pop().sighting.name)
-        elif not self._ready and self._may_take and now >= self._next_take:
+            last = [one.sighting for one in self.arrivals.last(min(surplus, most))]
+            self.arrivals.drop_last(self._sharing.offer(last, most=most))
+        elif not self.arrivals.ready and self._may_take and now >= self._next_take:
             self._take(now)
 
     def _take(self, now: float) -> None:
         claims = self._sharing.take(
-            _BATCH, but=self._busy, lease_seconds=self._policy.lease_seconds
+            _BATCH, but=self.arrivals.busy, lease_seconds=self._policy.lease_seconds
         )
-        astray = [one for one in claims if not self._is_there(one.sighting)]
+        astray = [one for one in claims if not self.arrivals.is_there(one.sighting)]
         if astray:
             self._change(now).released.extend(astray)
         for claim in claims:
             if claim in astray:
                 continue
-            name = claim.sighting.name
-            self._tracker.forget(name)
-            self._busy.add(name)
+            self.arrivals.taken(claim.sighting)
             self._settled[claim.scan_id] = Settled(sighting=claim.sighting, still_since=now)
             self._claimed.append(claim)
         # Gone since, or this worker's inbox is not what it should be: the one that lists knows.
@@ -305,14 +235,13 @@ class Pipeline:
         accepted = {one.scan_id for one in recorded}
         for outcome in outcomes:
             name = self._settled.pop(outcome.claim.scan_id).sighting.name
-            self._busy.discard(name)
             if outcome.claim.scan_id in accepted:
-                self.unreadable.pop(name, None)
+                self.arrivals.done(name)
                 self._tell(outcome)
-            elif self._policy.told_once:  # another worker has it, or has ended the claim
-                self.again.append(name)
+            else:  # another worker has it, or has ended the claim
+                self.arrivals.lose(name)
         if keep:
-            self._remember(one.sighting for one in recorded)
+            self.arrivals.keep(one.sighting for one in recorded)
         else:
             self._filing.add(recorded)
 
@@ -344,14 +273,8 @@ class Pipeline:
         lapsed = self._store.lapsed(archive=archive, limit=_LEFT_OVER, after=self._lapsed_after)
         self._lapsed_after = lapsed[-1][0] if len(lapsed) >= _LEFT_OVER else 0
         self._store.withdraw_lapsed(
-            [scan_id for scan_id, sighting in lapsed if not self._is_there(sighting)]
+            [scan_id for scan_id, sighting in lapsed if not self.arrivals.is_there(sighting)]
         )
-
-    def _is_there(self, sighting: Sighting) -> bool:
-        try:
-            return self._inbox.look(sighting.name) == sighting
-        except FilmStuck:
-            return True
 
     def abandon(self, claims: Iterable[Claim]) -> None:
         """Let go of films that were not screened, so that the next worker has them at once."""
@@ -394,7 +317,7 @@ class Pipeline:
         patience = settled.still_since + self._policy.incomplete_seconds
         if refusal.code in _MAY_BE_INCOMPLETE and now < patience:
             self._change(now).released.append(claim)
-            self._put_back(self._settled.pop(claim.scan_id), until=patience)
+            self.arrivals.put_back(self._settled.pop(claim.scan_id), until=patience)
         else:
             self._outcome(Outcome(claim=claim, facts=facts, refusal=refusal), now)
 
@@ -410,44 +333,15 @@ class Pipeline:
             self._outcome(Outcome(claim=claim, facts=Facts(), refusal=refusal), now)
         else:
             self._change(now).crashed.append(claim)
-            self._ready.appendleft(self._settled.pop(claim.scan_id))  # first, while it is known
+            self.arrivals.put_first(self._settled.pop(claim.scan_id))  # while it is known
 
     def _unreadable(self, claim: Claim, now: float) -> None:
         self._change(now).released.append(claim)
-        settled = self._settled.pop(claim.scan_id)
-        self._put_back(settled, until=self._next_try(settled.sighting.name, now))
-
-    def _seen(self, name: str) -> None:
-        """A name could be looked at: one that never could be before is a film like any other."""
-        if name in self._unseen:
-            self._unseen.remove(name)
-            self.unreadable.pop(name, None)
-
-    def _next_try(self, name: str, now: float) -> float:
-        self.unreadable[name] += 1
-        return now + doubling(self.unreadable[name])
+        self.arrivals.put_off(self._settled.pop(claim.scan_id), now)
 
     def _withdraw(self, claim: Claim, now: float) -> None:
         self._change(now).withdrawn.append(claim)
-        self._let_go(self._settled.pop(claim.scan_id).sighting.name, now)
-
-    def _let_go(self, name: str, now: float) -> None:
-        """Forget a file that is not what it was; what stands there now starts afresh."""
-        self._busy.discard(name)
-        self.unreadable.pop(name, None)
-        if self._policy.told_once:
-            self.again.append(name)
-            return
-        with suppress(StorageTrouble):  # the listing will find it
-            self.notice(name, now)
-
-    def _put_back(self, settled: Settled, *, until: float) -> None:
-        self._busy.discard(settled.sighting.name)
-        self._tracker.hold(settled, until=until)
-
-    def _remember(self, kept: Iterable[Sighting]) -> None:
-        if not self._policy.told_once:
-            self._kept.update(map(hash, kept))
+        self.arrivals.let_go(self._settled.pop(claim.scan_id).sighting.name, now)
 
     def _outcome(self, outcome: Outcome, now: float) -> None:
         self._change(now).outcomes.append(outcome)

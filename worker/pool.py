@@ -10,29 +10,24 @@ from __future__ import annotations
 
 import os
 import selectors
-import subprocess
-import sys
 from collections import deque
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from math import inf
 from pathlib import Path
 
+from worker.child import QUEUE, Child
 from worker.errors import ScreenerTrouble
-from worker.inbox import bytes_of
-from worker.messages import Channel, Job, Message, Ready, Result, Setup, Unfit
+from worker.messages import Job, Message, Ready, Result, Setup, Unfit
+from worker.names import bytes_of
 from worker.preprocessing import Limits
 from worker.records import Claim
 from worker.trouble import doubling
 
-_QUEUE = 12  # films with one screener: enough to bridge a commit
 _LONGEST_TURN = 2.0  # seconds between two looks at screeners, if the loop is well
 _LOAD_SECONDS = 60.0  # to load and check a package before its screener is given up
 _AGAIN_SECONDS = 5.0  # before a screener that could not be replaced is again tried to be
 _HEARD_A_TURN = 64  # messages of one screener, before the others have theirs
-# Nothing of our surroundings reaches a screener. One thread each: the processes are the threads.
-_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,25 +75,6 @@ class NotServing:
 Event = Screened | Died | HandedBack | Serving | NotServing
 
 
-@dataclass(eq=False)
-class _Screener:
-    package: Path
-    process: subprocess.Popen[bytes]
-    channel: Channel
-    started: float  # monotonic seconds
-    version: str | None = None  # once ready
-    unfenced: str = ""  # what of its fence could not be put up
-    outside: bool = False  # its fence stands around an inbox that is gone
-    jobs: deque[Claim] = field(default_factory=deque)
-    head_since: float = 0.0
-    overran: bool = False
-    unfit: str | None = None
-    alone: bool = False  # takes no other film until it is done with this one
-
-    def room(self) -> int:
-        return 0 if self.alone or self.version is None else _QUEUE - len(self.jobs)
-
-
 class Pool:
     """Screener processes and what they have in hand."""
 
@@ -120,7 +96,7 @@ class Pool:
         self._memory_mb = memory_mb
         self._predict_seconds = predict_seconds
         self._selector = selectors.DefaultSelector()
-        self._screeners: list[_Screener] = []
+        self._screeners: list[Child] = []
         self._serving: Path | None = None  # what films go to
         self._coming: Path | None = None  # what is coming up to replace it
         self._retry_at = 0.0
@@ -168,12 +144,12 @@ class Pool:
     @property
     def capacity(self) -> int:
         """How many films may be with screeners at most."""
-        return self._count * _QUEUE
+        return self._count * QUEUE
 
     @property
     def room(self) -> int:
         """How many more films can be handed out now."""
-        return sum(one.room() for one in self._ready())
+        return sum(one.room for one in self._ready())
 
     def submit(self, claim: Claim, now: float, *, alone: bool = False) -> bool:
         """Hand a film to the least busy screener, or to an idle one all to itself.
@@ -181,17 +157,13 @@ class Pool:
         Returns:
             False where there is none with room now.
         """
-        fits = [one for one in self._ready() if one.room() and not (alone and one.jobs)]
+        fits = [one for one in self._ready() if one.room and not (alone and one.jobs)]
         if not fits:
             return False
         screener = min(fits, key=lambda one: len(one.jobs))
         sighting = claim.sighting
         job = Job(scan_id=claim.scan_id, **asdict(sighting))
-        if not screener.jobs:
-            screener.head_since = now
-        screener.jobs.append(claim)
-        screener.alone = alone
-        self._send(screener, job)
+        screener.hand(claim, job, now, alone=alone)
         return True
 
     def watch(self, descriptor: int) -> None:
@@ -216,8 +188,7 @@ class Pool:
         stalled = max(0.0, now - self._tended - _LONGEST_TURN)
         self._tended = now
         for screener in list(self._screeners):
-            screener.head_since += stalled
-            screener.started += stalled
+            screener.forgive(stalled)
             if screener.jobs and now - screener.head_since > self._screen_seconds:
                 screener.overran = True
                 screener.process.kill()
@@ -235,18 +206,14 @@ class Pool:
         for screener in self._screeners:
             screener.channel.close()
         for screener in self._screeners:
-            try:
-                screener.process.wait(0 if screener.jobs else wait_seconds)
-            except subprocess.TimeoutExpired:
-                screener.process.kill()
-                screener.process.wait()
+            screener.end(wait_seconds=0.0 if screener.jobs else wait_seconds)
         self._screeners.clear()
         self._selector.close()
         return left
 
     # How it does it
 
-    def _ready(self) -> list[_Screener]:
+    def _ready(self) -> list[Child]:
         return [
             one
             for one in self._screeners
@@ -269,27 +236,6 @@ class Pool:
             self._retry_at = now + _AGAIN_SECONDS
 
     def _start(self, package: Path, now: float) -> None:
-        with ExitStack() as undo:
-            try:
-                ours, theirs = Channel.pair()
-                undo.callback(ours.close)
-                with theirs:
-                    process = subprocess.Popen(  # noqa: S603 - our own interpreter, our own module
-                        [sys.executable, "-I", "-m", "worker.screener", str(theirs.fileno())],
-                        pass_fds=[theirs.fileno()],
-                        env=_ENVIRONMENT,
-                        stdin=subprocess.DEVNULL,
-                        stdout=subprocess.DEVNULL,
-                        stderr=subprocess.DEVNULL,
-                    )
-                undo.callback(process.wait)
-                undo.callback(process.kill)
-                screener = _Screener(package, process, ours, now)
-                self._selector.register(ours, selectors.EVENT_READ, screener)
-            except OSError as error:
-                raise ScreenerTrouble(f"a screener cannot be started: {error}") from error
-            undo.pop_all()
-        self._screeners.append(screener)
         setup = Setup(
             inbox=str(self._inbox.absolute()),
             package=str(package.absolute()),
@@ -298,14 +244,15 @@ class Pool:
             predict_seconds=self._predict_seconds,
             screen_seconds=self._screen_seconds,
         )
-        self._send(screener, setup)
+        screener = Child.start(package, setup, now)
+        try:
+            self._selector.register(screener.channel, selectors.EVENT_READ, screener)
+        except OSError as error:
+            screener.end()
+            raise ScreenerTrouble(f"a screener cannot be started: {error}") from error
+        self._screeners.append(screener)
 
-    def _send(self, screener: _Screener, message: Message) -> None:
-        # One that has ended is found out, and what it had dealt with, when it is read from.
-        with suppress(OSError):
-            screener.channel.send(message)
-
-    def _listen(self, screener: _Screener, now: float) -> None:
+    def _listen(self, screener: Child, now: float) -> None:
         try:
             for _ in range(_HEARD_A_TURN):
                 message = screener.channel.receive()
@@ -316,7 +263,7 @@ class Pool:
             if screener in self._screeners:
                 self._bury(screener, now)
 
-    def _hear(self, screener: _Screener, message: Message, now: float) -> None:
+    def _hear(self, screener: Child, message: Message, now: float) -> None:
         head = screener.jobs[0] if screener.jobs else None
         match message:
             case Ready(model_version=str()) if screener.version is None:
@@ -368,7 +315,7 @@ class Pool:
             if (screener.outside or not wanted) and not screener.jobs:
                 self._remove(screener)
 
-    def _bury(self, screener: _Screener, now: float) -> None:
+    def _bury(self, screener: Child, now: float) -> None:
         """Deal with a screener that ended."""
         self._remove(screener)
         self.ended += 1
@@ -389,7 +336,7 @@ class Pool:
         if screener.package == self._coming:  # be it ready or not: they take over all together
             self._give_up(screener)
 
-    def _give_up(self, screener: _Screener) -> None:
+    def _give_up(self, screener: Child) -> None:
         """Stop bringing up a package, one of whose screeners ended before it served."""
         why = screener.unfit or f"{screener.package.name}: its screener ended before it served"
         proven = screener.unfit is not None
@@ -397,9 +344,7 @@ class Pool:
         self._coming = None
         self._retire()
 
-    def _remove(self, screener: _Screener) -> None:
+    def _remove(self, screener: Child) -> None:
         self._screeners.remove(screener)
         self._selector.unregister(screener.channel)
-        screener.channel.close()
-        screener.process.kill()  # it is idle, or has ended: a signal changes nothing then
-        screener.process.wait()
+        screener.end()  # it is idle, or has ended: a signal changes nothing then

@@ -9,7 +9,7 @@ from worker.database import Database
 from worker.errors import LungwatchError
 from worker.promotions import Promotions
 from worker.registry import Registry
-from worker.results import Results
+from worker.status import how_things_stand
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ def choose(
     in_service: set[str | None] = {champion}
     if database is not None:
         rows = Promotions(database).rows_by_version()
-        status = Results(database).status()
+        status = how_things_stand(database)
         in_service |= {one.report.get("model") for one in status.workers if one.alive}
     newest_first = sorted(made, key=lambda version: (made[version], version), reverse=True)
     for version in newest_first[keep:]:

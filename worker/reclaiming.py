@@ -12,7 +12,8 @@ from sqlalchemy import Connection, select
 
 from worker.database import Database
 from worker.errors import StorageTrouble
-from worker.inbox import Inbox, is_passed_over, spell
+from worker.inbox import Inbox
+from worker.names import is_passed_over, spell
 from worker.schema import State, in_hand, scans
 
 _CHUNK = 400  # names in one statement: well under SQLite's limit on bound values

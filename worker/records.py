@@ -14,7 +14,7 @@ from worker.manifest import Manifest
 class Sighting:
     """A file as it was seen in the inbox. Two sightings are equal if nothing of it changed."""
 
-    name: str  # as `inbox.spell` writes it: reversible, and storable whatever its bytes
+    name: str  # as `names.spell` writes it: reversible, and storable whatever its bytes
     size_bytes: int
     mtime_ns: int
     inode: int  # as signed 64 bits

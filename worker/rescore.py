@@ -6,55 +6,24 @@ screening. `compare_decisions` keeps nothing: it is for the night, before a prom
 
 from __future__ import annotations
 
-import os
-import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.archive import Archive, Archived, Selection
+from worker.archive import Archive, Selection
 from worker.database import Database
-from worker.decision import Score, Verdict, judge
-from worker.errors import FilmRefused, LungwatchError, ModelPackageError, ScreenerTrouble
-from worker.inbox import bytes_of, sighting_of, spell
-from worker.manifest import Manifest, read_manifest
-from worker.messages import Result
-from worker.pool import Died, Event, HandedBack, NotServing, Pool, Screened, Serving
-from worker.preprocessing import Limits
+from worker.decision import Verdict
+from worker.errors import LungwatchError, ModelPackageError
+from worker.manifest import read_manifest
 from worker.promotions import Promotions
-from worker.records import Claim
+from worker.screening_again import Means, Skipped, screen_again
 from worker.store import register_model
 
 _BATCH = 64  # verdicts in one commit
-_WAIT_SECONDS = 0.2
 
 
 class ChampionUnfitError(LungwatchError):
     """What serves must not: the one that may replace it has nothing to be compared with."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Means:
-    """Where archived films lie, and the screeners to read them with."""
-
-    archive: Path
-    inbox: Path  # films may have stayed there
-    limits: Limits
-    count: int  # of screeners
-    screen_seconds: float
-    memory_mb: int
-    predict_seconds: float
-    prevalence: float | None = None  # of PNEUMONIA at this site; None for the package's own
-
-
-@dataclass(frozen=True, kw_only=True)
-class Skipped:
-    """An archived film that could not be screened again."""
-
-    scan_id: int
-    why: str
-    as_none: bool = False  # the model refuses it: it is no chest film
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,140 +142,4 @@ def compare_decisions(
             )
     return Comparison(
         screened=len(films) - len(skipped), turned=tuple(turned), skipped=tuple(skipped)
-    )
-
-
-def screen_again(
-    films: Iterable[Archived], package: Path, means: Means
-) -> Iterator[tuple[Archived, Verdict | Skipped]]:
-    """Yield each film with what a package says of it, or why it could not be asked.
-
-    Raises:
-        ModelPackageError: the package must not serve.
-        ScreenerTrouble: screeners cannot be started or kept.
-    """
-    bench = _Bench(package, means)
-    try:
-        bench.bring_up()
-        waiting = iter(films)
-        while True:
-            yield from bench.hand_out(waiting)
-            if bench.idle:
-                return
-            yield from bench.collect()
-    finally:
-        bench.pool.close()
-
-
-class _Bench:
-    """A pool of screeners on one package, and the films that are with it."""
-
-    def __init__(self, package: Path, means: Means) -> None:
-        self._package = package
-        self._means = means
-        self._manifest: Manifest = read_manifest(package)
-        self._with: dict[int, Archived] = {}  # by scan id
-        self._again: deque[Claim] = deque()  # handed back, or to be tried alone
-        self.pool = Pool(
-            inbox=Path(
-                "/"
-            ),  # films lie in the archive or in the inbox: their names are whole paths
-            limits=means.limits,
-            count=means.count,
-            screen_seconds=means.screen_seconds,
-            memory_mb=means.memory_mb,
-            predict_seconds=means.predict_seconds,
-        )
-
-    @property
-    def idle(self) -> bool:
-        return not self._with
-
-    def bring_up(self) -> None:
-        self.pool.serve(self._package, time.monotonic())
-        while not self.pool.alive:
-            for event in self._events():
-                if isinstance(event, NotServing):
-                    # One that was killed as it came up tells nothing of the package.
-                    raise (ModelPackageError if event.proven else ScreenerTrouble)(event.why)
-                if isinstance(event, Serving):
-                    return
-
-    def hand_out(self, films: Iterator[Archived]) -> Iterator[tuple[Archived, Skipped]]:
-        """Give screeners what they have room for; yield films that are not where they were."""
-        while self._again:
-            claim = self._again[0]
-            if not self.pool.submit(claim, time.monotonic(), alone=claim.crashes > 0):
-                return
-            self._again.popleft()
-        while self.pool.room:
-            film = next(films, None)
-            if film is None:
-                return
-            claim_or_why = self._look(film)
-            if isinstance(claim_or_why, Skipped):
-                yield film, claim_or_why
-                continue
-            self._with[film.scan_id] = film
-            self.pool.submit(claim_or_why, time.monotonic())
-
-    def collect(self) -> Iterator[tuple[Archived, Verdict | Skipped]]:
-        """Wait for screeners to say something, and yield what they are done with."""
-        for event in self._events():
-            match event:
-                case Screened(claim=claim, result=result):
-                    film = self._with.pop(claim.scan_id)
-                    yield film, self._found(film, result)
-                case Died(claim=claim, how=how) if claim.crashes:
-                    film = self._with.pop(claim.scan_id)
-                    why = f"reading it ended the screener twice ({how})"
-                    yield film, Skipped(scan_id=film.scan_id, why=why)
-                case Died(claim=claim):
-                    self._again.append(_once_more(claim))
-                case HandedBack(claim=claim):
-                    self._again.append(claim)
-                case _:
-                    pass  # about the model, which is known to serve
-
-    def _events(self) -> Iterator[Event]:
-        now = time.monotonic()
-        yield from self.pool.poll(_WAIT_SECONDS, now)
-        self.pool.tend(now)
-
-    def _look(self, film: Archived) -> Claim | Skipped:
-        """Return a claim on the film as it lies there now."""
-        folder = self._means.inbox if film.in_inbox else self._means.archive
-        path = os.path.join(os.fsencode(folder.absolute()), bytes_of(film.place))  # noqa: PTH118 - bytes
-        try:
-            found = os.lstat(path)
-        except OSError as error:
-            return Skipped(scan_id=film.scan_id, why=f"moved: {error.strerror}")
-        sighting = sighting_of(spell(path.lstrip(b"/")), found)
-        if sighting is None:
-            return Skipped(scan_id=film.scan_id, why="moved: no regular file is in its place")
-        return Claim(scan_id=film.scan_id, sighting=sighting, attempt=1, crashes=0)
-
-    def _found(self, film: Archived, result: Result) -> Verdict | Skipped:
-        if result.sha256 is not None and result.sha256 != film.sha256:
-            why = "changed: its bytes are not those that were screened"
-        elif result.kind == "refused":
-            why = f"refused now: {result.sentence}"
-        elif result.kind != "predicted" or result.logit is None:
-            why = {"lost": "changed while it was read"}.get(result.kind, result.kind)
-        else:
-            score = Score(logit=result.logit, strangeness=result.strangeness)
-            try:
-                return judge(score, self._manifest, prevalence=self._means.prevalence)
-            except FilmRefused as refusal:
-                why = f"refused now: {refusal.sentence}"
-                return Skipped(scan_id=film.scan_id, why=why, as_none=True)
-        return Skipped(scan_id=film.scan_id, why=why)
-
-
-def _once_more(claim: Claim) -> Claim:
-    return Claim(
-        scan_id=claim.scan_id,
-        sighting=claim.sighting,
-        attempt=claim.attempt + 1,
-        crashes=claim.crashes + 1,
     )

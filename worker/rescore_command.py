@@ -15,7 +15,7 @@ import typer
 from worker import entry
 
 if TYPE_CHECKING:
-    from worker.rescore import Means
+    from worker.screening_again import Means
     from worker.settings import Settings
 
 
@@ -57,7 +57,7 @@ def rescore(
 
 
 def _means(settings: Settings) -> Means:
-    from worker.rescore import Means  # noqa: PLC0415
+    from worker.screening_again import Means  # noqa: PLC0415
 
     return Means(
         archive=settings.archive,

@@ -1,15 +1,13 @@
-"""What people ask the database: results, how things stand, which scans to try again."""
+"""What people ask the database of films: their results, and which to try again."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
-    ColumnElement,
-    Connection,
     Select,
     and_,
     false,
@@ -25,20 +23,15 @@ from worker.decision import REVIEW
 from worker.errors import ScanError
 from worker.manifest import NEGATIVE, POSITIVE
 from worker.schema import (
-    NOBODY,
     State,
     Utc,
-    database_time,
     date_of,
-    in_hand,
     predictions,
     results,
     scans,
-    workers,
 )
+from worker.status import refused_since
 
-# A worker that has not been heard of for this long is taken for dead.
-SILENT_SECONDS = 30.0
 _PAGE = 500  # rows at a time
 _HAS_ENDED = scans.c.state.in_([State.RECORDED, State.KEPT, State.FILED])
 _SCREENING = predictions.c.origin == text("'screening'")  # in the words of the index
@@ -53,38 +46,6 @@ class Query:
     decision: str | None = None  # NORMAL, PNEUMONIA or REVIEW
     refused: bool = False  # refusals alone
     limit: int = 50
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkerStatus:
-    """A worker as its last beat told it."""
-
-    name: str
-    alive: bool
-    beat_seconds_ago: float
-    report: Mapping[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Status:
-    """How things stand, from the rows alone."""
-
-    workers: Sequence[WorkerStatus]  # not stopped, newest first
-    claimed: int
-    offered: int  # found by the worker that lists, for whoever has room
-    recorded: int  # durable, file not yet moved
-    screened_today: int  # UTC
-    refused_today: Mapping[str, int]  # by code
-    decisions_today: Mapping[str, int]
-    last_hour: int  # screened or refused
-    last_screened_at: datetime | None
-
-    @property
-    def is_well(self) -> bool:
-        """Whether a worker is alive and nothing troubles any that is."""
-        alive = [one.report for one in self.workers if one.alive]
-        troubled = any(one.get("trouble") or one.get("model_refused") for one in alive)
-        return any(not one.get("backfill") for one in alive) and not troubled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,39 +94,6 @@ class Results:
             if len(ids) < page:
                 return
             left, before = left - page, ids[-1]
-
-    def status(self) -> Status:
-        """Return how things stand.
-
-        Raises:
-            DatabaseTrouble: the database cannot be asked.
-        """
-        with self._database.reading() as connection:
-            now: datetime = connection.scalar(select(database_time())) or datetime.now(UTC)
-            today = now.replace(hour=0, minute=0, second=0, microsecond=0)
-            claimed, recorded = (
-                _count(connection, in_hand(state)) for state in (State.CLAIMED, State.RECORDED)
-            )
-            offered = _count(connection, in_hand(State.CLAIMED), scans.c.worker == NOBODY)
-            refused = _refused_since(connection, today)
-            decisions = {
-                decision: count
-                for decision in (NEGATIVE, POSITIVE, REVIEW)  # each a stretch of an index
-                if (count := connection.scalar(_decided_since(decision, today)))
-            }
-            hour_ago = now - timedelta(hours=1)
-            last_hour = _count(connection, scans.c.screened_at >= hour_ago)
-            return Status(
-                workers=_workers(connection, now),
-                claimed=claimed - offered,
-                offered=offered,
-                recorded=recorded,
-                screened_today=sum(decisions.values()),
-                refused_today=refused,
-                decisions_today=decisions,
-                last_hour=last_hour,
-                last_screened_at=connection.scalar(select(func.max(scans.c.screened_at))),
-            )
 
     def by_day(self, since: datetime) -> list[tuple[str, str, int]]:
         """Return how many films had which decision, or were REFUSED, on each day of UTC.
@@ -220,7 +148,7 @@ class Results:
             DatabaseTrouble: the database cannot be asked.
         """
         with self._database.reading() as connection:
-            return _refused_since(connection, since)
+            return refused_since(connection, since)
 
     def retriable(self, wanted: str) -> list[Retriable]:
         """Return refused scans named by id, file name, or the beginning of their SHA-256.
@@ -286,47 +214,3 @@ def _page(query: Query) -> Select[int]:
         last = func.coalesce(decided.scalar_subquery(), screened.scalar_subquery(), type_=Utc())
         statement = statement.where(at <= last, or_(at < last, number < query.before))
     return statement.order_by(at.desc(), number.desc()).limit(query.limit)
-
-
-def _decided_since(decision: str, moment: datetime) -> Select[int]:
-    return (
-        select(func.count())
-        .select_from(predictions)
-        .where(
-            _SCREENING,
-            predictions.c.decision == decision,
-            predictions.c.predicted_at >= moment,
-        )
-    )
-
-
-def _count(connection: Connection, *which: ColumnElement[bool]) -> int:
-    return connection.scalar(select(func.count()).select_from(scans).where(*which)) or 0
-
-
-def _refused_since(connection: Connection, moment: datetime) -> dict[str, int]:
-    return _counted(
-        connection,
-        select(scans.c.refusal_code, func.count())
-        .where(scans.c.screened_at >= moment, scans.c.refusal_code.is_not(None))
-        .group_by(scans.c.refusal_code),
-    )
-
-
-def _counted(connection: Connection, statement: Select[Any]) -> dict[str, int]:
-    return {str(key): int(count) for key, count in connection.execute(statement)}
-
-
-def _workers(connection: Connection, now: datetime) -> list[WorkerStatus]:
-    rows = connection.execute(
-        select(workers).where(workers.c.stopped_at.is_(None)).order_by(workers.c.beat_at.desc())
-    )
-    return [
-        WorkerStatus(
-            name=row.name,
-            alive=(ago := (now - row.beat_at).total_seconds()) <= SILENT_SECONDS,
-            beat_seconds_ago=round(ago, 1),
-            report=row.report,
-        )
-        for row in rows
-    ]

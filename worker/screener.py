@@ -21,9 +21,10 @@ from pathlib import Path
 
 from worker import fence
 from worker.errors import FilmRefused, ModelPackageError
-from worker.inbox import bytes_of, sighting_of
+from worker.inbox import sighting_of
 from worker.messages import Channel, Job, Ready, Result, Setup, Unfit
 from worker.model import Model, load
+from worker.names import bytes_of
 from worker.preprocessing import Limits, read_film, too_many_bytes, warm_up
 
 _PR_SET_PDEATHSIG = 1

@@ -31,7 +31,6 @@ from worker.registry import Registry
 from worker.reporting import Reporter
 from worker.serving import ModelKeeper
 from worker.sharing import Crew, Sharing
-from worker.stability import Tracker
 from worker.store import Store
 from worker.trouble import Troubles
 from worker.watcher import Watcher
@@ -71,7 +70,6 @@ class Service:
         notifier: Notifier,
         pace: Pace,
         policy: Policy,
-        settle_seconds: float,
         prepare: Callable[[], object],
     ) -> None:
         """Join the parts. Nothing is started before `run`; `prepare` is called first of all."""
@@ -83,18 +81,17 @@ class Service:
         self._reporter = reporter
         self._notifier = notifier
         self._pace = pace
-        self._tracker = Tracker(settle_seconds=settle_seconds)
         self._troubles = Troubles()
         self._keeper = ModelKeeper(registry, pool, store, reporter.event)
         self._pipeline = Pipeline(
             store=store,
             inbox=inbox,
             pool=pool,
-            tracker=self._tracker,
             policy=policy,
             manifest_of=self._keeper.manifest_of,
             tell=self._tell,
         )
+        self._arrivals = self._pipeline.arrivals
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._lookout = Lookout(
             inbox, Watcher(inbox.folder, self._wake), scan_seconds=pace.scan_seconds
@@ -163,7 +160,7 @@ class Service:
         self._keeper.mind(now)
         self._tend(now)
         self._look_around(now)
-        self._pipeline.settle(now)
+        self._arrivals.settle(now)
         self._pipeline.record(now)
         self._pipeline.file_away(now)
         if not self._once:  # which answers for all that is there, and offers none of it
@@ -187,21 +184,21 @@ class Service:
 
     def _look_around(self, now: float) -> None:
         """Take in what events and the listing tell; finish what a crash left."""
-        pipeline = self._pipeline
         if self._lookout.is_due(now):
             lease = self._pace.lease_seconds if self._lookout.listed_once else 0.0
             # Whoever works off an inbox once must see for itself that nothing is left.
             lists = self._crew.lists or self._once
-            pipeline.recover(older_than_seconds=lease, lists=lists)
+            self._pipeline.recover(older_than_seconds=lease, lists=lists)
             self._lookout.begin(now, another_lists=not lists)
-        self._lookout.look(now, notice=pipeline.notice, has_room=lambda: pipeline.wants_names)
+        arrivals = self._arrivals
+        self._lookout.look(now, notice=arrivals.notice, has_room=lambda: arrivals.wants_names)
 
     def _patience(self, now: float) -> float:
         """How long to wait for something to happen, in seconds."""
         if self._troubles.now:
             return min(_LONGEST_WAIT, max(0.01, self._troubles.retry_at - now))
         times = [self._next_beat, self._lookout.next_listing, self._keeper.next_look]
-        if self._lookout.listing and self._pipeline.wants_names:
+        if self._lookout.listing and self._arrivals.wants_names:
             return 0.0
         due = self._pipeline.next_due(now)
         if due is not None:
@@ -215,9 +212,9 @@ class Service:
             return Ending.COULD_NOT
         if self._troubles.now or not self._lookout.listed_once or self._lookout.listing:
             return None
-        if not self._pipeline.idle or len(self._tracker) > len(self._pipeline.unreadable):
+        if not self._pipeline.idle or self._arrivals.awaited > len(self._arrivals.unreadable):
             return None
-        left = self._pipeline.unreadable or self._pipeline.stuck
+        left = self._arrivals.unreadable or self._pipeline.stuck
         return Ending.COULD_NOT if left else Ending.WELL
 
     def _stop(self, clock: Callable[[], float]) -> None:
@@ -260,7 +257,7 @@ class Service:
         self._reporter.outcome(outcome)
 
     def _backlog(self) -> int:
-        return self._pipeline.waiting + self._pipeline.in_hand
+        return self._arrivals.waiting + self._pipeline.in_hand
 
     def _beat(self, now: float) -> None:
         if now < self._next_beat and not self._keeper.has_news:
@@ -285,7 +282,7 @@ class Service:
             "backlog": self._backlog(),
             "in_hand": self._pipeline.in_hand,
             "oldest_seconds": 0.0 if oldest is None else round(max(0.0, now - oldest), 1),
-            "unreadable": len(self._pipeline.unreadable),
+            "unreadable": len(self._arrivals.unreadable),
             "stuck": self._pipeline.stuck,
             "passed_over": self._inbox.others,
             "films_per_second": round((after - before) / seconds, 2) if seconds else 0.0,

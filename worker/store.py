@@ -292,7 +292,7 @@ class Store:
 
         Args:
             limit: at most so many.
-            archive: on films below this folder, as `inbox.spell` writes it. None for the inbox's:
+            archive: on films below this folder, as `names.spell` writes it. None for the inbox's:
                 a name in an inbox is no path, and a film of an archive has its whole path for one.
             after: from the first whose id is more than this on.
         """

@@ -16,8 +16,8 @@ from rich.table import Table
 
 from worker.export import csv_cell
 from worker.privacy import shown
-from worker.results import Status
 from worker.schema import results as results_view
+from worker.status import Status
 from worker.terminal_reporter import COLOURS
 
 

@@ -28,7 +28,7 @@ from watchdog.observers.api import BaseObserver
 from watchdog.observers.inotify import InotifyFullEmitter, InotifyObserver
 from watchdog.observers.inotify_c import InotifyConstants, Mask
 
-from worker.inbox import is_passed_over, spell
+from worker.names import is_passed_over, spell
 
 # Changes made from elsewhere reach no kernel event on these.
 _WITHOUT_EVENTS = frozenset(
@@ -50,7 +50,7 @@ _INTERESTING = [FileCreatedEvent, FileModifiedEvent, FileClosedEvent, FileMovedE
 class Hint:
     """A name that something happened to."""
 
-    name: str  # as `inbox.spell` writes it
+    name: str  # as `names.spell` writes it
     whole: bool  # it was moved in, as writers do who write aside: nothing is to be waited for
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from worker.errors import DataError, StorageTrouble, not_installed
-from worker.inbox import is_passed_over, spell
+from worker.names import is_passed_over, spell
 
 _COLUMN = "path"  # of a manifest
 _ROWS = 4096  # of a manifest, at a time
 
 
 def names_in(source: Path) -> Iterator[str]:
-    """Stream the films of an archive, by whole paths as `inbox.spell` writes them.
+    """Stream the films of an archive, by whole paths as `names.spell` writes them.
 
     Args:
         source: a folder, whose films are found however deep they lie; links are not followed, and

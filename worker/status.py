@@ -1,0 +1,130 @@
+"""How things stand, from the rows alone: who works here, what is in hand, what today came to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, func, select, text
+
+from worker.database import Database
+from worker.decision import REVIEW
+from worker.manifest import NEGATIVE, POSITIVE
+from worker.schema import NOBODY, State, database_time, in_hand, predictions, scans, workers
+
+# A worker that has not been heard of for this long is taken for dead.
+SILENT_SECONDS = 30.0
+_SCREENING = predictions.c.origin == text("'screening'")  # in the words of the index
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerStatus:
+    """A worker as its last beat told it."""
+
+    name: str
+    alive: bool
+    beat_seconds_ago: float
+    report: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """How things stand, from the rows alone."""
+
+    workers: Sequence[WorkerStatus]  # not stopped, newest first
+    claimed: int
+    offered: int  # found by the worker that lists, for whoever has room
+    recorded: int  # durable, file not yet moved
+    screened_today: int  # UTC
+    refused_today: Mapping[str, int]  # by code
+    decisions_today: Mapping[str, int]
+    last_hour: int  # screened or refused
+    last_screened_at: datetime | None
+
+    @property
+    def is_well(self) -> bool:
+        """Whether a worker is alive and nothing troubles any that is."""
+        alive = [one.report for one in self.workers if one.alive]
+        troubled = any(one.get("trouble") or one.get("model_refused") for one in alive)
+        return any(not one.get("backfill") for one in alive) and not troubled
+
+
+def how_things_stand(database: Database) -> Status:
+    """Ask the rows how things stand.
+
+    Raises:
+        DatabaseTrouble: the database cannot be asked.
+    """
+    with database.reading() as connection:
+        now: datetime = connection.scalar(select(database_time())) or datetime.now(UTC)
+        today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+        claimed, recorded = (
+            _count(connection, in_hand(state)) for state in (State.CLAIMED, State.RECORDED)
+        )
+        offered = _count(connection, in_hand(State.CLAIMED), scans.c.worker == NOBODY)
+        refused = refused_since(connection, today)
+        decisions = {
+            decision: count
+            for decision in (NEGATIVE, POSITIVE, REVIEW)  # each a stretch of an index
+            if (count := connection.scalar(_decided_since(decision, today)))
+        }
+        hour_ago = now - timedelta(hours=1)
+        last_hour = _count(connection, scans.c.screened_at >= hour_ago)
+        return Status(
+            workers=_workers(connection, now),
+            claimed=claimed - offered,
+            offered=offered,
+            recorded=recorded,
+            screened_today=sum(decisions.values()),
+            refused_today=refused,
+            decisions_today=decisions,
+            last_hour=last_hour,
+            last_screened_at=connection.scalar(select(func.max(scans.c.screened_at))),
+        )
+
+
+def _decided_since(decision: str, moment: datetime) -> Select[int]:
+    return (
+        select(func.count())
+        .select_from(predictions)
+        .where(
+            _SCREENING,
+            predictions.c.decision == decision,
+            predictions.c.predicted_at >= moment,
+        )
+    )
+
+
+def _count(connection: Connection, *which: ColumnElement[bool]) -> int:
+    return connection.scalar(select(func.count()).select_from(scans).where(*which)) or 0
+
+
+def refused_since(connection: Connection, moment: datetime) -> dict[str, int]:
+    """Return how many films were refused, by code."""
+    return _counted(
+        connection,
+        select(scans.c.refusal_code, func.count())
+        .where(scans.c.screened_at >= moment, scans.c.refusal_code.is_not(None))
+        .group_by(scans.c.refusal_code),
+    )
+
+
+def _counted(connection: Connection, statement: Select[Any]) -> dict[str, int]:
+    return {str(key): int(count) for key, count in connection.execute(statement)}
+
+
+def _workers(connection: Connection, now: datetime) -> list[WorkerStatus]:
+    rows = connection.execute(
+        select(workers).where(workers.c.stopped_at.is_(None)).order_by(workers.c.beat_at.desc())
+    )
+    return [
+        WorkerStatus(
+            name=row.name,
+            alive=(ago := (now - row.beat_at).total_seconds()) <= SILENT_SECONDS,
+            beat_seconds_ago=round(ago, 1),
+            report=row.report,
+        )
+        for row in rows
+    ]
