@@ -9,17 +9,14 @@ import math
 import numpy as np
 import pytest
 
+from training.calibration import Aims, choose_operating_point, fit_calibration, promised_coverage
 from training.evaluation import (
-    Aims,
     OperatingPoint,
     Scores,
     Truth,
     auc,
     calibration_error,
-    choose_operating_point,
     evaluate,
-    fit_calibration,
-    promised_coverage,
     wilson,
 )
 from worker.decision import Score, calibrate, judge

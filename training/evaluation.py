@@ -1,7 +1,6 @@
-"""Scores to named numbers with intervals, and the choice of operating point and calibration.
+"""Scores to named numbers with intervals.
 
-Nothing here owns a model or reads a film: it is handed labels and scores. What is chosen (the
-calibration, the threshold, the review band) is chosen on the calibration side, never on test.
+Nothing here owns a model or reads a film: it is handed labels and scores.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, confusion_matrix, roc_auc_score, roc_curve
 
 from worker.decision import calibrate
@@ -36,14 +34,6 @@ class Measured:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Calibration:
-    """What turns a network's logits into probabilities: (logit + shift) / temperature."""
-
-    shift: float  # in logits, before the temperature; belongs into the network's bias
-    temperature: float
-
-
-@dataclass(frozen=True, kw_only=True)
 class OperatingPoint:
     """What a package's manifest says about reading its logits."""
 
@@ -61,106 +51,6 @@ class OperatingPoint:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Aims:
-    """What the operating point and the review band are chosen for, on the calibration side."""
-
-    sensitivity: float = 0.97  # of the label, at the threshold
-    coverage: float = 0.99  # of each class: that a film of it is not called the other outright
-
-
-def fit_calibration(truth: Truth, logits: Scores) -> Calibration:
-    """Fit shift and temperature, as if both classes were equally frequent.
-
-    Platt scaling (Platt 1999) with both classes weighing the same: how frequent pneumonia is where
-    the model will serve is unknown, and in the data it is an accident of collection.
-
-    Args:
-        truth: (n,) of the calibration side.
-        logits: (n,) the network's own.
-
-    Raises:
-        DataError: a class is missing, or a logit is not finite.
-    """
-    _check(truth, logits)
-    # C keeps a perfectly separated calibration side from asking for a temperature of zero.
-    regression = LogisticRegression(C=100.0, class_weight="balanced")
-    regression.fit(logits[:, np.newaxis], truth)
-    slope = float(np.clip(regression.coef_[0, 0], 0.05, 20.0))
-    return Calibration(shift=float(regression.intercept_[0]) / slope, temperature=1 / slope)
-
-
-def choose_operating_point(
-    truth: Truth, logits: Scores, *, temperature: float, aims: Aims | None = None
-) -> OperatingPoint:
-    """Choose the highest threshold that reaches the sensitivity aimed at, and the review band.
-
-    The band is a class-conditional conformal prediction (Vovk 2012, *Conditional Validity of
-    Inductive Conformal Predictors*): outside it, of films exchangeable with the calibration side's,
-    at least `coverage` of each class are not called the other; see `promised_coverage` for what few
-    films can promise.
-
-    Args:
-        truth: (n,) of the calibration side.
-        logits: (n,) of the served file, shift included.
-        temperature: divides the logits.
-        aims: the defaults where none are given.
-
-    Raises:
-        DataError: a class is missing, or a logit is not finite.
-    """
-    aims = aims or Aims()
-    _check(truth, logits)
-    positive, negative = np.sort(logits[truth]), np.sort(logits[~truth])
-    cut = _between(logits, _cut_for_sensitivity(positive, aims.sensitivity))
-    # Below the first PNEUMONIA is not plausible, at the second and above NORMAL is not.
-    low = float(positive[_left_out(len(positive), aims.coverage) - 1])
-    high = float(np.nextafter(negative[-_left_out(len(negative), aims.coverage)], np.inf))
-    threshold, bottom, top = (
-        float(calibrate(np.float64(value), temperature)) for value in (cut, low, high)
-    )
-    return OperatingPoint(
-        temperature=temperature,
-        threshold=threshold,
-        review_band=(min(bottom, threshold), max(top, threshold)),
-    )
-
-
-def promised_coverage(films: int, coverage: float) -> float:
-    """Return the share of a class that the band promises not to call the other.
-
-    It is what was aimed at, or more; of fewer than 1 / (1 - coverage) films it is less.
-
-    >>> promised_coverage(49, 0.99)
-    0.98
-
-    Args:
-        films: of this class on the calibration side.
-        coverage: aimed at.
-    """
-    return 1 - _left_out(films, coverage) / (films + 1)
-
-
-def _left_out(films: int, coverage: float) -> int:
-    """Return the rank, from one, of the most extreme film of a class that ends its band.
-
-    A new film ranks anywhere among `films + 1` alike.
-    """
-    return max(1, math.floor((1 - coverage) * (films + 1) + 1e-9))
-
-
-def _cut_for_sensitivity(positive: Scores, sensitivity: float) -> float:
-    """Return the largest cut with at least this share of the sorted positives at or above it."""
-    missed = math.floor((1 - sensitivity) * len(positive) + 1e-9)
-    return float(positive[missed])
-
-
-def _between(logits: Scores, cut: float) -> float:
-    """Move a cut halfway to the next lower score, so that no film lies exactly on it."""
-    lower = logits[logits < cut]
-    return cut if len(lower) == 0 else (cut + float(lower.max())) / 2
-
-
 def evaluate(truth: Truth, logits: Scores, point: OperatingPoint) -> dict[str, Any]:
     """Return everything we say of a model on one set of films, as plain values.
 
@@ -176,7 +66,7 @@ def evaluate(truth: Truth, logits: Scores, point: OperatingPoint) -> dict[str, A
     Raises:
         DataError: a class is missing, or a logit is not finite.
     """
-    _check(truth, logits)
+    check_both_classes(truth, logits)
     probability = calibrate(logits, point.temperature)
     called = probability >= point.threshold
     low, high = point.review_band
@@ -300,7 +190,12 @@ def equal_weights(truth: Truth) -> Scores:
     return weights
 
 
-def _check(truth: Truth, logits: Scores) -> None:
+def check_both_classes(truth: Truth, logits: Scores) -> None:
+    """Refuse films from which nothing can be measured.
+
+    Raises:
+        DataError: a class is missing, or a logit is not finite.
+    """
     if truth.all() or not truth.any():
         raise DataError("films of both classes are needed to measure or to calibrate")
     if not np.isfinite(logits).all():

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -51,58 +51,95 @@ def judge(challenger: Path, champion: Path | None, scans: Sequence[LabelledScan]
             learnt = why_not(champion, scans)
         except ModelPackageError as error:
             trouble = str(error)
-    if learnt or trouble:
-        champion = None
-    packages = [challenger] if champion is None else [challenger, champion]
+    beside = champion if not (learnt or trouble) else None
+    packages = [challenger] if beside is None else [challenger, beside]
     scored = score(packages, [scan.path for scan in scans])
-    truth = is_positive(scans)
-    logits, point = _logits(scored[0], scans), OperatingPoint.of(read_manifest(challenger))
-    reading = Reading.of(logits, point, unfamiliar=_beyond(scored[0], read_manifest(challenger)))
-    comparison: dict[str, Any] | None = None
-    lost: list[int] = []
-    if champion is not None:
+    ours = _Heard.of(challenger, scored[0], scans)
+    theirs: _Heard | None = None
+    if beside is not None:
         try:
-            theirs, their_point = (
-                _logits(scored[1], scans),
-                OperatingPoint.of(read_manifest(champion)),
-            )
-            other = Reading.of(
-                theirs, their_point, unfamiliar=_beyond(scored[1], read_manifest(champion))
-            )
-            lost = np.flatnonzero((other.called == truth) & (reading.called != truth)).tolist()
-            comparison = {
-                "champion": read_manifest(champion).version,
-                "champion_numbers": {
-                    **evaluate(truth, theirs, their_point),
-                    "undecided": float(other.undecided.mean()),
-                },
-                **compare(truth, [scan.patient for scan in scans], other, reading),
-                "lost_films": [_lost(scans[row], row, other, reading) for row in lost],
-            }
+            theirs = _Heard.of(beside, scored[1], scans)
         except ModelPackageError as error:
             trouble = str(error)
+    truth = is_positive(scans)
+    lost = [] if theirs is None else _lost(truth, theirs.reading, ours.reading)
     return Judged(
         scans=scans,
         truth=truth,
-        challenger=reading,
-        point=point,
+        challenger=ours.reading,
+        point=ours.point,
         numbers={
-            **evaluate(truth, logits, point),
+            **evaluate(truth, ours.logits, ours.point),
             **break_down(
                 truth,
-                reading,
+                ours.reading,
                 patients=[scan.patient for scan in scans],
                 sizes=scored[0].sizes,
                 outside=scored[0].outside,
             ),
-            "undecided": float(reading.undecided.mean()),
-            "unfamiliar": _unfamiliar(scored[0], read_manifest(challenger).familiar),
+            "undecided": float(ours.reading.undecided.mean()),
+            "unfamiliar": _unfamiliar(scored[0], ours.manifest.familiar),
         },
-        comparison=comparison,
+        comparison=None if theirs is None else _compare(truth, scans, theirs, ours, lost=lost),
         lost=lost,
         trouble=learnt or trouble,
         settled=not trouble,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Heard:
+    """What one package says of the test films."""
+
+    manifest: Manifest
+    point: OperatingPoint
+    logits: Scores  # (n,)
+    reading: Reading
+
+    @classmethod
+    def of(cls, package: Path, scored: Scored, scans: Sequence[LabelledScan]) -> Self:
+        """Take in what a package's scores say.
+
+        Raises:
+            ModelPackageError: it does not load, refuses a film, or gives what is not finite.
+        """
+        logits = _logits(scored, scans)
+        manifest = read_manifest(package)
+        point = OperatingPoint.of(manifest)
+        unfamiliar = _beyond(scored, manifest)
+        return cls(
+            manifest=manifest,
+            point=point,
+            logits=logits,
+            reading=Reading.of(logits, point, unfamiliar=unfamiliar),
+        )
+
+
+def _compare(
+    truth: Truth,
+    scans: Sequence[LabelledScan],
+    champion: _Heard,
+    challenger: _Heard,
+    *,
+    lost: Sequence[int],
+) -> dict[str, Any]:
+    """Return what the test films say of both, as plain values; `lost` are rows."""
+    both = champion.reading, challenger.reading
+    return {
+        "champion": champion.manifest.version,
+        "champion_numbers": {
+            **evaluate(truth, champion.logits, champion.point),
+            "undecided": float(champion.reading.undecided.mean()),
+        },
+        **compare(truth, [scan.patient for scan in scans], *both),
+        "lost_films": [_describe(scans[row], row, *both) for row in lost],
+    }
+
+
+def _lost(truth: Truth, champion: Reading, challenger: Reading) -> list[int]:
+    """Return the rows of the films that the champion has right and the challenger wrong."""
+    lost = (champion.called == truth) & (challenger.called != truth)
+    return [int(row) for row in np.flatnonzero(lost)]
 
 
 def is_positive(scans: Sequence[LabelledScan]) -> Truth:
@@ -147,7 +184,9 @@ def _logits(scored: Scored, scans: Sequence[LabelledScan]) -> Scores:
     return logits
 
 
-def _lost(scan: LabelledScan, row: int, champion: Reading, challenger: Reading) -> dict[str, Any]:
+def _describe(
+    scan: LabelledScan, row: int, champion: Reading, challenger: Reading
+) -> dict[str, Any]:
     """Describe a film by its content's hash: its name could tell whose it is."""
     return {
         "sha256": scan.sha256,

@@ -20,6 +20,7 @@ import numpy as np
 from training import evaluation, familiarity, packaging
 from training.batches import Examples, InOrder
 from training.cache import Films
+from training.calibration import Aims, choose_operating_point, fit_calibration
 from training.dataset import Dataset, Side
 from training.fit import Fitted, Limits, Recipe, fit
 from training.judging import is_positive
@@ -127,16 +128,14 @@ def _finished(
     # The calibration's shift goes into the network's bias, its temperature into the manifest.
     truth = calibration.labels > 0.5
     raw = network.predict(InOrder(calibration), verbose=0)["logit"][:, 0]
-    scale = evaluation.fit_calibration(truth, raw.astype(np.float64))
+    scale = fit_calibration(truth, raw.astype(np.float64))
     shift_logit(network, scale.shift)
 
     # The threshold is chosen on what the served file gives, not on what Keras gives.
     exported = packaging.export(network, now=now)
     logits = packaging.litert_logits(exported.served, calibration.films()).astype(np.float64)
-    aims = evaluation.Aims()
-    point = evaluation.choose_operating_point(
-        truth, logits, temperature=scale.temperature, aims=aims
-    )
+    aims = Aims()
+    point = choose_operating_point(truth, logits, temperature=scale.temperature, aims=aims)
 
     # What these films look like, by the network that serves: so that it knows what does not.
     familiar = familiarity.fit(

@@ -15,16 +15,14 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from training.cache import Films, decode_films
 from training.dataset import Dataset, read_dataset
-from training.learnt import marks_of
 from training.nights import (
     NightUnderway,
     Outcome,
@@ -36,17 +34,13 @@ from training.nights import (
 )
 from training.plan import Plan, read_plan
 from training.record import Record, code_digest, recording
-from training.splits import Side, keep_salt
-from training.start import choose_start, from_scratch
+from training.splits import keep_salt
 from training.telling import OfFilms, say_error, teller
 from worker.errors import DatabaseTrouble, LungwatchError
 from worker.ledger import Ruling
 from worker.privacy import shut_out_others
 from worker.registry import Registry
 from worker.settings import read_settings
-
-if TYPE_CHECKING:
-    from training.verdict import Made
 
 # Keras, TensorFlow and scikit-learn are imported by the step that needs them: a run that stops at
 # its data has not waited for them, and the processes that decode films never load them.
@@ -93,10 +87,12 @@ def retrain(plan: Plan, *, now: datetime, say: Say) -> Outcome:
         outcome = _nothing_new(plan, registry, work)
         if outcome is None:
             drift = drifted(plan.database_url, registry.champion())
+            dataset, films = _decode(plan, dataset, record, say=say)
             # A network, fitted and packaged; measured beside the champion, judged, published.
+            from training.making import make
             from training.verdict import conclude
 
-            made = _make(plan, dataset, registry, record, now=now, say=say)
+            made = make(plan, dataset, films, registry, record, now=now, say=say)
             outcome = conclude(plan, made, registry, record, drift=drift, say=say)
 
         # What serves changes, the verdict is written down, and the next night knows of this one.
@@ -135,71 +131,15 @@ def _nothing_new(plan: Plan, registry: Registry, work: dict[str, Any]) -> Outcom
     )
 
 
-def _make(
-    plan: Plan, dataset: Dataset, registry: Registry, record: Record, *, now: datetime, say: Say
-) -> Made:
-    """Decode, fit, calibrate and package."""
-    # The pixels, decoded once.
-    side = plan.side_pixels
-    films = decode_films(dataset.scans, plan.cache, height=side, width=side)
+def _decode(plan: Plan, dataset: Dataset, record: Record, *, say: Say) -> tuple[Dataset, Films]:
+    """Decode each film once. Return those that could be, less near copies, and their pixels."""
+    films = decode_films(dataset.scans, plan.cache, height=plan.side_pixels, width=plan.side_pixels)
     told = len(dataset.remarks)
-    dataset = _without_refused(dataset, films)
-    dataset = dataset.without_near_copies(
+    dataset = _without_refused(dataset, films).without_near_copies(
         films.pixels, films.rows, drop_conflicts=plan.drop_conflicts
     )
     _remark(dataset.remarks, record, say, told=told)
-
-    # The network, fitted, calibrated, and made into the file that serves.
-    from training import packaging
-    from training.fit import Limits, Recipe
-    from training.network import Architecture, describe
-    from training.production import produce
-    from training.verdict import Made
-
-    architecture = Architecture.of(side)
-    start = from_scratch()
-    if plan.start == "champion":
-        start = choose_start(
-            registry,
-            architecture=describe(architecture),
-            salt=plan.salt,
-            test=dataset.side(Side.TEST),
-            calibration=dataset.side(Side.CALIBRATION),
-        )
-    product = produce(
-        dataset,
-        films,
-        architecture=architecture,
-        start=start,
-        recipe=Recipe.starting(
-            from_weights=start.weights is not None, epochs=plan.epochs, seed=plan.seed
-        ),
-        salt=plan.salt,
-        scratch_root=plan.scratch,
-        now=now,
-        say=say,
-        limits=Limits(
-            stop_at=time.monotonic() + 60 * plan.max_minutes, tensorboard=plan.tensorboard
-        ),
-    )
-    training = {**product.training, "population": plan.population}
-    record.note(training=training, challenger=product.exported.version)
-
-    # The package, aside until it has been judged.
-    package = registry.folder(product.exported.version)
-    if package.exists():
-        say(f"{package.name} is there already: its card is of the night that made it first")
-    else:
-        package = packaging.stage(
-            registry,
-            product.exported,
-            product.point,
-            training=training,
-            now=now,
-            familiarity=product.familiarity,
-            learnt=marks_of(dataset.scans, since=start.weights and start.weights.parent),
-        )
-    return Made(dataset=dataset, films=films, product=product, training=training, package=package)
+    return dataset, films
 
 
 def _promote(registry: Registry, outcome: Outcome, now: datetime) -> Outcome:

@@ -9,18 +9,17 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from training import packaging
-from training.cache import Films
-from training.dataset import Dataset, Side
+from training.dataset import Side
 from training.figures import draw_figures
 from training.judging import Judged, digest_of, judge
+from training.making import Made
 from training.nights import Outcome
 from training.plan import Plan
-from training.production import Product
 from training.promotion import Promotion, judge_promotion
 from training.record import Record
 from training.report import write_card
@@ -34,22 +33,6 @@ from worker.registry import Registry
 from worker.rescore import ChampionUnfitError, compare_decisions
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Made:
-    """A model that nobody has judged yet, as files on disk."""
-
-    dataset: Dataset  # less the films that cannot be read
-    films: Films
-    product: Product
-    training: dict[str, Any]  # what the manifest says under `training`
-    package: Path  # staged; or published, by a night that was killed before its verdict
-
-    @property
-    def version(self) -> str:
-        """Of the model."""
-        return self.product.exported.version
 
 
 def conclude(

@@ -1,0 +1,123 @@
+"""The choice of calibration, operating point and review band.
+
+It is made from labels and logits of the calibration side, never of test.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+from training.evaluation import OperatingPoint, Scores, Truth, check_both_classes
+from worker.decision import calibrate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """What turns a network's logits into probabilities: (logit + shift) / temperature."""
+
+    shift: float  # in logits, before the temperature; belongs into the network's bias
+    temperature: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aims:
+    """What the operating point and the review band are chosen for, on the calibration side."""
+
+    sensitivity: float = 0.97  # of the label, at the threshold
+    coverage: float = 0.99  # of each class: that a film of it is not called the other outright
+
+
+def fit_calibration(truth: Truth, logits: Scores) -> Calibration:
+    """Fit shift and temperature, as if both classes were equally frequent.
+
+    Platt scaling (Platt 1999) with both classes weighing the same: how frequent pneumonia is where
+    the model will serve is unknown, and in the data it is an accident of collection.
+
+    Args:
+        truth: (n,) of the calibration side.
+        logits: (n,) the network's own.
+
+    Raises:
+        DataError: a class is missing, or a logit is not finite.
+    """
+    check_both_classes(truth, logits)
+    # C keeps a perfectly separated calibration side from asking for a temperature of zero.
+    regression = LogisticRegression(C=100.0, class_weight="balanced")
+    regression.fit(logits[:, np.newaxis], truth)
+    slope = float(np.clip(regression.coef_[0, 0], 0.05, 20.0))
+    return Calibration(shift=float(regression.intercept_[0]) / slope, temperature=1 / slope)
+
+
+def choose_operating_point(
+    truth: Truth, logits: Scores, *, temperature: float, aims: Aims | None = None
+) -> OperatingPoint:
+    """Choose the highest threshold that reaches the sensitivity aimed at, and the review band.
+
+    The band is a class-conditional conformal prediction (Vovk 2012, *Conditional Validity of
+    Inductive Conformal Predictors*): outside it, of films exchangeable with the calibration side's,
+    at least `coverage` of each class are not called the other; see `promised_coverage` for what few
+    films can promise.
+
+    Args:
+        truth: (n,) of the calibration side.
+        logits: (n,) of the served file, shift included.
+        temperature: divides the logits.
+        aims: the defaults where none are given.
+
+    Raises:
+        DataError: a class is missing, or a logit is not finite.
+    """
+    aims = aims or Aims()
+    check_both_classes(truth, logits)
+    positive, negative = np.sort(logits[truth]), np.sort(logits[~truth])
+    cut = _between(logits, _cut_for_sensitivity(positive, aims.sensitivity))
+    # Below the first PNEUMONIA is not plausible, at the second and above NORMAL is not.
+    low = float(positive[_left_out(len(positive), aims.coverage) - 1])
+    high = float(np.nextafter(negative[-_left_out(len(negative), aims.coverage)], np.inf))
+    threshold, bottom, top = (
+        float(calibrate(np.float64(value), temperature)) for value in (cut, low, high)
+    )
+    return OperatingPoint(
+        temperature=temperature,
+        threshold=threshold,
+        review_band=(min(bottom, threshold), max(top, threshold)),
+    )
+
+
+def promised_coverage(films: int, coverage: float) -> float:
+    """Return the share of a class that the band promises not to call the other.
+
+    It is what was aimed at, or more; of fewer than 1 / (1 - coverage) films it is less.
+
+    >>> promised_coverage(49, 0.99)
+    0.98
+
+    Args:
+        films: of this class on the calibration side.
+        coverage: aimed at.
+    """
+    return 1 - _left_out(films, coverage) / (films + 1)
+
+
+def _left_out(films: int, coverage: float) -> int:
+    """Return the rank, from one, of the most extreme film of a class that ends its band.
+
+    A new film ranks anywhere among `films + 1` alike.
+    """
+    return max(1, math.floor((1 - coverage) * (films + 1) + 1e-9))
+
+
+def _cut_for_sensitivity(positive: Scores, sensitivity: float) -> float:
+    """Return the largest cut with at least this share of the sorted positives at or above it."""
+    missed = math.floor((1 - sensitivity) * len(positive) + 1e-9)
+    return float(positive[missed])
+
+
+def _between(logits: Scores, cut: float) -> float:
+    """Move a cut halfway to the next lower score, so that no film lies exactly on it."""
+    lower = logits[logits < cut]
+    return cut if len(lower) == 0 else (cut + float(lower.max())) / 2
