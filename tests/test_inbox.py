@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,12 +29,15 @@ import worker.inbox
 from worker.errors import FilmRefused, FilmStuck, RefusalCode, StorageTrouble
 from worker.inbox import Inbox
 from worker.names import bytes_of, is_passed_over, spell
-from worker.records import Recorded
+from worker.records import Recorded, Sighting
 from worker.whys import whys_of
 
 DAY = "2026-03-04"
 FILM = b"\xff\xd8 the bytes of a film"
 REFUSAL = FilmRefused(RefusalCode.TOO_SMALL, "The picture is too small.", measured=95, limit=96)
+
+
+_LIBC = worker.files._libc
 
 
 class Libc:
@@ -43,8 +47,11 @@ class Libc:
         """Fail with this errno."""
         self.number = number
 
-    def renameat2(self, *_: Any) -> int:
-        """Fail."""
+    def renameat2(self, _1: int, source: bytes, _2: int, target: bytes, flags: int) -> int:
+        """Fail, but for what stays on its mount."""
+        same_folder = source.rpartition(b"/")[0] == target.rpartition(b"/")[0]
+        if self.number == errno.EXDEV and same_folder:
+            return int(_LIBC.renameat2(_1, source, _2, target, flags))
         ctypes.set_errno(self.number)
         return -1
 
@@ -267,6 +274,53 @@ def test_a_refused_film(any_way: Inbox) -> None:
     }
 
 
+def test_another_film_by_the_name_of_the_json(
+    any_way: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A film that is filed as `film.jpg.json` while that JSON goes to the disk is not replaced."""
+    drop(any_way)
+    (any_way.folder / "film.jpg.json").write_bytes(b"another film")
+    other = recorded(any_way, b"film.jpg.json", refusal=REFUSAL, scan_id=18)
+    sync = os.fsync
+
+    def file_the_other(descriptor: int) -> None:
+        monkeypatch.setattr(os, "fsync", sync)
+        assert any_way.file_away(other) == f"{DAY}/film.jpg.json"
+        sync(descriptor)
+
+    scan = recorded(any_way, refusal=REFUSAL)
+    monkeypatch.setattr(os, "fsync", file_the_other)
+    assert any_way.file_away(scan) == f"{DAY}/film.jpg"
+    found = standing(any_way.refused)
+    assert found[f"{DAY}/film.jpg.json"] == b"another film"
+    assert len(found) == 4
+    assert [*whys_of(any_way.refused / DAY, b"film.jpg", scan.scan_id)]
+
+
+def test_a_huge_film_by_the_name_of_the_json(any_way: Inbox) -> None:
+    """What stands under the JSON's name is never read whole: it may be larger than the memory."""
+    drop(any_way)
+    day = any_way.refused / DAY
+    day.mkdir(parents=True)
+    with (day / "film.jpg.json").open("wb") as huge:
+        huge.truncate(1 << 40)
+    scan = recorded(any_way, refusal=REFUSAL)
+    assert any_way.file_away(scan) == f"{DAY}/film.jpg"
+    (why,) = whys_of(day, b"film.jpg", scan.scan_id)
+    assert why.name == f"film.jpg.{scan.scan_id}.json"
+
+
+@pytest.mark.parametrize(
+    "data", [b'{"scan_id": 17, "mine": "of another program"}', b"[" * 60_000, b"17", b""]
+)
+def test_what_only_looks_like_the_json(any_way: Inbox, data: bytes) -> None:
+    """A file that some other program left beside a film is not taken for what we wrote."""
+    day = any_way.refused / DAY
+    day.mkdir(parents=True)
+    (day / "film.jpg.json").write_bytes(data)
+    assert [*whys_of(day, b"film.jpg", 17)] == []
+
+
 @pytest.mark.parametrize("refusal", [None, REFUSAL])
 @pytest.mark.parametrize(
     "name",
@@ -303,6 +357,68 @@ def test_nothing_is_overwritten(any_way: Inbox, name: bytes, refusal: FilmRefuse
     assert before.items() <= found.items()
     assert len(found) == len(before) + (3 if refusal is None else 6)
     assert standing(any_way.folder) == {}
+
+
+@pytest.mark.parametrize("size_bytes", [100 << 30, 100 << 20], ids=["any disk", "this disk"])
+def test_what_is_too_large_to_copy(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch, size_bytes: int
+) -> None:
+    """It stays in the inbox: nobody waits for a copy of gigabytes, or finds the disk full of it."""
+    monkeypatch.setattr(worker.files, "_libc", Libc(errno.EXDEV))
+    free = SimpleNamespace(f_bavail=64 << 20, f_frsize=1)
+    monkeypatch.setattr(os, "statvfs", lambda _: free)
+    drop(inbox)
+    with (inbox.folder / "film.jpg").open("r+b") as film:
+        film.truncate(size_bytes)
+    scan = recorded(inbox, refusal=REFUSAL)
+    with pytest.raises(FilmStuck, match="too many to copy"):
+        inbox.file_away(scan)
+    assert standing(inbox.refused) == {}
+    drop(inbox, b"other.jpg")
+    assert inbox.file_away(recorded(inbox, b"other.jpg", refusal=REFUSAL)) == f"{DAY}/other.jpg"
+    free.f_bavail = 1 << 20  # and where there is no room for anything, that is our own trouble
+    if size_bytes < 1 << 30:
+        monkeypatch.setattr(worker.files, "_copy", _no_room)
+        with pytest.raises(StorageTrouble, match="No space left"):
+            inbox.file_away(scan)
+
+
+def _no_room(*_: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("refusal", [None, REFUSAL])
+@pytest.mark.parametrize("again", [False, True], ids=["", "and another that one's"])
+def test_a_film_that_takes_the_name_of_one_that_is_filed(
+    any_way: Inbox,
+    refusal: FilmRefused | None,
+    again: bool,  # noqa: FBT001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is never filed as the other, whose result it has no part in: it stays to be screened."""
+    drop(any_way)
+    scan = recorded(any_way, refusal=refusal)
+    look, lstat = any_way.look, os.lstat
+
+    def look_then_replace(name: str) -> Sighting | None:
+        found = look(name)
+        drop(any_way, data=b"another film")
+        return found
+
+    def stat_then_drop(path: Any) -> os.stat_result:
+        found = lstat(path)
+        if again and not standing(any_way.folder):
+            drop(any_way, data=b"a third")
+        return found
+
+    monkeypatch.setattr(any_way, "look", look_then_replace)
+    monkeypatch.setattr(os, "lstat", stat_then_drop)
+    assert any_way.file_away(scan) is None
+    monkeypatch.undo()
+    found = standing(any_way.folder)
+    assert found["film.jpg"] in (b"another film", b"a third")
+    assert b"another film" in found.values()
+    assert standing(any_way.archive) == standing(any_way.refused) == {}
 
 
 @pytest.mark.parametrize("refusal", [None, REFUSAL])
@@ -571,7 +687,7 @@ def test_a_folder_that_holds_no_name_for_a_film(
 ) -> None:
     """If not even a plain name will do it is this film that is stuck, and no other."""
 
-    def none_will_do(source: bytes, target: bytes) -> None:
+    def none_will_do(source: bytes, target: bytes, **_: Any) -> None:
         raise OSError(number, os.strerror(number), source, None, target)
 
     monkeypatch.setattr(worker.inbox, "move", none_will_do)
@@ -590,9 +706,9 @@ def _holds_plain_names(monkeypatch: pytest.MonkeyPatch, root: Path, number: int)
         if below and (len(name) > 100 or re.search(rb"[^-.0-9A-Za-z]", name)):
             raise OSError(number, os.strerror(number), path)
 
-    def move(source: bytes, target: bytes) -> None:
+    def move(source: bytes, target: bytes, **wanted: Any) -> None:
         checked(target)
-        worker.files.move(source, target)
+        worker.files.move(source, target, **wanted)
 
     def stat(path: Any, **options: Any) -> os.stat_result:
         if not isinstance(path, int):

@@ -115,6 +115,8 @@ class Screeners:
                 found = self._screened(claim, "predicted", sha256=sha256, logit=float("nan"))
             case "fat":
                 found = self._screened(claim, "out_of_memory")
+            case "fickle":
+                found = self._screened(claim, "lost")
             case "closed":
                 found = self._screened(claim, "unreadable", sentence="EACCES")
             case code:
@@ -685,6 +687,23 @@ def test_what_is_let_go_of_is_free(tmp_path: Path, database: Database) -> None:
     assert len(other.results()) == 20
 
 
+def test_a_film_that_only_seems_to_change(ward: Ward) -> None:
+    """Read as another than it is looked at, by its file system's fault, it is told as unreadable.
+
+    Once for each try, and less and less often: not by a row a second for ever.
+    """
+    ward.drop(film=b"fickle")
+    ward.run(SETTLE + 60)
+    assert list(ward.pipeline.arrivals.unreadable) == ["film"]
+    (row,) = query(ward.database, "SELECT state, attempt FROM scans")
+    assert row["state"] == "claimed"
+    assert row["attempt"] < 10
+    (ward.folder / "film").write_bytes(b"film 1")
+    ward.run(SETTLE + 61)
+    assert list(ward.results()) == ["film"]
+    assert not ward.pipeline.arrivals.unreadable
+
+
 def test_a_lost_film_on_a_broken_disk(ward: Ward) -> None:
     """If a film is lost and the inbox cannot be looked at then, the worker goes on all the same."""
     ward.drop(film=b"film 1")
@@ -736,7 +755,7 @@ def test_a_film_that_cannot_be_moved_holds_up_nobody(
     assert len(ward.results()) == 3, "none was screened again"
 
 
-def may_not_move_anothers(source: bytes, target: bytes) -> None:
+def may_not_move_anothers(source: bytes, target: bytes, **_: Any) -> None:
     """Move a film, but for another's in a sticky folder."""
     if source.endswith(b"another's"):
         raise PermissionError(errno.EPERM, "Operation not permitted")

@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -21,6 +22,8 @@ _NO_SUCH_RENAME = {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP}
 # A second name that the file system does not know, or that is forbidden for another's file.
 _NO_SUCH_LINK = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK}
 _libc = ctypes.CDLL(None, use_errno=True)
+
+Wanted = Callable[[os.stat_result], bool]
 
 
 def shipped(name: str) -> Path:
@@ -38,6 +41,14 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a file, and have its bytes on the disk; its name is for `fsync_folder`."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def write_atomically(path: Path, data: bytes, *, aside: Path | None = None) -> None:
     """Write aside, fsync, rename over `path`, fsync the folder.
 
@@ -46,10 +57,7 @@ def write_atomically(path: Path, data: bytes, *, aside: Path | None = None) -> N
     """
     aside = aside or path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with aside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        write_durably(aside, data)
         aside.replace(path)
     except BaseException:
         with suppress(OSError):
@@ -58,22 +66,39 @@ def write_atomically(path: Path, data: bytes, *, aside: Path | None = None) -> N
     fsync_folder(path.parent)
 
 
-def move(source: bytes, target: bytes) -> None:
+class MistakenError(OSError):
+    """Another file had taken the name of the one that was to be moved."""
+
+    def __init__(self, source: bytes, *, moved_to: bytes | None = None) -> None:
+        """Say where it stands now, if it was moved in place of the other."""
+        super().__init__(errno.ESTALE, "another file has its name", source)
+        self.moved_to = moved_to
+
+
+def move(source: bytes, target: bytes, *, wanted: Wanted | None = None) -> None:
     """Move a file and never replace one.
+
+    Args:
+        source: its path.
+        target: its path to be.
+        wanted: tells the file that is meant, if not just any that stands at `source`.
 
     Raises:
         FileExistsError: something stands at `target`.
+        MistakenError: it was not the wanted file; or it was not found out before it was moved.
         OSError: the move cannot be made; the file is still at `source`.
     """
-    if _libc.renameat2(_AT_FDCWD, source, _AT_FDCWD, target, _RENAME_NOREPLACE) == 0:
-        return
-    number = ctypes.get_errno()
-    if number in _NO_SUCH_RENAME:
+    if _libc.renameat2(_AT_FDCWD, source, _AT_FDCWD, target, _RENAME_NOREPLACE) != 0:
+        number = ctypes.get_errno()
+        if number == errno.EXDEV:
+            _move_across(source, target, wanted)
+            return
+        if number not in _NO_SUCH_RENAME:
+            raise OSError(number, os.strerror(number), source, None, target)
         _link_then_unlink(source, target)
-    elif number == errno.EXDEV:
-        _move_across(source, target)
-    else:
-        raise OSError(number, os.strerror(number), source, None, target)
+    # There is no rename of a file that is open: only of whatever has its name by then.
+    if wanted is not None and not wanted(os.lstat(target)):
+        raise MistakenError(source, moved_to=target)
 
 
 def lies_across(source: bytes, target: bytes) -> bool:
@@ -119,13 +144,15 @@ def _rename_over_our_own(source: bytes, target: bytes) -> None:
         raise
 
 
-def _move_across(source: bytes, target: bytes) -> None:
+def _move_across(source: bytes, target: bytes, wanted: Wanted | None = None) -> None:
     """Move to another file system: copy aside, fsync, take the name, then drop the source.
 
     The name aside is the film's alone and goes last, so that after a crash it tells which name
     was taken: the film is neither copied again under another, nor mixed with a second worker's.
     """
     sighted = os.lstat(source)
+    if wanted is not None and not wanted(sighted):
+        raise MistakenError(source)
     aside = aside_of(os.path.dirname(target), sighted.st_ino, sighted.st_mtime_ns)
     with open(aside, "ab") as copy:
         fcntl.flock(copy, fcntl.LOCK_EX | fcntl.LOCK_NB)

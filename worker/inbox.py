@@ -12,14 +12,18 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from worker.errors import FilmStuck, StorageTrouble
-from worker.files import aside_of, fsync_folder, lies_across, move
+from worker.files import MistakenError, aside_of, fsync_folder, lies_across, move
 from worker.names import NAME_TROUBLE, bytes_of, free_names, is_passed_over, names_to_try, spell
 from worker.records import Recorded, Sighting
 from worker.whys import write_why
 
+# A copy to another mount holds everything else up, and what is so large is no film.
+_LARGEST_COPY = 256 << 20  # bytes
+_ROOM = 16 << 20  # bytes free, with which it is the film that is too large, and not the disk full
 # What keeps one film from being moved where others can be: another's in a sticky folder, immutable.
 _THIS_FILM = {errno.EPERM, errno.EACCES, errno.EBUSY, errno.ETXTBSY}
 
@@ -130,14 +134,26 @@ class Inbox:
             write_why(folder, name, scan)
         return f"{folder.name}/{spell(name)}"
 
-    def _move(self, scan: Recorded, folder: Path) -> bytes:
-        """Move a scan's file into a folder, and return the name it got there."""
+    def _move(self, scan: Recorded, folder: Path) -> bytes | None:
+        """Move a scan's file into a folder, and return the name it got there.
+
+        Or None, where another film took its name since it was looked at: that one stays here.
+        """
+        source = self._path(scan.sighting.name)
+        size_bytes = scan.sighting.size_bytes
+        if size_bytes > _ROOM and lies_across(os.fsencode(self.folder), os.fsencode(folder)):
+            _check_copy(size_bytes, folder)
         for names in names_to_try(bytes_of(scan.sighting.name), scan.scan_id):
             for name in names:
+                target = os.path.join(os.fsencode(folder), name)
                 try:
-                    move(self._path(scan.sighting.name), os.path.join(os.fsencode(folder), name))
+                    move(source, target, wanted=partial(_is_as_sighted, scan.sighting))
                 except FileExistsError:
                     continue
+                except MistakenError as mistake:
+                    if mistake.moved_to is not None:
+                        self._take_in(target, scan.sighting.name, scan.scan_id)
+                    return None
                 except OSError as error:
                     if error.errno not in NAME_TROUBLE:
                         raise
@@ -161,18 +177,25 @@ class Inbox:
         """
         if filed_as is None:
             return self._touch(name)
-        source = self._refused_at(filed_as)
+        try:
+            self._take_in(self._refused_at(filed_as), name, scan_id)
+        except FileExistsError:
+            return "no name is free in the inbox"
+        except OSError as error:
+            if self.has_left(filed_as):
+                return "its file is no longer in the refused folder"
+            return f"its file cannot be moved: {error.strerror}"
+        return None
+
+    def _take_in(self, source: bytes, name: str, scan_id: int) -> None:
+        """Move a file into the inbox, under this name or a free one like it."""
         for free in free_names(bytes_of(name), scan_id):
             try:
                 move(source, os.path.join(os.fsencode(self.folder), free))
             except FileExistsError:
                 continue
-            except OSError as error:
-                if self.has_left(filed_as):
-                    return "its file is no longer in the refused folder"
-                return f"its file cannot be moved: {error.strerror}"
-            return None
-        return "no name is free in the inbox"
+            return
+        raise FileExistsError(errno.EEXIST, "no name is free", source)
 
     def has_left(self, filed_as: str) -> bool:
         """Whether a refused film has left its place, whose folder is there to say so."""
@@ -216,6 +239,28 @@ class Inbox:
 def _signed(number: int) -> int:
     """Fold a number into the 64 bits with a sign that a database holds."""
     return (number + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
+def _check_copy(size_bytes: int, folder: Path) -> None:
+    """Let no film so large be copied that others would have to wait, or found no room.
+
+    Raises:
+        FilmStuck: it stays where it is.
+        OSError: the folder cannot be asked how much it holds.
+    """
+    found = os.statvfs(folder)
+    free_bytes = found.f_bavail * found.f_frsize
+    if size_bytes > _LARGEST_COPY or (size_bytes > free_bytes >= _ROOM):
+        raise FilmStuck(f"{size_bytes:,} bytes are too many to copy to {folder.parent.name}")
+
+
+def _is_as_sighted(sighting: Sighting, found: os.stat_result) -> bool:
+    """Whether this may be the file that was sighted: of its size and time.
+
+    What number it has is not asked: some file systems give another with another name.
+    """
+    now = sighting_of(sighting.name, found)
+    return now is not None and replace(now, inode=sighting.inode) == sighting
 
 
 def _passed_over_as(entry: os.DirEntry[bytes], name: str) -> str | None:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
 from worker.arrivals import Arrivals
 from worker.decision import Score, judge
-from worker.errors import FilmRefused, ModelPackageError, RefusalCode
+from worker.errors import FilmRefused, ModelPackageError, RefusalCode, StorageTrouble
 from worker.filing import Filing
 from worker.inbox import Inbox
 from worker.manifest import Manifest
@@ -295,7 +296,7 @@ class Pipeline:
             case "unreadable":
                 self._unreadable(claim, now)
             case "lost":
-                self._withdraw(claim, now)
+                self._lost(claim, now)
 
     def _predicted(self, claim: Claim, result: Result, version: str, now: float) -> None:
         if result.logit is None or result.sha256 is None:
@@ -339,7 +340,12 @@ class Pipeline:
         self._change(now).released.append(claim)
         self.arrivals.put_off(self._settled.pop(claim.scan_id), now)
 
-    def _withdraw(self, claim: Claim, now: float) -> None:
+    def _lost(self, claim: Claim, now: float) -> None:
+        """Let go of a film that is not what it was, unless only its file system says so."""
+        with suppress(StorageTrouble):
+            if self.arrivals.is_there(claim.sighting):
+                self._unreadable(claim, now)
+                return
         self._change(now).withdrawn.append(claim)
         self.arrivals.let_go(self._settled.pop(claim.scan_id).sighting.name, now)
 

@@ -28,6 +28,7 @@ from sqlalchemy import (
     cast,
     false,
     func,
+    literal,
     text,
 )
 from sqlalchemy import Column as SqlColumn
@@ -98,6 +99,10 @@ class database_time(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL
     def __init__(self, plus_seconds: float = 0.0) -> None:
         """Now, or `plus_seconds` from now."""
         super().__init__(text(repr(float(plus_seconds))))
+
+
+# A lease of nobody's, over whatever the clock says: it may be set back before the next one asks.
+LAPSED = literal(datetime(1970, 1, 1, tzinfo=UTC), Utc())
 
 
 def date_of(moment: ColumnElement[datetime | None]) -> ColumnElement[str]:

@@ -17,7 +17,16 @@ from sqlalchemy.dialects import postgresql, sqlite
 from worker.process import is_running
 from worker.records import Claim, Sighting
 from worker.rows import sighting_row
-from worker.schema import NOBODY, OPEN_PREDICATE, State, database_time, in_hand, scans, workers
+from worker.schema import (
+    LAPSED,
+    NOBODY,
+    OPEN_PREDICATE,
+    State,
+    database_time,
+    in_hand,
+    scans,
+    workers,
+)
 from worker.store import Store
 
 
@@ -77,7 +86,7 @@ class Sharing:
         offers = upsert(scans).values(
             state=literal(State.CLAIMED.value),
             worker=literal(NOBODY),
-            lease_until=database_time(-1.0),
+            lease_until=LAPSED,
             attempt=literal(0),
             received_at=database_time(),
         )

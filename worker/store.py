@@ -52,6 +52,7 @@ from worker.rows import (
     verdict_row,
 )
 from worker.schema import (
+    LAPSED,
     OPEN_PREDICATE,
     State,
     database_time,
@@ -146,7 +147,7 @@ class Store:
             connection.execute(
                 update(scans)
                 .where(in_hand(State.CLAIMED), scans.c.worker.in_(dead))
-                .values(lease_until=database_time(-1.0))
+                .values(lease_until=LAPSED)
             )
             connection.execute(
                 update(workers)
@@ -168,8 +169,8 @@ class Store:
             out: another worker has it.
         """
         with self.database.writing() as connection:
-            self._end(connection, changes.released, {"lease_until": database_time(-1.0)})
-            crash = {"lease_until": database_time(-1.0), "crashes": scans.c.crashes + 1}
+            self._end(connection, changes.released, {"lease_until": LAPSED})
+            crash = {"lease_until": LAPSED, "crashes": scans.c.crashes + 1}
             self._end(connection, changes.crashed, crash)
             self._end(connection, changes.withdrawn, {"state": State.WITHDRAWN.value})
             _mark_filed(connection, changes.filed)

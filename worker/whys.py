@@ -4,32 +4,49 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
-from worker.files import write_atomically
+from worker.files import fsync_folder, move, write_durably
 from worker.names import LONGEST_NAME, NAME_TROUBLE, cut, free_names, names_to_try
 from worker.records import Recorded
 
+_LARGEST = 1 << 16  # bytes of such a JSON
+_ALWAYS = {"file_name", "refusal_code", "sentence", "what_to_do"}  # is said of each
 _LONGEST_WHY = LONGEST_NAME - len(b".1234567890123456789-999.json")  # bytes, before its number
 
 
 def write_why(folder: Path, name: bytes, scan: Recorded) -> None:
-    """Write the JSON beside a refused file, unless it is there from before a crash."""
+    """Write the JSON beside a refused file, unless it is there from before a crash.
+
+    It replaces nothing: another worker may file a film of that very name meanwhile.
+    """
     why = _why_of(scan)
-    for names in names_to_try(_why_stem(name) + b".json", scan.scan_id):
-        for candidate in names:
-            path = folder / os.fsdecode(candidate)
-            try:
-                if not path.exists():
-                    write_atomically(path, why, aside=folder / f".why-{scan.scan_id}.tmp")
-                    return
-                if path.read_bytes() == why:
-                    return
-            except OSError as error:
-                if error.errno not in NAME_TROUBLE:
-                    raise
-                break
+    aside = folder / f".why-{scan.scan_id}.tmp"
+    try:
+        for names in names_to_try(_why_stem(name) + b".json", scan.scan_id):
+            for candidate in names:
+                path = folder / os.fsdecode(candidate)
+                try:
+                    if os.path.lexists(path):
+                        if _holds(path, why):
+                            return
+                        continue
+                    write_durably(aside, why)
+                    move(os.fsencode(aside), os.fsencode(path))
+                except FileExistsError:
+                    continue
+                except OSError as error:
+                    if error.errno not in NAME_TROUBLE:
+                        raise
+                    break
+                fsync_folder(folder)
+                return
+    finally:
+        with suppress(OSError):
+            aside.unlink()
 
 
 def whys_of(folder: Path, name: bytes, scan_id: int) -> Iterator[Path]:
@@ -42,16 +59,47 @@ def whys_of(folder: Path, name: bytes, scan_id: int) -> Iterator[Path]:
         for candidate in names:
             path = folder / os.fsdecode(candidate)
             try:
-                ours = json.loads(path.read_bytes()).get("scan_id") == scan_id
+                found = _read(path, _LARGEST)
             except FileNotFoundError:
                 break
-            except (OSError, ValueError, AttributeError) as error:
-                if isinstance(error, OSError) and error.errno in NAME_TROUBLE:
+            except OSError as error:
+                if error.errno in NAME_TROUBLE:
                     break
                 continue  # another's, of a like name
-            if ours:
+            if _is_of(found, scan_id):
                 yield path
                 return
+
+
+def _holds(path: Path, why: bytes) -> bool:
+    with suppress(OSError):  # if it may not be read, it is another's
+        return _read(path, len(why)) == why
+    return False
+
+
+def _read(path: Path, most: int) -> bytes | None:
+    """Return what a file holds; None of one that holds more than so much, and of what is no file.
+
+    Whatever stands under such a name may be a film that was refused itself, of any size.
+
+    Raises:
+        OSError: there is none, or it cannot be read.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with open(os.open(path, flags), "rb") as file:  # noqa: PTH123 - a descriptor has no path
+        facts = os.fstat(file.fileno())
+        if not stat.S_ISREG(facts.st_mode) or facts.st_size > most:
+            return None
+        return file.read(most)
+
+
+def _is_of(data: bytes | None, scan_id: int) -> bool:
+    """Whether this is what `_why_of` writes of a scan, and not some other program's JSON."""
+    try:
+        found = json.loads(data or b"")
+        return bool(found["scan_id"] == scan_id and found.keys() >= _ALWAYS)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return False
 
 
 def _why_of(scan: Recorded) -> bytes:

@@ -76,3 +76,22 @@ def test_a_jump_between_a_kill_and_the_start(
     with trial.recovery():
         site.wait_until_finished(len(everything))
     trial.end(site, everything)
+
+
+def test_a_jump_back_between_a_stop_and_the_start(site: Site, trial: Trial) -> None:
+    """What a worker put back when it was told to stop is free for the next one on any day."""
+    clock = Clock(site)
+    site.settings |= {"SCREENERS": "1"}
+    site.call("run", "--once")
+    everything = films.small_batch(120)
+    worker = site.start()
+    site.drop(everything)
+    site.wait_until_finished(1)
+    site.stop(worker, signal.SIGTERM)
+    left = "SELECT count(*) AS n FROM scans WHERE state = 'claimed'"
+    assert site.query(left)[0]["n"], "there must be something that was put back"
+    clock.jump(-_DAY)
+    site.start()
+    with trial.recovery():
+        site.wait_until_finished(len(everything))
+    trial.end(site, everything)
