@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 from collections import Counter
@@ -28,7 +29,9 @@ from worker.pool import Pool
 from worker.preprocessing import Limits
 from worker.records import Changes, ClaimAnswer, Recorded, Sighting
 from worker.sharing import Crew, Sharing
+from worker.status import how_things_stand
 from worker.store import Store
+from worker.tables import write_status, write_status_as_json
 from worker.trouble import Trouble
 from worker.worklist import names_in
 
@@ -453,3 +456,18 @@ def test_a_name_in_a_list_that_no_file_can_have(site: Site) -> None:
     listed = a_list(site.root / "list.parquet", ["a\0b.jpg", "x" * 5000, str(found)])
     done = site.call("backfill", str(listed), status=1)
     assert done.stdout == "3 films: 1 screened, 2 missing\n"
+
+
+def test_an_archive_of_an_odd_name(
+    database: Database, shipped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What works in a folder whose name is not UTF-8 keeps nobody from asking how things stand."""
+    root = Path(os.fsdecode(os.fsencode(tmp_path) + b"/f\xfclms"))
+    archive = an_archive(root, films.small_batch(1))
+    with a_backfill(worker(database), shipped, archive) as screening:
+        screening.screen(names_in(archive))
+        write_status(how_things_stand(database))
+        assert "backfill" in capsys.readouterr().out
+        write_status_as_json(how_things_stand(database))
+    (told,) = json.loads(capsys.readouterr().out)["workers"]
+    assert told["report"]["backfill"].endswith(r"/f\xfclms")

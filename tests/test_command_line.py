@@ -7,6 +7,7 @@ import io
 import json
 import signal
 import socket
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -298,6 +299,56 @@ def test_check_passes_on_a_sound_site_and_names_what_is_wrong(
     (line,) = [line for line in broken.splitlines() if line.startswith("FAILED")]
     assert "model" in line
     assert "threshold" in line
+
+
+def test_check_tries_what_the_worker_will_do(screened: Site) -> None:
+    """Films that are kept where they are need not be movable; a database must take rows."""
+    screened.settings["KEEP_IN_INBOX"] = "true"
+    screened.inbox.chmod(0o555)
+    database = screened.root / "lungwatch.db"
+    lines = _checked_without_rights(screened)
+    assert lines["inbox"].startswith("ok")
+    assert lines["database"].startswith("ok")
+    screened.settings["KEEP_IN_INBOX"] = "false"
+    database.chmod(0o444)
+    lines = _checked_without_rights(screened)
+    assert lines["inbox"].startswith("FAILED")
+    assert "readonly database" in lines["database"]
+    for path in (screened.inbox, database):
+        path.chmod(0o755)
+
+
+def _checked_without_rights(site: Site) -> dict[str, str]:
+    """Return the lines of `check`, by what they are about."""
+    asked = site.start(command="check", wrapper=without_rights())
+    asked.wait(60)
+    log = site.root / f"worker-{len(site.processes) - 1}.log"
+    return {line.split()[1]: line for line in log.read_text().splitlines()}
+
+
+@pytest.mark.parametrize("command", ["results", "status"])
+def test_output_that_cannot_be_written(screened: Site, command: str) -> None:
+    """On a full disk a command ends with a line that says so."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*screened.command, command],
+            env=screened.environment,
+            cwd=screened.root,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_names_that_an_output_cannot_hold(screened: Site) -> None:
+    """They are written escaped: a terminal of few letters is no reason to say nothing."""
+    screened.drop({"Фильм.jpg": b"no film"})
+    screened.call("run", "--once")
+    screened.variables |= {"PYTHONIOENCODING": "latin-1:strict"}
+    assert r"\u0424" in screened.call("results", "--refused").stdout
 
 
 def test_a_model_that_fails_its_checks_never_serves(site: Site, shipped: Path) -> None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 from databases import Postgres, query
+from pydantic import SecretStr
+from sqlalchemy import text
 
+from worker import entry
 from worker.database import Database
 from worker.errors import DatabaseTrouble, SettingsError
+from worker.settings import Settings
 
 Open = Callable[[str], Database]
 NAME = "Фильм.jpeg"
@@ -73,3 +77,17 @@ def test_no_password_is_shown() -> None:
     with pytest.raises(SettingsError) as caught:
         Database("mysql+pymysql://host/films?password=geheim")
     assert "geheim" not in str(caught.value)
+
+
+def test_a_long_table_may_be_read_at_length(postgres: Postgres) -> None:
+    """What looks at much of it has more time than what a worker asks; commands take the setting."""
+    url = postgres.url(postgres.create())
+    slow = text("SELECT pg_sleep(0.5)")
+    with closing(Database(url, answer_seconds=0.2)) as database:
+        with database.reading(at_length=True) as asked:
+            asked.execute(slow)
+        with pytest.raises(DatabaseTrouble, match="statement timeout"), database.reading() as asked:
+            asked.execute(slow)
+    settings = Settings(database_url=SecretStr(url), database_seconds=40)
+    with closing(entry.database(settings)) as database, database.reading() as asked:
+        assert asked.scalar(text("SHOW statement_timeout")) == "30s"

@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import films
 import pytest
@@ -235,3 +236,25 @@ def _count(site: Site) -> int:
         return int(site.query("SELECT count(*) AS n FROM scans WHERE state = 'filed'")[0]["n"])
     except Exception:  # noqa: BLE001 - no tables yet
         return 0
+
+
+def test_a_worker_that_does_not_list_leaves_what_it_does_not_see(
+    site: Site, tmp_path: Path
+) -> None:
+    """Stopped with its share not mounted, it ends no claim on a film that another waits for."""
+    site.settings["INCOMPLETE_SECONDS"] = "600"
+    site.call("run", "--once")
+    site.drop({"half.jpg": films.truncated(films.jpeg(films.draw(4)), 50)})
+    site.start()
+    put_back = "SELECT state FROM scans WHERE lease_until < '1971-01-01'"
+    wait_for(lambda: site.query(put_back))
+    other = Site(tmp_path / "other", database_url=site.database_url)
+    helper = other.start()
+    wait_for(lambda: any(one["report"].get("lists") is False for one in _workers(other)))
+    other.stop(helper)
+    assert [row["state"] for row in site.query("SELECT state FROM scans")] == ["claimed"]
+
+
+def _workers(site: Site) -> list[Any]:
+    told: list[Any] = json.loads(site.call("status", "--json", status=None).stdout)["workers"]
+    return told

@@ -359,6 +359,23 @@ def test_nothing_is_overwritten(any_way: Inbox, name: bytes, refusal: FilmRefuse
     assert standing(any_way.folder) == {}
 
 
+def test_a_share_that_lies_on_two_disks(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where only the server knows that a folder is on another disk, films are copied too."""
+    link = os.link
+
+    def across(source: bytes, target: bytes, **options: Any) -> None:
+        if source.rpartition(b"/")[0] != target.rpartition(b"/")[0]:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        link(source, target, **options)
+
+    monkeypatch.setattr(worker.files, "_libc", Libc(errno.EINVAL))
+    monkeypatch.setattr(os, "link", across)
+    drop(inbox)
+    assert inbox.file_away(recorded(inbox)) == f"{DAY}/film.jpg"
+    assert standing(inbox.archive) == {f"{DAY}/film.jpg": FILM}
+    assert standing(inbox.folder) == {}
+
+
 @pytest.mark.parametrize("size_bytes", [100 << 30, 100 << 20], ids=["any disk", "this disk"])
 def test_what_is_too_large_to_copy(
     inbox: Inbox, monkeypatch: pytest.MonkeyPatch, size_bytes: int

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -360,6 +361,35 @@ def test_the_same_bytes_later_get_the_answer_they_had(ward: Ward) -> None:
         True,
     ]
     assert len({row["probability"] for row in found.values()}) == 1
+
+
+def test_an_answer_that_was_given_for_another_film(ward: Ward) -> None:
+    """What a screener in the hands of a film says of other bytes is not their answer."""
+    ward.screeners.off_by = 5.0
+    ward.drop(planted=b"film same")
+    ward.run(SETTLE + 1)
+    ward.screeners.off_by = 0.0
+    ward.drop(sound=b"film same")
+    ward.run(SETTLE + 1)
+    found = ward.results()
+    assert not found["sound"]["reused"]
+    assert found["sound"]["probability"] < found["planted"]["probability"]
+
+
+def test_a_disk_that_cannot_sync_folders(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a file system has no such call, films are filed without it."""
+    sync = os.fsync
+
+    def of_files(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", of_files)
+    ward.drop(one=b"film 1")
+    assert ward.run(SETTLE + 1) == 0
+    assert list(ward.results()) == ["one"]
+    assert not list(ward.folder.iterdir())
 
 
 def test_the_twin_of_a_film_that_crashes(ward: Ward) -> None:

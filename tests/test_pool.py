@@ -21,6 +21,7 @@ from test_screener import NONSENSE
 import worker.child
 from worker.errors import ScreenerTrouble
 from worker.manifest import GOLDEN
+from worker.messages import Result
 from worker.pool import Died, HandedBack, NotServing, Screened, Serving
 from worker.process import started_at
 from worker.records import Claim
@@ -356,6 +357,21 @@ def test_nonsense_is_as_good_as_a_crash(
     assert (died.claim, died.overran) == (claim, False)
     assert ward.wait_for(HandedBack).claim == behind
     assert not ward.all_said(Screened)
+
+
+@pytest.mark.parametrize("why", ["EIO", "EACCES"])
+def test_a_film_that_cannot_be_read(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, why: str
+) -> None:
+    """A bad sector costs no screener; one goes that may not open what the inbox holds now."""
+    unread = Result(scan_id=1, kind="unreadable", sentence=why).encode()
+    impostor(monkeypatch, unread)
+    ward.serve(tmp_path)
+    (before,) = ward.processes
+    ward.submit(ward.claim("film-0.jpg"))
+    ward.wait_for(Screened)
+    ward.pool.tend(time.monotonic())
+    assert (ward.processes == [before]) == (why == "EIO")
 
 
 READY = b'["Ready", {"model_version": "impostor", "unfenced": ""}]'

@@ -15,6 +15,7 @@ from worker.database import Database
 from worker.errors import ScanError
 from worker.records import Changes
 from worker.results import Query, Results, _page
+from worker.status import how_things_stand
 
 _LOGITS = {"NORMAL": -4.0, "REVIEW": 0.6, "PNEUMONIA": 4.0}
 _WAYS = [*_LOGITS, "REVIEW", "refused", "NORMAL", "refused", "PNEUMONIA"]
@@ -113,3 +114,13 @@ def test_a_page_is_found_by_an_index(results: Results, query: Query) -> None:
     assert "TEMP B-TREE" not in plan, plan
     assert "Sort" not in plan, plan
     assert "Seq Scan" not in plan, plan
+
+
+def test_a_worker_that_was_killed_before_the_clock_was_set_back(database: Database) -> None:
+    """A sign of life of tomorrow is none: nobody works here."""
+    worker(database, "ward-1").beat({}, lease_seconds=60)
+    assert how_things_stand(database).is_well
+    plus = "strftime('%Y-%m-%d %H:%M:%f000', beat_at, '+1 day')"
+    tomorrow = plus if database.is_sqlite else "beat_at + interval '1 day'"
+    execute(database, f"UPDATE workers SET beat_at = {tomorrow}")
+    assert not how_things_stand(database).is_well

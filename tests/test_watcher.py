@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -304,3 +305,24 @@ def _mounts() -> list[str]:
 def test_an_unknown_file_system(tmp_path: Path) -> None:
     """What is not there is on no file system, and that is no trouble."""
     assert file_system_of(tmp_path / "missing") == ""
+
+
+def test_no_watch_to_be_had_for_a_moment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Out of watches, a worker lists; it has events once there are some again."""
+    watcher = Watcher(folder, lambda: None)
+
+    def none_free(_: object) -> None:
+        raise OSError(errno.EMFILE, "inotify instance limit reached")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker.watcher._Observer, "start", none_free)
+        follow(watcher, folder)
+        watcher.try_again()
+        without = watcher.by_events
+    watcher.try_again()
+    try:
+        (folder / "film.jpg").touch()
+        told(watcher, "film.jpg")
+        assert (without, watcher.by_events) == (False, True)
+    finally:
+        watcher.stop()

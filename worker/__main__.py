@@ -5,9 +5,11 @@ Imports here are kept to what `--help` needs; each command loads its own.
 
 from __future__ import annotations
 
+import errno
 import sys
 from contextlib import suppress
 from enum import StrEnum
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,6 +30,9 @@ from worker.rescore_command import rescore
 if TYPE_CHECKING:
     from worker.database import Database
     from worker.results import Retriable
+
+# What a full or broken disk says of standard output.
+_NOT_WRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -58,6 +63,8 @@ def main() -> None:
     from worker.errors import LungwatchError  # noqa: PLC0415
 
     shut_out_others()
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # whatever letters a terminal has not
     try:
         app()
     except LungwatchError as error:
@@ -66,6 +73,10 @@ def main() -> None:
         # The reader of our output has gone, as `| head` does.
         sys.stderr.close()
         raise SystemExit(0) from None
+    except OSError as error:
+        if error.filename is not None or error.errno not in _NOT_WRITTEN:
+            raise
+        entry.fail(f"what was asked for cannot be written: {error.strerror}")
 
 
 def _say_version(asked: bool) -> None:  # noqa: FBT001 # as typer calls it

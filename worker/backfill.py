@@ -245,7 +245,7 @@ class Backfill:
 
     def _report(self) -> dict[str, object]:
         return {
-            "backfill": str(self._root),
+            "backfill": spell(os.fsencode(self._root)),
             "model": self._manifest.version,
             "done": self.tally.films,
             "in_hand": self._pipeline.in_hand,

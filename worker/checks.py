@@ -34,35 +34,45 @@ def run_checks() -> Iterator[Finding]:
     else:
         yield ("folders", None, "all there, all different")
         for name in ("inbox", "archive", "refused", "models"):
-            yield _rights(name, getattr(settings, name))
+            reads = name == "inbox" and settings.keep_in_inbox
+            yield _rights(name, getattr(settings, name), write=not reads)
     yield from _database(settings)
     yield _model(settings)
     yield _fence()
 
 
-def _rights(name: str, folder: Path) -> Finding:
-    """Try what the worker will do: list, make a file, rename it away."""
+def _rights(name: str, folder: Path, *, write: bool) -> Finding:
+    """Try what the worker will do: list, look at what is there, make a file, rename it away."""
+    wanted = "listed and written" if write else "listed and read"
     try:
         with os.scandir(folder) as entries:
             next(entries, None)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".lungwatch-check-"):
-            pass
+        (folder / os.curdir).stat()
+        if write:
+            with tempfile.NamedTemporaryFile(dir=folder, prefix=".lungwatch-check-"):
+                pass
     except OSError as error:
-        return (name, f"{folder}: {error.strerror}. Give this user the right to write it.", "")
-    return (name, None, f"{folder}: can be listed and written")
+        right = "write" if write else "read"
+        return (name, f"{folder}: {error.strerror}. Give this user the right to {right} it.", "")
+    return (name, None, f"{folder}: can be {wanted}")
 
 
 def _database(settings: Settings) -> Iterator[Finding]:
     try:
-        database = Database(settings.database_url.get_secret_value())
+        database = Database(
+            settings.database_url.get_secret_value(), answer_seconds=settings.database_seconds
+        )
         if not database.exists():
             yield ("database", None, f"{database}: will be made at first start")
             return
         revision = database.revision()
+        if revision == REVISION:
+            database.try_writing()
     except LungwatchError as error:
         yield ("database", str(error), "")
         return
-    yield ("database", None, f"{database}: answers")
+    can = "answers, and can be written" if revision == REVISION else "answers"
+    yield ("database", None, f"{database}: {can}")
     if revision in (None, REVISION):
         detail = f"at {revision}" if revision else "none yet: made at first start"
         yield ("migrations", None, detail)
@@ -87,7 +97,10 @@ def _fence() -> Finding:
     """Put the fence up in a process of its own, as there is no way out of it."""
     script = "import sys; from worker.fence import enclose; print('; '.join(enclose(sys.argv[1])))"
     command = [sys.executable, "-c", script, os.curdir]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own
+    except OSError as error:
+        return ("fence", f"no screener can be started: {error.strerror}", "")
     if done.returncode:
         return ("fence", f"screeners cannot be fenced in: {done.stderr.strip()[-200:]}", "")
     # Screeners work without a wall that the machine lacks, and it is said.

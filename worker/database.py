@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from worker.schema import REVISION
 # From this library version on SQLite's WAL is free of a bug that could corrupt the database.
 _WAL_IS_SOUND = (3, 51, 3)
 _ANSWER_SECONDS = 20.0  # if nobody says otherwise
+_AT_LENGTH_SECONDS = 600.0
 # An arbitrary number that names Lungwatch's migrations among Postgres's advisory locks.
 _MIGRATION_LOCK = 7_201_623_994
 
@@ -76,14 +77,28 @@ class Database:
             yield connection
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
+    def reading(self, *, at_length: bool = False) -> Iterator[Connection]:
         """One transaction that only reads, so that in SQLite it never waits for a writer's turn.
+
+        Args:
+            at_length: much of a table that may be long is asked for: its answer has ten minutes.
 
         Raises:
             DatabaseTrouble: as `writing`.
         """
         with self._wrapped(), self.engine.connect() as connection:
-            yield connection.execution_options(only_reads=True)
+            reader = connection.execution_options(only_reads=True)
+            with _unhurried(reader, _AT_LENGTH_SECONDS) if at_length else nullcontext():
+                yield reader
+
+    def try_writing(self) -> None:
+        """Do as a worker that claims a film, and change nothing.
+
+        Raises:
+            DatabaseTrouble: it may only be read, or as `writing`.
+        """
+        with self.writing() as connection:
+            connection.execute(text("UPDATE scans SET attempt = attempt WHERE id < 0"))
 
     def revision(self) -> str | None:
         """Return the migration the database stands at, or None where there is no schema."""
@@ -117,7 +132,7 @@ class Database:
                 return False  # another starter was first
             config.attributes["connection"] = connection
             try:
-                with _unhurried(connection):
+                with _unhurried(connection, inf):  # a large table is not altered in seconds
                     command.upgrade(config, "head")
             except CommandError as error:
                 raise DatabaseTrouble(
@@ -140,14 +155,16 @@ class Database:
 
 
 @contextmanager
-def _unhurried(connection: Connection) -> Iterator[None]:
-    """Let statements take the time they take: a large table is not altered in seconds."""
+def _unhurried(connection: Connection, seconds: float) -> Iterator[None]:
+    """Let each statement take so long."""
     if connection.dialect.name == "sqlite":
         yield
         return
-    connection.execute(text("SET LOCAL statement_timeout = 0"))
+    limit = 0 if seconds == inf else int(seconds * 1000)
+    connection.execute(text(f"SET LOCAL statement_timeout = {limit}"))
     client: Any = connection.connection.driver_connection
-    usual, client.answer_seconds = client.answer_seconds, inf
+    # The server's own limit comes first, and says why.
+    usual, client.answer_seconds = client.answer_seconds, seconds + client.answer_seconds
     try:
         yield
     finally:

@@ -16,6 +16,8 @@ from worker.errors import FilmRefused, ModelPackageError, RefusalCode, ReviewRea
 from worker.manifest import NEGATIVE, POSITIVE, FamiliarLimits, Manifest
 
 REVIEW: Final = "REVIEW"
+# On another processor 8-bit rounding may fall the other way. More is another film, or model.
+SAME_LOGIT: Final = 0.05
 BALANCE: Final = 0.5  # the prevalence that every package's probabilities are calibrated for
 
 

@@ -47,7 +47,7 @@ def database_if_any(chosen: Settings) -> Database | None:
     """Open the database, or return None where there is none yet."""
     from worker.database import Database  # noqa: PLC0415
 
-    found = Database(chosen.database_url.get_secret_value())
+    found = Database(chosen.database_url.get_secret_value(), answer_seconds=chosen.database_seconds)
     return found if found.exists() else None
 
 

@@ -15,15 +15,13 @@ from pathlib import Path
 
 from worker.archive import Archive, Archived, Said
 from worker.database import Database
-from worker.decision import judge
+from worker.decision import SAME_LOGIT, judge
 from worker.errors import FilmRefused, RegistryError, ScanError
 from worker.evidence_picture import Told, draw, fit, thumbnail
 from worker.model import Floats, Model, load
 from worker.names import bytes_of
 from worker.preprocessing import TURNED, Limits, Pixels, check_header, read_film
 from worker.registry import Registry
-
-_SAME_LOGIT = 0.05  # on another CPU 8-bit rounding may fall the other way
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +130,7 @@ def _explain(
             review_reason=None if reason is None else reason.value,
             on_record=False,
         )
-    elif not abs(output.logit - said.logit) <= _SAME_LOGIT:
+    elif not abs(output.logit - said.logit) <= SAME_LOGIT:
         raise ScanError(
             f"scan {film.scan_id}: {said.version} gives a logit of {output.logit:.4f} now, and "
             f"{said.logit:.4f} stands in its row: the row is not explained by this package"

@@ -33,10 +33,13 @@ def shipped(name: str) -> Path:
 
 
 def fsync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
+    """Make the names in a folder durable, where its file system has a way to."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
     finally:
         os.close(descriptor)
 
@@ -95,7 +98,7 @@ def move(source: bytes, target: bytes, *, wanted: Wanted | None = None) -> None:
             return
         if number not in _NO_SUCH_RENAME:
             raise OSError(number, os.strerror(number), source, None, target)
-        _link_then_unlink(source, target)
+        _link_then_unlink(source, target, wanted)
     # There is no rename of a file that is open: only of whatever has its name by then.
     if wanted is not None and not wanted(os.lstat(target)):
         raise MistakenError(source, moved_to=target)
@@ -109,7 +112,7 @@ def lies_across(source: bytes, target: bytes) -> bool:
     return ctypes.get_errno() == errno.EXDEV  # said before it is looked for
 
 
-def _link_then_unlink(source: bytes, target: bytes) -> None:
+def _link_then_unlink(source: bytes, target: bytes, wanted: Wanted | None) -> None:
     try:
         os.link(source, target, follow_symlinks=False)
     except FileExistsError:
@@ -117,9 +120,12 @@ def _link_then_unlink(source: bytes, target: bytes) -> None:
         if not os.path.samestat(os.lstat(source), os.lstat(target)):
             raise
     except OSError as error:
-        if error.errno not in _NO_SUCH_LINK:
+        if error.errno == errno.EXDEV:  # one mount here, and two where it comes from
+            _move_across(source, target, wanted)
+        elif error.errno in _NO_SUCH_LINK:
+            _rename_over_our_own(source, target)
+        else:
             raise
-        _rename_over_our_own(source, target)
         return
     _drop(source, os.lstat(target))
 

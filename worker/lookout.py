@@ -64,6 +64,7 @@ class Lookout:
 
     def begin(self, now: float, *, another_lists: bool = False) -> None:
         """Begin a listing, or leave it to the worker that lists, but for one in ten."""
+        self._watcher.try_again()
         if another_lists and self._left < _LEFT_TO_ANOTHER:
             self._left += 1
             self.can_list = self.listed_once = True

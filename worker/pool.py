@@ -27,6 +27,7 @@ from worker.trouble import doubling
 _LONGEST_TURN = 2.0  # seconds between two looks at screeners, if the loop is well
 _LOAD_SECONDS = 60.0  # to load and check a package before its screener is given up
 _AGAIN_SECONDS = 5.0  # before a screener that could not be replaced is again tried to be
+_FENCED_OUT = "EACCES"  # what a screener is told of a film beyond its fence
 _HEARD_A_TURN = 64  # messages of one screener, before the others have theirs
 
 
@@ -276,7 +277,7 @@ class Pool:
                 screener.jobs.popleft()
                 screener.head_since = now
                 screener.alone = False
-                screener.outside |= message.kind == "unreadable" and self._inbox_moved(head)
+                screener.outside |= message.sentence == _FENCED_OUT and self._inbox_moved(head)
                 self._events.append(
                     Screened(claim=head, result=message, model_version=screener.version or "")
                 )

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from worker.decision import Score, judge
+from worker.decision import SAME_LOGIT, Score, judge
 from worker.records import Outcome
 from worker.store import Store
 
@@ -58,6 +58,9 @@ class Repeats:
         before = known.get(key)
         if before is None:
             known[key] = Score(logit=verdict.logit, strangeness=verdict.strangeness)
+            return outcome
+        if not abs(before.logit - verdict.logit) <= SAME_LOGIT:
+            # Whoever gave the first answer did not read these bytes, whatever it said of them.
             return outcome
         return replace(
             outcome, verdict=judge(before, model, prevalence=self._prevalence), reused=True

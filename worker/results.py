@@ -114,7 +114,7 @@ class Results:
             .where(scans.c.screened_at >= since, scans.c.refusal_code.is_not(None))
             .group_by(refused),
         )
-        with self._database.reading() as connection:
+        with self._database.reading(at_length=True) as connection:
             return [
                 (str(day), str(what), int(count))
                 for question in questions
@@ -134,7 +134,7 @@ class Results:
         )
         worst = select(predictions.c.scan_id).where(*wanted)
         worst = worst.order_by(predictions.c.probability.desc(), predictions.c.scan_id).limit(limit)
-        with self._database.reading() as connection:
+        with self._database.reading(at_length=True) as connection:
             ids = connection.scalars(worst).all()
             found = connection.execute(select(results).where(results.c.scan_id.in_(ids)))
             rows = {row["scan_id"]: dict(row) for row in found.mappings()}
@@ -147,7 +147,7 @@ class Results:
         Raises:
             DatabaseTrouble: the database cannot be asked.
         """
-        with self._database.reading() as connection:
+        with self._database.reading(at_length=True) as connection:
             return refused_since(connection, since)
 
     def retriable(self, wanted: str) -> list[Retriable]:

@@ -233,7 +233,7 @@ class Service:
         self._lookout.stop()
         try:
             self._pipeline.record(clock())
-            self._pipeline.recover()
+            self._pipeline.recover(lists=self._crew.lists or self._once)
             self._pipeline.file_away(clock())
             self._pipeline.record(clock())
             report = self._report(clock())

@@ -198,7 +198,8 @@ class Settings(BaseSettings):
     worker_name: str = Field(
         default_factory=socket.gethostname,
         pattern=r"^[\w.-]{1,100}$",
-        description="What claims and `status` call this machine; its host name if unset.",
+        description="What claims and `status` call this machine; its host name if unset. Of two "
+        "machines or containers on one database each needs its own.",
     )
     log_format: Literal["auto", "plain", "json", "journal"] = Field(
         "auto",

@@ -122,7 +122,8 @@ def _workers(connection: Connection, now: datetime) -> list[WorkerStatus]:
     return [
         WorkerStatus(
             name=row.name,
-            alive=(ago := (now - row.beat_at).total_seconds()) <= SILENT_SECONDS,
+            # A beat of tomorrow is from before the clock was set back.
+            alive=abs(ago := (now - row.beat_at).total_seconds()) <= SILENT_SECONDS,
             beat_seconds_ago=round(ago, 1),
             report=row.report,
         )

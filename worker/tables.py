@@ -65,8 +65,8 @@ def _refusals(rows: Sequence[Mapping[str, Any]]) -> Table:
             escape(shown(row["file_name"])),
             f"[yellow]{row['refusal_code']}[/yellow]",
             escape(row["refusal_sentence"] or ""),
-            row["refusal_measured"] or "",
-            row["refusal_limit"] or "",
+            escape(row["refusal_measured"] or ""),
+            escape(row["refusal_limit"] or ""),
             told_time(row["screened_at"]),
         )
     return table

@@ -11,6 +11,7 @@ import logging
 import os
 import queue
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,20 +82,27 @@ class Watcher:
         self.stop()
         self._lost = False
         self._identity = identity
-        self.by_events = file_system_of(self._folder) not in _WITHOUT_EVENTS
-        if self.by_events:
-            observer = _Observer()
-            handler = _Handler(self._folder, self._hints, self._notify)
-            _chatter.addHandler(self._complaints)
-            kinds = [*_INTERESTING, DirDeletedEvent, DirMovedEvent]
-            try:
-                observer.schedule(handler, os.fspath(self._folder), event_filter=kinds)
-                observer.start()
-            except (OSError, RuntimeError):  # out of watches, or threads: the listing will do
-                self.by_events = False
-            else:
-                self._observer = observer
+        self._watch()
         return True
+
+    def try_again(self) -> None:
+        """Watch what could not be watched before, for want of watches or threads."""
+        if self._identity is not None and self._observer is None:
+            self._watch()
+
+    def _watch(self) -> None:
+        self.by_events = False
+        if file_system_of(self._folder) in _WITHOUT_EVENTS:
+            return
+        observer = _Observer()
+        handler = _Handler(self._folder, self._hints, self._notify)
+        _chatter.addHandler(self._complaints)
+        kinds = [*_INTERESTING, DirDeletedEvent, DirMovedEvent]
+        with suppress(OSError, RuntimeError):  # out of watches, or threads: the listing will do
+            observer.schedule(handler, os.fspath(self._folder), event_filter=kinds)
+            observer.start()
+            self._observer = observer
+            self.by_events = True
 
     def hints(self) -> list[Hint]:
         """Return what events told of since the last call: of each name the last."""
