@@ -219,6 +219,17 @@ def test_retry_after_one_that_was_killed(site: Site) -> None:
     assert list(day.iterdir()) == []
 
 
+def test_retry_of_one_and_not_of_another_of_its_number(site: Site) -> None:
+    """A film may be called like another's id: `id:1` is that one alone."""
+    site.drop({"2": b"hello"})
+    site.call("run", "--once")
+    site.drop({"b.jpg": b"hello"})
+    site.call("run", "--once")
+    assert site.call("retry", "id:2").stdout == "scan 2: back in the inbox\n"
+    assert [row["filed_as"] is None for row in site.results()] == [False, True]
+    assert site.call("retry", "2").stdout == "scan 1: back in the inbox\n"
+
+
 def test_retry_of_a_film_that_is_gone(site: Site) -> None:
     """Whoever asks is told once; the row names no place then, and no later `retry` fails for it."""
     site.drop({"a.jpg": b"hello", "b.jpg": b"hello"})

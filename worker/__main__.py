@@ -205,7 +205,10 @@ def status(
 
 @app.command()
 def retry(
-    scans: Annotated[list[str], typer.Argument(help="Ids, file names, or beginnings of SHA-256.")],
+    scans: Annotated[
+        list[str],
+        typer.Argument(help="Ids (`7` or `id:7`), file names, or beginnings of SHA-256."),
+    ],
 ) -> None:
     """Put refused films back into the inbox, to be screened anew."""
     from worker.inbox import Inbox  # noqa: PLC0415

@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    RowMapping,
     Select,
-    and_,
     false,
     func,
     literal,
@@ -21,6 +21,7 @@ from sqlalchemy import (
 from worker.database import Database
 from worker.decision import REVIEW
 from worker.errors import ScanError
+from worker.finding import find_scans
 from worker.manifest import NEGATIVE, POSITIVE
 from worker.schema import (
     State,
@@ -158,39 +159,37 @@ class Results:
         Raises:
             DatabaseTrouble: the database cannot be asked.
         """
-        names = [scans.c.file_name == wanted]
-        if wanted.isascii() and wanted.isdigit() and len(wanted) < 19:
-            names.append(scans.c.id == int(wanted))
-        if len(wanted) >= 8 and all(digit in "0123456789abcdef" for digit in wanted.lower()):
-            # "g" sorts behind every hexadecimal digit; so put, an index serves.
-            names.append(scans.c.sha256.between(wanted.lower(), f"{wanted.lower()}g"))
-        there = select(scans.c.id, scans.c.file_name, scans.c.filed_as).where(
-            scans.c.refusal_code.is_not(None),
-            or_(
-                scans.c.state == State.KEPT,
-                and_(scans.c.state == State.FILED, scans.c.filed_as.is_not(None)),
-            ),
-        )
+        columns = (scans.c.id, scans.c.file_name, scans.c.filed_as)
         with self._database.reading() as connection:
-            asked = connection.execute(there.where(or_(*names))).all()
+            asked = [row for row in find_scans(connection, {wanted})[wanted] if _may_go_back(row)]
             # What lies in a place is the newest's of those that name it, whoever was asked for.
             others = connection.execute(
-                there.where(
-                    scans.c.file_name.in_({row.file_name for row in asked}),
-                    scans.c.filed_as.in_({row.filed_as for row in asked if row.filed_as}),
+                select(*columns).where(
+                    scans.c.refusal_code.is_not(None),
+                    scans.c.state == State.FILED,
+                    scans.c.file_name.in_({row["file_name"] for row in asked}),
+                    scans.c.filed_as.in_({row["filed_as"] for row in asked if row["filed_as"]}),
                 )
             ).all()
+        named = {row["id"]: (row["file_name"], row["filed_as"]) for row in asked}
+        named |= {row.id: (row.file_name, row.filed_as) for row in others}
         found: dict[object, Retriable] = {}
-        for row in sorted({*asked, *others}, key=lambda row: row.id):
-            place = row.filed_as or row.id
+        for scan_id, (file_name, filed_as) in sorted(named.items()):
+            place = filed_as or scan_id
             other = found.pop(place, None)
             found[place] = Retriable(
-                scan_id=row.id,
-                file_name=row.file_name,
-                filed_as=row.filed_as,
+                scan_id=scan_id,
+                file_name=file_name,
+                filed_as=filed_as,
                 before=() if other is None else (*other.before, other.scan_id),
             )
         return list(found.values())
+
+
+def _may_go_back(row: RowMapping) -> bool:
+    """Whether a scan was refused, and its film is where that left it."""
+    there = row["state"] == State.KEPT or (row["state"] == State.FILED and row["filed_as"])
+    return bool(row["refusal_code"] and there)
 
 
 def _page(query: Query) -> Select[int]:
