@@ -139,6 +139,8 @@ def test_verify_has_a_line_for_each(site: Site) -> None:
     assert [line.split()[0] for line in lines] == ["ok", "FAILED", "ok"]
     assert site.call("models", "verify", "first").stdout.startswith("ok ")
     assert "no model nine" in site.call("models", "verify", "nine", status=1).stdout
+    site.settings["MODELS"] = str(site.root / "another")
+    assert "no model is in" in site.call("models", "verify", status=2).stderr
 
 
 def test_show_and_diff(site: Site, shipped: Path) -> None:

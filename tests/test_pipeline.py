@@ -632,6 +632,21 @@ def test_films_that_stay(ward: Ward) -> None:
     assert ward.screeners.predicted == ["film", "film"]
 
 
+def test_films_that_stayed_and_went(ward: Ward) -> None:
+    """What something else takes away at last is not remembered for ever; what stays is."""
+    ward.begin(keep=True)
+    ward.drop(**{f"film-{number}": b"film %d" % number for number in range(20)})
+    ward.run(SETTLE + 1)
+    for path in list(ward.folder.iterdir())[:18]:
+        path.unlink()
+    for _ in range(3):
+        ward.pipeline.arrivals.begin_listing()
+        ward.run(SETTLE + 1)
+    assert len(ward.pipeline.arrivals._kept | ward.pipeline.arrivals._kept_before) == 2
+    assert len(ward.screeners.predicted) == 20
+    assert ward.pipeline.idle
+
+
 def test_two_workers_share_an_inbox(tmp_path: Path, database: Database) -> None:
     """Two workers that see the same films screen each once between them."""
     one, other = Ward(tmp_path, database), Ward(tmp_path, database, "ward-2")

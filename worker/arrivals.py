@@ -45,7 +45,10 @@ class Arrivals:
         self._tracker = Tracker(settle_seconds=settle_seconds)
         self._ready: deque[Settled] = deque()
         self._busy: set[str] = set()  # names that are ready or claimed
-        self._kept: set[int] = set()  # hashes of sightings that are done and stay in the inbox
+        # Hashes of sightings that are done and stay in the inbox: seen since a listing began, and
+        # those of the one before.
+        self._kept: set[int] = set()
+        self._kept_before: set[int] = set()
         self._unseen: set[str] = set()  # names that could never be looked at
         self.unreadable: Counter[str] = Counter()  # names, by how often they could not be read
         self.again: deque[str] = deque()  # names for whoever told them to tell once more
@@ -104,7 +107,7 @@ class Arrivals:
                 )
             return
         self._seen(name)
-        if sighting is None or hash(sighting) in self._kept:
+        if sighting is None or self._stays(sighting):
             return
         if whole:
             self._tracker.forget(name)
@@ -126,6 +129,18 @@ class Arrivals:
                 self.let_go(name, now)
             if settled is not None:
                 self._make_ready(settled)
+
+    def begin_listing(self) -> None:
+        """Forget what was done and has gone: it was not seen by the listing before this one."""
+        self._kept, self._kept_before = set(), self._kept
+
+    def _stays(self, sighting: Sighting) -> bool:
+        """Whether a film is done and stays in the inbox."""
+        film = hash(sighting)
+        if film in self._kept_before:
+            self._kept_before.remove(film)
+            self._kept.add(film)
+        return film in self._kept
 
     def _make_ready(self, settled: Settled) -> None:
         self._busy.add(settled.sighting.name)

@@ -102,7 +102,10 @@ def verify(
     settings = entry.settings()
     registry = _registry(settings)
     failed = 0
-    for one in [version] if version else registry.versions():
+    versions = [version] if version else registry.versions()
+    if not versions:
+        entry.fail(f"no model is in {registry.root}")
+    for one in versions:
         try:
             took_seconds = _load(registry, one, settings)
         except LungwatchError as error:

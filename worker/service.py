@@ -190,6 +190,8 @@ class Service:
             lists = self._crew.lists or self._once
             self._pipeline.recover(older_than_seconds=lease, lists=lists)
             self._lookout.begin(now, another_lists=not lists)
+            if self._lookout.listing:
+                self._arrivals.begin_listing()
         arrivals = self._arrivals
         self._lookout.look(now, notice=arrivals.notice, has_room=lambda: arrivals.wants_names)
 
