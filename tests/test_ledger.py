@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 import scans
 from databases import query
+from sqlalchemy import update
 
 from worker.database import Database
 from worker.ledger import Ledger, Looks, Ruling
 from worker.records import Changes
+from worker.schema import training_runs
 
 
 @pytest.fixture
@@ -114,6 +116,28 @@ def test_a_look_counts_though_the_night_was_killed_after_it(ledger: Ledger) -> N
     """It is on record before the films are looked at."""
     ledger.look(ledger.open("ward:models", {}), "aa")
     assert ledger.look(ledger.open("ward:models", {}), "aa").this_set == 2
+
+
+@pytest.mark.parametrize("spoilt", [False, True])
+def test_a_film_whose_name_is_not_utf8_ends_no_night(
+    ledger: Ledger, database: Database, *, spoilt: bool
+) -> None:
+    """It is told of in letters that any client reads; nor does a row of before end later nights."""
+    named = "train/m\udcfcller.jpeg"
+    run = ledger.open("ward:models", {"remarks": [f"set aside: {named}"], "groups": {named: 1}})
+    ledger.look(run, "aa")
+    ledger.close(run, ruling=Ruling.FAILED, reasons=[f"with two labels: {named}"])
+    if spoilt:  # as they were written once
+        with database.writing() as connection:
+            remarks = {"looked_at": "aa", "remarks": [named]}
+            connection.execute(update(training_runs).values(details=remarks))
+    else:
+        remark = "SELECT details ->> 'remarks' AS one, reasons ->> 0 AS other FROM training_runs"
+        (row,) = query(database, remark)
+        assert "train/m\\\\udcfcller.jpeg" in row["one"]
+        assert row["other"] == "with two labels: train/m\\udcfcller.jpeg"
+    assert ledger.look(ledger.open("ward:models", {}), "aa") == Looks(this_set=2, any_set=2)
+    assert ledger.look(ledger.open("ward:models", {}), "a_") == Looks(this_set=1, any_set=3)
 
 
 def test_a_version_is_explained_whole(ledger: Ledger, database: Database) -> None:

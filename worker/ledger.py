@@ -13,12 +13,14 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, Text, cast, func, insert, select, update
 
 from worker.database import Database
 from worker.manifest import Manifest
 from worker.schema import database_time, model_versions, predictions, training_runs
 from worker.store import register_model
+
+_LOOKED_AT = "looked_at"  # among a night's details: the digest of its test films
 
 
 class Ruling(StrEnum):
@@ -84,14 +86,18 @@ class Ledger:
             run: the night.
             test_digest: of the test films and their labels.
         """
-        looked = training_runs.c.details["looked_at"].as_string()
+        # In the text: Postgres cannot look into a row that holds half a letter, as nights wrote
+        # them once, and would fail on all rows for it.
+        details = cast(training_runs.c.details, Text)
+        count = select(func.count()).select_from(training_runs)
+
+        def looks_at(beginning: str) -> int:
+            looked = f'"{_LOOKED_AT}": "{beginning}'
+            return connection.scalar(count.where(details.contains(looked, autoescape=True))) or 0
+
         with self._database.writing() as connection:
-            _note(connection, run, {"looked_at": test_digest})
-            count = select(func.count()).select_from(training_runs)
-            looks = Looks(
-                this_set=connection.scalar(count.where(looked == test_digest)) or 0,
-                any_set=connection.scalar(count.where(looked.is_not(None))) or 0,
-            )
+            _note(connection, run, {_LOOKED_AT: test_digest})
+            looks = Looks(this_set=looks_at(f'{test_digest}"'), any_set=looks_at(""))
             _note(connection, run, {"looks": asdict(looks)})
             return looks
 
@@ -117,7 +123,7 @@ class Ledger:
         """
         values = {
             "verdict": ruling.value,
-            "reasons": list(reasons),
+            "reasons": _json(reasons),
             "champion": champion,
             "challenger": challenger,
         }
@@ -202,9 +208,15 @@ def _close(connection: Connection, run: int, values: Mapping[str, Any]) -> None:
 
 
 def _json(value: Any) -> Any:
-    """Return a value as JSON can hold it: a number that is not finite becomes null."""
+    r"""Return a value as JSON in a database can hold it.
+
+    A number that is not finite becomes null, and of a file name that is not UTF-8, half a letter
+    as Postgres sees it, `\udcfc` is written out.
+    """
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
     if isinstance(value, Mapping):
-        return {str(key): _json(one) for key, one in value.items()}
+        return {_json(str(key)): _json(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [_json(one) for one in value]
     if isinstance(value, float) and not math.isfinite(value):
