@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -106,6 +108,39 @@ def test_labelled_films_that_were_kept_where_they_are(
     (remark,) = dataset.remarks
     assert remark.startswith("set aside: scan 84 (")
     assert remark.endswith("no longer to be read where it was screened")
+
+
+@pytest.mark.parametrize("place", ["archive", "inbox"])
+@pytest.mark.parametrize("what", ["a pipe", "a link", "a device", "a folder"])
+def test_what_has_taken_a_films_name_does_not_hold_the_night_up(
+    archive: Archive, database: Database, what: str, place: str
+) -> None:
+    """A pipe would never end, nor a device; a link leads to what was not screened: set aside."""
+    path = archive.folder / DAY / "000_chest_0.jpeg"
+    scan = 1
+    if place == "inbox":
+        archive.inbox.mkdir()
+        path = archive.inbox / "kept.jpeg"
+        store = worker(database)
+        (claim,) = store.claim([sighting(path.name, inode=100)], lease_seconds=60).claims
+        digest = hashlib.sha256(path.name.encode()).hexdigest()
+        store.apply(Changes(outcomes=[verdict(claim, sha256=digest)]), keep=True)
+        asked = Asked(scan=str(claim.scan_id), label="NORMAL", reader="Dr. A")
+        assert not Labels(database).give([asked]).problems
+        scan = claim.scan_id
+        path.write_bytes(path.name.encode())
+    elsewhere = path.rename(path.with_name("elsewhere"))
+    if what == "a pipe":
+        os.mkfifo(path)
+        # Whoever opens it as a file reads nothing from it, in place of waiting for a writer.
+        threading.Thread(target=lambda: path.open("wb").close(), daemon=True).start()
+    elif what == "a folder":
+        path.mkdir()
+    else:
+        path.symlink_to(elsewhere if what == "a link" else "/dev/null")
+    (remark,) = find_films([], archive=archive).remarks
+    assert remark.startswith(f"set aside: scan {scan} (")
+    assert "no longer" in remark
 
 
 @pytest.mark.parametrize("films", [1, 80])

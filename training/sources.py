@@ -15,6 +15,7 @@ from pathlib import Path
 from training.patients import Patients, is_alone
 from worker.database import Database
 from worker.errors import DataError
+from worker.files import open_regular
 from worker.labels import Labels, ReaderLabel
 from worker.manifest import NEGATIVE, POSITIVE
 from worker.privacy import shown
@@ -158,6 +159,7 @@ def _in_archive(archive: Archive, patients: Patients) -> tuple[list[Film], list[
         [one.path for one in labelled],
         # What lies elsewhere than in the archive is others' to move, and to lock.
         may_lack={one.path for one in labelled if not one.filed},
+        follow=False,  # as when it was screened: what is linked to is another's file
     )
     films, remarks = [], []
     for one, digest in zip(labelled, digests, strict=True):
@@ -184,20 +186,20 @@ def _archived(one: ReaderLabel, name: str, patients: Patients) -> Film:
 
 
 def _digests(
-    paths: Sequence[Path], *, may_lack: Collection[Path] = frozenset()
+    paths: Sequence[Path], *, may_lack: Collection[Path] = frozenset(), follow: bool = True
 ) -> list[str | None]:
     """Return each file's SHA-256, or None where there is no file, or one that may be missed."""
 
     def digest(path: Path) -> str | None:
-        return _digest(path, needed=path not in may_lack)
+        return _digest(path, needed=path not in may_lack, follow=follow)
 
     with ThreadPoolExecutor(_READERS) as readers:
         return list(readers.map(digest, paths))
 
 
-def _digest(path: Path, *, needed: bool) -> str | None:
+def _digest(path: Path, *, needed: bool, follow: bool) -> str | None:
     try:
-        with path.open("rb") as file:
+        with open_regular(path, follow=follow) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         return None

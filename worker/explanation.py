@@ -6,10 +6,8 @@ giving the row's logit again; anything else is an error, not a picture.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
-import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from worker.database import Database
 from worker.decision import SAME_LOGIT, judge
 from worker.errors import FilmRefused, RegistryError, ScanError
 from worker.evidence_picture import Told, draw, fit, thumbnail
+from worker.files import open_regular
 from worker.model import Floats, Model, load
 from worker.names import bytes_of
 from worker.preprocessing import TURNED, Limits, Pixels, check_header, read_film
@@ -170,15 +169,15 @@ def _read(film: Archived, places: Places) -> bytes:
     path = os.path.join(os.fsencode(folder.absolute()), bytes_of(film.place))  # noqa: PTH118 - bytes
     lost = f"scan {film.scan_id}: its film is not where it was filed, {film.place}"
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        file = open_regular(path)
+    except FileNotFoundError as error:
+        raise ScanError(f"{lost}: {error.strerror}") from error
     except OSError as error:
-        gone = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
-        why = lost if gone else f"scan {film.scan_id}: {film.place} cannot be read"
-        raise ScanError(f"{why}: {error.strerror}") from error
-    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor has no path
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise ScanError(f"{lost}: no regular file is in its place")
+        raise ScanError(
+            f"scan {film.scan_id}: {film.place} cannot be read: {error.strerror}"
+        ) from error
+    with file:
+        found = os.fstat(file.fileno())
         if found.st_size > places.limits.max_bytes:
             raise ScanError(
                 f"scan {film.scan_id}: {found.st_size:,} bytes are over the limit now, "

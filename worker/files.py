@@ -10,8 +10,10 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from contextlib import suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,6 +23,8 @@ _AT_FDCWD = -100
 _NO_SUCH_RENAME = {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP}
 # A second name that the file system does not know, or that is forbidden for another's file.
 _NO_SUCH_LINK = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK}
+# Nothing has that name, or what has it is not opened as a file is: a link, a socket.
+_NO_SUCH_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}
 _libc = ctypes.CDLL(None, use_errno=True)
 
 Wanted = Callable[[os.stat_result], bool]
@@ -67,6 +71,30 @@ def write_atomically(path: Path, data: bytes, *, aside: Path | None = None) -> N
             aside.unlink()
         raise
     fsync_folder(path.parent)
+
+
+def open_regular(path: Path | bytes, *, follow: bool = False) -> BufferedReader:
+    """Open a regular file to be read, and nothing that has taken its name: no pipe, no device.
+
+    Args:
+        path: of the file.
+        follow: a link too, to such a file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError: it cannot be opened.
+    """
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        if error.errno in _NO_SUCH_FILE:
+            raise FileNotFoundError(errno.ENOENT, error.strerror, path) from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise FileNotFoundError(errno.ENOENT, "no regular file is in its place", path)
+    return open(descriptor, "rb")
 
 
 class MistakenError(OSError):
