@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -14,9 +15,9 @@ import pytest
 
 from worker.errors import LungwatchError, ModelPackageError, RegistryError
 from worker.history import HISTORY, Kind
-from worker.manifest import GOLDEN, MANIFEST, SERVED
+from worker.manifest import GOLDEN, MANIFEST, SERVED, Manifest, verify_files
 from worker.model import load
-from worker.registry import CHAMPION, Registry
+from worker.registry import CHAMPION, ChampionChanged, Registry
 
 
 @pytest.fixture
@@ -88,6 +89,50 @@ def test_a_promotion_that_cannot_be_written_changes_nothing(
     assert registry.champion() == "first"
     assert listing(registry.root) == {"first", "second", CHAMPION, HISTORY}
     assert registry.history() == before
+
+
+@pytest.mark.parametrize("trouble", [KeyboardInterrupt(), OSError(errno.EIO, "Input/output error")])
+def test_a_rollback_that_serves_keeps_its_line(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, trouble: BaseException
+) -> None:
+    """Ctrl-C, or a disk's trouble, just after the change: the night does not undo it again."""
+    registry.promote("second")
+
+    def fail(_folder: Path) -> None:
+        raise trouble
+
+    with monkeypatch.context() as patch:
+        patch.setattr("worker.files.fsync_folder", fail)
+        with pytest.raises((KeyboardInterrupt, RegistryError)):
+            registry.rollback(who="Ann", why="misses effusions")
+    assert registry.champion() == "first"
+    assert registry.history()[-1].kind is Kind.ROLLBACK
+    assert not registry.may_promote("second")
+
+
+@pytest.mark.parametrize("meanwhile", ["rollback", "promote"])
+def test_what_a_person_says_while_a_promotion_is_made_ready_stands(
+    registry: Registry, shipped: Path, monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    """Files are hashed for a while: who was to be replaced must serve still when that is done."""
+    packages.copy_package(shipped, registry.root, version="third")
+    registry.promote("second")
+
+    def meddle(folder: Path, manifest: Manifest) -> None:
+        monkeypatch.setattr("worker.registry.verify_files", verify_files)
+        if meanwhile == "rollback":
+            registry.rollback(who="Ann", why="misses effusions")
+        else:
+            registry.promote("first", who="Ann", why="misses effusions")
+        verify_files(folder, manifest)
+
+    monkeypatch.setattr("worker.registry.verify_files", meddle)
+    with pytest.raises(ChampionChanged, match="first serves now"):
+        registry.promote("third", instead_of="second")
+    assert registry.champion() == "first"
+    assert registry.history()[-1].who == "Ann"
+    registry.promote("third", instead_of="first")
+    assert registry.champion() == "third"
 
 
 def spoil_served(folder: Path) -> None:

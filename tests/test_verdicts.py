@@ -33,7 +33,7 @@ from training.scoring import Scored, score
 from worker.database import Database
 from worker.errors import ModelPackageError, ScreenerTrouble
 from worker.ledger import Ledger, Ruling
-from worker.manifest import SERVED
+from worker.manifest import SERVED, Manifest, verify_files
 from worker.model import load
 from worker.preprocessing import Limits, read_film
 from worker.records import Changes
@@ -383,21 +383,40 @@ def test_a_champion_that_was_damaged_for_a_night(
     assert retrain(plan, now=NOW, say=say_nothing).ruling is Ruling.PROMOTED
 
 
+@pytest.mark.parametrize("hashing", [False, True])
 def test_a_champion_changed_meanwhile_is_not_replaced(
-    plan: Plan, monkeypatch: pytest.MonkeyPatch
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, *, hashing: bool
 ) -> None:
-    """Better than what served at midnight says nothing of what a person promoted since."""
+    """Better than what served at midnight says nothing of what a person chose since.
+
+    Also when that is after the night's last look at what serves, while it hashes its model.
+    """
     registry = Registry(plan.models)
+    copy_package(registry.folder(CHAMPION), plan.models, version="by-hand")
+    registry.promote("by-hand", who="a person", why="")
+    registry.promote(CHAMPION, who="a person", why="")
     pretend(monkeypatch, champion=3)
 
+    def roll_back() -> None:
+        registry.rollback(who="a person", why="misses effusions")
+
+    def while_hashing(folder: Path, manifest: Manifest) -> None:
+        monkeypatch.setattr("worker.registry.verify_files", verify_files)
+        roll_back()
+        verify_files(folder, manifest)
+
     def meddle(line: str) -> None:
-        if line.startswith("pictures of films"):
-            copy_package(registry.folder(CHAMPION), plan.models, version="by-hand")
-            registry.promote("by-hand", who="a person", why="")
+        if line.startswith("pictures of films"):  # the last that is said
+            if hashing:
+                monkeypatch.setattr("worker.registry.verify_files", while_hashing)
+            else:
+                roll_back()
 
     outcome = retrain(plan, now=NOW, say=meddle)
     assert outcome.ruling is Ruling.HELD
-    assert "by-hand" in outcome.reasons[-1]
+    assert outcome.reasons[-1] == (
+        "HELD: what serves was changed by hand meanwhile: by-hand serves now"
+    )
     assert registry.champion() == "by-hand"
 
 

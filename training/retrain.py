@@ -39,7 +39,7 @@ from training.telling import OfFilms, say_error, teller
 from worker.errors import DatabaseTrouble, LungwatchError
 from worker.ledger import Ruling
 from worker.privacy import shut_out_others
-from worker.registry import Registry
+from worker.registry import ChampionChanged, Registry
 from worker.settings import read_settings
 
 # Keras, TensorFlow and scikit-learn are imported by the step that needs them: a run that stops at
@@ -144,12 +144,15 @@ def _decode(plan: Plan, dataset: Dataset, record: Record, *, say: Say) -> tuple[
 
 def _promote(registry: Registry, outcome: Outcome, now: datetime) -> Outcome:
     """Let the challenger serve, if what it was compared with serves still."""
-    if (champion := registry.champion()) != outcome.champion:
-        changed = f"HELD: {champion} was promoted by hand while it was being judged"
-        return replace(outcome, ruling=Ruling.HELD, reasons=(*outcome.reasons, changed))
     better = [reason.removeprefix("ok: ") for reason in outcome.reasons if "AUC" in reason]
     why = better[0] if better else "above the floors, and there was no champion"
-    registry.promote(outcome.version, who="the night", why=why, now=now)
+    try:
+        registry.promote(
+            outcome.version, who="the night", why=why, instead_of=outcome.champion, now=now
+        )
+    except ChampionChanged as changed:
+        held = f"HELD: what serves was changed by hand meanwhile: {changed}"
+        return replace(outcome, ruling=Ruling.HELD, reasons=(*outcome.reasons, held))
     return outcome
 
 

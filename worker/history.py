@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -54,11 +54,15 @@ def read_history(root: Path) -> list[Change]:
 
 
 @contextmanager
-def changing(root: Path) -> Iterator[BinaryIO]:
+def changing(root: Path, *, serves: Callable[[str], bool]) -> Iterator[BinaryIO]:
     """Keep every other process from changing what serves, for as long as the context lasts.
 
-    Yields the open history. If the context ends by an exception, what was added is taken back:
-    nothing of it came about.
+    Yields the open history. If the context ends by an exception, what was added is taken back,
+    unless it came about: a stop, or trouble with the disk, may come in the moment after.
+
+    Args:
+        root: the models folder.
+        serves: whether a version does.
 
     Raises:
         OSError: it cannot be opened for writing.
@@ -70,7 +74,9 @@ def changing(root: Path) -> Iterator[BinaryIO]:
         try:
             yield file
         except BaseException:
-            file.truncate(size_bytes)
+            added = _changes((root / HISTORY).read_bytes()[size_bytes:].splitlines())
+            if not any(serves(change.version) for change in added):
+                file.truncate(size_bytes)
             raise
 
 

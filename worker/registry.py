@@ -32,6 +32,11 @@ CHAMPION = "CHAMPION"
 _STAGING = ".staging-"
 _PRUNED = ".pruned-"
 _IN_HAND_SECONDS = 3600.0  # since the last file was added to what is being made
+_WHATEVER = "*"  # as no version is called
+
+
+class ChampionChanged(RegistryError):
+    """What serves is not what was to be replaced: somebody promoted or rolled back meanwhile."""
 
 
 class Registry:
@@ -189,6 +194,7 @@ class Registry:
         who: str = "",
         why: str = "",
         again: bool = False,
+        instead_of: str | None = _WHATEVER,
         now: datetime | None = None,
     ) -> None:
         """Make a version the champion. The running worker sees it and swaps.
@@ -201,14 +207,18 @@ class Registry:
             who: who decided it, for the history.
             why: the reason, for the history.
             again: also a version that a rollback left behind. A person's to say.
+            instead_of: what must serve until then, None for nothing; whatever does where not given.
             now: UTC; the present where none is given.
 
         Raises:
+            ChampionChanged: another serves than it was to replace.
             RegistryError: it is not there, was left behind, or the folder cannot be written.
             ModelPackageError: it is not whole.
         """
         verify_files(self.folder(version), self.manifest(version))
         with self._changing() as file:
+            if instead_of != _WHATEVER and (champion := self.champion()) != instead_of:
+                raise ChampionChanged(f"{champion or 'no model'} serves now")
             rollback = self.rejected(version)
             if rollback is not None and not again:
                 raise RegistryError(
@@ -283,10 +293,16 @@ class Registry:
     def _changing(self) -> Iterator[BinaryIO]:
         """Let nobody else change what serves meanwhile."""
         try:
-            with changing(self.root) as file:
+            with changing(self.root, serves=self._serves) as file:
                 yield file
         except OSError as error:
             raise RegistryError(f"{self.root} cannot be changed: {error.strerror}") from error
+
+    def _serves(self, version: str) -> bool:
+        try:
+            return self.champion() == version
+        except RegistryError:
+            return False
 
     def remove(self, version: str) -> None:
         """Take a package away for good. The caller has made sure that nobody needs it.
