@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ from films import draw
 from training import packaging
 from training.evaluation import OperatingPoint
 from training.start import CONTINUED
-from worker.errors import ModelPackageError, RegistryError
+from worker.errors import DataError, ModelPackageError, RegistryError
 from worker.manifest import SERVED
 from worker.model import Model, load
 from worker.preprocessing import Pixels, resize
@@ -70,6 +73,29 @@ def model(published: Path) -> Model:
 def pixels() -> Pixels:
     """Draw films at the network's size."""
     return np.stack([resize(draw(seed), height=SIDE, width=SIDE) for seed in range(4)])
+
+
+@pytest.mark.parametrize("who", ["Keras", "TensorFlow"])
+def test_no_room_for_what_is_temporary_is_told_in_a_line(
+    network: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who: str
+) -> None:
+    """Whichever library meets it: what is wrong in the first line, where it is below."""
+    import tensorflow as tf
+
+    def full(folder: Path, **_: object) -> None:
+        if who == "Keras":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+        raise tf.errors.ResourceExhaustedError(None, None, f"{folder}; No space left on device")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(network, "save" if who == "Keras" else "export", full)
+    with pytest.raises((DataError, ModelPackageError)) as ended:
+        packaging.export(network, now=NOW)
+    matter, where = str(ended.value).split("\n")
+    why = "No space left on device" if who == "Keras" else "ResourceExhaustedError"
+    assert matter == f"the network cannot be exported ({why}):"
+    assert where.startswith(f"  {tmp_path}")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_worker_accepts_the_package(model: Model, published: Path) -> None:

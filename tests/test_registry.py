@@ -13,11 +13,13 @@ from pathlib import Path
 import packages
 import pytest
 
-from worker.errors import LungwatchError, ModelPackageError, RegistryError
+from worker import assembly
+from worker.errors import LungwatchError, ModelPackageError, RegistryError, SettingsError
 from worker.history import HISTORY, Kind
 from worker.manifest import GOLDEN, MANIFEST, SERVED, Manifest, verify_files
 from worker.model import load
 from worker.registry import CHAMPION, ChampionChanged, Registry
+from worker.settings import Settings
 
 
 @pytest.fixture
@@ -290,6 +292,22 @@ def test_a_broken_shipped_model_is_not_seeded(shop: Registry, tmp_path: Path, ha
         registry.seed(shop)
     assert registry.champion() is None
     assert registry.versions() == []
+
+
+def test_a_full_disk_at_the_first_start_is_told_as_such(
+    shop: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first cause in words, the setting's name, and nothing half-copied left to serve."""
+    models = tmp_path / "var" / "models"
+    settings = Settings(models=models, shipped_models=shop.root)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(SettingsError, match=r"cannot be written \(No space left on device\)"):
+        assembly._registry(settings)
+    assert listing(models) == set()
 
 
 def test_workers_that_start_together_seed_one_registry(shop: Registry, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from databases import query
+from driver import without_rights
 from films import draw, jpeg, truncated
 
 from training.dataset import Side, read_dataset
@@ -494,6 +495,38 @@ def test_told_to_stop_a_night_leaves_nothing_and_goes_on_the_next(
     assert epochs
     assert not [line for line in epochs if line.startswith("epoch 1/")]
     assert len(Registry(tmp_path / "models").versions()) == 1
+
+
+@pytest.mark.parametrize(
+    ("locked", "rights", "why"),
+    [
+        ("drawn", 0o000, "a folder of films cannot be read (Permission denied):"),
+        ("drawn/train/NORMAL", 0o000, "a folder of films cannot be read (Permission denied):"),
+        ("drawn/train/NORMAL", 0o444, "a folder of films cannot be read (Permission denied):"),
+        ("models", 0o500, "the models folder cannot be written (Permission denied):"),
+    ],
+)
+def test_a_folder_without_the_rights_ends_a_night_with_a_sentence(
+    tmp_path: Path, locked: str, rights: int, why: str
+) -> None:
+    """No traceback, and in a log no path."""
+    draw_folder(tmp_path / "drawn", train=1, test=1)
+    (tmp_path / "models").mkdir()
+    (tmp_path / locked).chmod(rights)
+    run = subprocess.run(
+        [
+            *(*without_rights(), sys.executable, "-m", "training.retrain", "--no-database"),
+            *("--data", str(tmp_path / "drawn"), "--models", str(tmp_path / "models")),
+            *("--cache", str(tmp_path / "cache")),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    (tmp_path / locked).chmod(0o755)
+    assert (run.returncode, run.stderr) == (1, "")
+    assert run.stdout.splitlines()[0] == f"error: {why}"
+    assert str(tmp_path) not in run.stdout
 
 
 def test_a_leak_stops_the_command_with_a_list(

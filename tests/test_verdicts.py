@@ -7,8 +7,10 @@ tests below.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +33,7 @@ from training.plan import Plan
 from training.retrain import main, retrain
 from training.scoring import Scored, score
 from worker.database import Database
-from worker.errors import ModelPackageError, ScreenerTrouble
+from worker.errors import DataError, ModelPackageError, ScreenerTrouble
 from worker.ledger import Ledger, Ruling
 from worker.manifest import SERVED, Manifest, verify_files
 from worker.model import load
@@ -470,6 +472,64 @@ def test_a_night_that_fails_is_on_record_with_the_whole_reason(
     assert night["reasons"] == ["ModelPackageError: it does not load"]
     assert Registry(plan.models).versions() == [CHAMPION]
     assert not list(plan.models.glob(".staging-*"))
+
+
+def full(*_: object, **__: object) -> None:
+    """Be a disk on which there is no room."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize(
+    ("where", "what"),
+    [
+        ("training.splits.write_atomically", "the salt that splits patients cannot be kept"),
+        ("training.packaging.np.savez_compressed", "the model's package cannot be written"),
+        ("worker.registry.fsync_folder", "the model's package cannot be written"),
+    ],
+)
+def test_a_full_models_folder_ends_a_night_with_a_sentence(
+    plan: Plan, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, where: str, what: str
+) -> None:
+    """What is wrong in its first line, for any log, and the path below it; the champion stays."""
+    monkeypatch.setattr(where, full)
+    with pytest.raises(DataError) as ended:
+        retrain(plan, now=NOW, say=say_nothing)
+    matter, place = str(ended.value).split("\n")
+    assert matter == f"{what} (No space left on device):"
+    assert place.startswith(f"  {plan.models}")
+    (night,) = ledger.nights()
+    assert night["verdict"] == "failed"
+    assert matter in night["reasons"][0]
+    assert Registry(plan.models).champion() == CHAMPION
+    assert Registry(plan.models).versions() == [CHAMPION]
+
+
+def test_a_full_models_folder_is_told_of_before_anything_is_fitted(
+    first: First, shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A first night copies the shipped model in, to be beaten."""
+    plan = replace(first.plan, models=tmp_path / "models", seed_models=shipped.parent)
+    monkeypatch.setattr(shutil, "copyfile", full)
+    said: list[str] = []
+    with pytest.raises(DataError, match=r"copied in \(No space left on device\)"):
+        retrain(plan, now=NOW, say=said.append)
+    assert said == []
+
+
+def test_a_disk_that_is_full_after_a_promotion_undoes_nothing(
+    plan: Plan, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What serves was promoted and is on record; the next night just does not know of this one."""
+    pretend(monkeypatch, champion=3)
+    monkeypatch.setattr("training.nights.write_atomically", full)
+    said: list[str] = []
+    outcome = retrain(plan, now=NOW, say=said.append)
+    assert outcome.ruling is Ruling.PROMOTED
+    assert Registry(plan.models).champion() == outcome.version
+    assert ledger.nights()[0]["verdict"] == "promoted"
+    assert said[-1] == (
+        "the next night will not know of this one: it cannot be written (No space left on device)"
+    )
 
 
 def test_a_second_night_says_so_and_leaves(

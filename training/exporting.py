@@ -11,12 +11,17 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import keras
 
 from training import network as _network  # noqa: F401 - registers the layers that files name
+from training.telling import needed
 from worker.errors import ModelPackageError
+
+_TROUBLE = "the network cannot be exported"
 
 
 def to_files(network: keras.Model) -> tuple[bytes, bytes]:
@@ -26,16 +31,26 @@ def to_files(network: keras.Model) -> tuple[bytes, bytes]:
         network: from `network.build_network`, on any backend.
 
     Raises:
-        ModelPackageError: the process that converts failed; the message is its last line.
+        ModelPackageError: the process that converts failed, with its last line, or
+            TensorFlow's files cannot be written.
+        DataError: the folder for what is temporary cannot be written.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        kept, served = Path(folder) / "model.keras", Path(folder) / "model.tflite"
+    with _aside() as folder:
+        kept, served = folder / "model.keras", folder / "model.tflite"
         network.save(kept)
         if keras.backend.backend() == "tensorflow":
-            served.write_bytes(_convert(network, Path(folder) / "saved"))
+            served.write_bytes(_convert(network, folder / "saved"))
         else:
             _convert_elsewhere(kept, served)
         return served.read_bytes(), kept.read_bytes()
+
+
+@contextmanager
+def _aside() -> Iterator[Path]:
+    """Make a folder for what is temporary, for as long as the context lasts."""
+    place = Path(tempfile.gettempdir())
+    with needed(_TROUBLE, place), tempfile.TemporaryDirectory(dir=place) as folder:
+        yield Path(folder)
 
 
 def _convert(network: keras.Model, saved: Path) -> bytes:
@@ -43,7 +58,10 @@ def _convert(network: keras.Model, saved: Path) -> bytes:
 
     _, height, width, _ = network.input_shape
     film = keras.InputSpec(shape=(1, height, width, 1), dtype="uint8")
-    network.export(saved, format="tf_saved_model", verbose=False, input_signature=[film])
+    try:
+        network.export(saved, format="tf_saved_model", verbose=False, input_signature=[film])
+    except tf.errors.OpError as error:  # as TensorFlow tells of a full disk
+        raise ModelPackageError(f"{_TROUBLE} ({type(error).__name__}):\n  {error}") from error
     converter = tf.lite.TFLiteConverter.from_saved_model(str(saved))
     # Weights of 8 bits, and activations rounded to 8 bits by their range in each film: a quarter
     # of the time and of the size. What this costs is in what is judged: the file itself.
@@ -62,7 +80,7 @@ def _convert_elsewhere(kept: Path, served: Path) -> None:
     )
     if run.returncode != 0:
         lines = run.stderr.strip().splitlines() or [f"exit code {run.returncode}"]
-        raise ModelPackageError(f"the network cannot be exported: {lines[-1]}")
+        raise ModelPackageError(f"{_TROUBLE}: {lines[-1]}")
 
 
 def main() -> int:

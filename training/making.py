@@ -19,6 +19,7 @@ from training.plan import Plan
 from training.production import Product, produce
 from training.record import Record
 from training.start import Start, choose_start, from_scratch
+from training.telling import needed
 from worker.registry import Registry
 
 Say = Callable[[str], None]
@@ -62,7 +63,7 @@ def make(
         say: is given a line for each step.
 
     Raises:
-        DataError: the loss is not finite, or a side lacks a class.
+        DataError: the loss is not finite, a side lacks a class, or a file cannot be written.
     """
     start = _start(plan, dataset, registry)
     product = produce(
@@ -87,15 +88,16 @@ def make(
     if package.exists():
         say(f"{package.name} is there already: its card is of the night that made it first")
     else:
-        package = packaging.stage(
-            registry,
-            product.exported,
-            product.point,
-            training=training,
-            now=now,
-            familiarity=product.familiarity,
-            learnt=marks_of(dataset.scans, since=start.weights and start.weights.parent),
-        )
+        with needed("the model's package cannot be written", registry.root):
+            package = packaging.stage(
+                registry,
+                product.exported,
+                product.point,
+                training=training,
+                now=now,
+                familiarity=product.familiarity,
+                learnt=marks_of(dataset.scans, since=start.weights and start.weights.parent),
+            )
     return Made(dataset=dataset, films=films, product=product, training=training, package=package)
 
 

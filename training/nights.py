@@ -11,11 +11,12 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from training.telling import needed
 from worker.database import Database
 from worker.drift_rows import look_for_drift
 from worker.errors import LungwatchError
@@ -59,19 +60,22 @@ def alone(models: Path) -> Iterator[None]:
 
     Raises:
         NightUnderway: another process holds it.
+        DataError: the folder cannot be written.
     """
-    models.mkdir(parents=True, exist_ok=True)
-    with (models / LOCK).open("a+", encoding="ascii") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise NightUnderway(
-                f"another night is under way in {models}, process {file.read().strip() or '?'}"
-            ) from None
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+    with ExitStack() as until_the_end:
+        with needed("the models folder cannot be written", models):
+            models.mkdir(parents=True, exist_ok=True)
+            file = until_the_end.enter_context((models / LOCK).open("a+b", buffering=0))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                holder = file.read().decode("ascii", "replace").strip()
+                raise NightUnderway(
+                    f"another night is under way in {models}, process {holder or '?'}"
+                ) from None
+            file.truncate(0)
+            file.write(b"%d\n" % os.getpid())
         yield
 
 
@@ -129,7 +133,11 @@ def remember(
     challenger: str,
     drifting: bool = False,
 ) -> None:
-    """Keep what a night did, once all of it is done."""
+    """Keep what a night did, once all of it is done.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     last = {
         "work": _digest(work),
         "champion": champion,

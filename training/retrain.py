@@ -35,7 +35,7 @@ from training.nights import (
 from training.plan import Plan, read_plan
 from training.record import Record, code_digest, recording
 from training.splits import keep_salt
-from training.telling import OfFilms, say_error, teller
+from training.telling import OfFilms, needed, say_error, teller
 from worker.errors import DatabaseTrouble, LungwatchError
 from worker.ledger import Ruling
 from worker.privacy import shut_out_others
@@ -59,7 +59,7 @@ def retrain(plan: Plan, *, now: datetime, say: Say) -> Outcome:
 
     Raises:
         NightUnderway: another night has the models folder.
-        DataError: the films cannot be trained on as they are.
+        DataError: the films cannot be trained on as they are, or a folder is full or shut.
         ModelPackageError: the package does not load as the worker would load it.
         DatabaseTrouble: the night cannot be recorded.
     """
@@ -68,7 +68,8 @@ def retrain(plan: Plan, *, now: datetime, say: Say) -> Outcome:
         registry = Registry(plan.models)
         registry.sweep()
         if plan.seed_models is not None:
-            registry.seed(Registry(plan.seed_models))
+            with needed("the shipped model cannot be copied in", plan.models):
+                registry.seed(Registry(plan.seed_models))
 
         # The films, and the side each lies on. Where nothing is new there is nothing to do.
         plan = replace(plan, salt=keep_salt(registry, plan.salt or None))
@@ -102,13 +103,7 @@ def retrain(plan: Plan, *, now: datetime, say: Say) -> Outcome:
             _close(record, outcome, say)
             serves = outcome.version if outcome.ruling is Ruling.PROMOTED else outcome.champion
             if outcome.settled:
-                remember(
-                    plan.models,
-                    work,
-                    champion=serves,
-                    challenger=outcome.version,
-                    drifting=outcome.drifting,
-                )
+                _remember(plan, work, outcome, serves, say)
         return outcome
 
 
@@ -171,6 +166,22 @@ def _close(record: Record, outcome: Outcome, say: Say) -> None:
         if outcome.ruling is not Ruling.PROMOTED:
             raise
         say(f"{outcome.version} serves, but this night's end could not be recorded: {trouble}")
+
+
+def _remember(
+    plan: Plan, work: dict[str, Any], outcome: Outcome, serves: str | None, say: Say
+) -> None:
+    """Tell the next night of this one. If that cannot be, it does the same work once more."""
+    try:
+        remember(
+            plan.models,
+            work,
+            champion=serves,
+            challenger=outcome.version,
+            drifting=outcome.drifting,
+        )
+    except OSError as error:
+        say(f"the next night will not know of this one: it cannot be written ({error.strerror})")
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from training.patients import Patients, is_alone
+from training.telling import needed
 from worker.database import Database
 from worker.errors import DataError
 from worker.files import open_regular
@@ -75,7 +76,7 @@ def find_films(
         patients: how patients are told; by the public data set's names where not given.
 
     Raises:
-        DataError: a tree has no films, or there are none at all.
+        DataError: a tree has no films or cannot be read, or there are none at all.
         DatabaseTrouble: the labels cannot be asked for.
     """
     patients = patients or Patients()
@@ -108,13 +109,14 @@ def _unlisted(films: Sequence[Film], patients: Patients) -> list[str]:
 
 
 def _in_tree(tree: Path, patients: Patients, *, alone: bool) -> list[Film]:
-    splits = [name for name in _OWNER_SPLITS if (tree / name).is_dir()]
-    paths = [
-        (path, label, split)
-        for split in splits or [""]
-        for label in CLASSES
-        for path in _films(tree / split / label)
-    ]
+    with needed("a folder of films cannot be read", tree):
+        splits = [name for name in _OWNER_SPLITS if (tree / name).is_dir()]
+        paths = [
+            (path, label, split)
+            for split in splits or [""]
+            for label in CLASSES
+            for path in _films(tree / split / label)
+        ]
     if not paths:
         raise DataError(
             f"no films under {tree}: expected {NEGATIVE}/*.jpeg and {POSITIVE}/*.jpeg, there or "
@@ -191,20 +193,20 @@ def _digests(
     """Return each file's SHA-256, or None where there is no file, or one that may be missed."""
 
     def digest(path: Path) -> str | None:
-        return _digest(path, needed=path not in may_lack, follow=follow)
+        return _digest(path, may_lack=path in may_lack, follow=follow)
 
     with ThreadPoolExecutor(_READERS) as readers:
         return list(readers.map(digest, paths))
 
 
-def _digest(path: Path, *, needed: bool, follow: bool) -> str | None:
+def _digest(path: Path, *, may_lack: bool, follow: bool) -> str | None:
     try:
         with open_regular(path, follow=follow) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         return None
     except OSError as error:
-        if not needed:
+        if may_lack:
             return None
         raise DataError(f"a film cannot be read ({error.strerror}):\n  {path}") from error
 

@@ -14,6 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from training.sources import Film, Owner
+from training.telling import needed
 from worker.errors import DataError, RegistryError
 from worker.files import write_atomically
 from worker.registry import Registry
@@ -97,7 +98,7 @@ def keep_salt(registry: Registry, asked: str | None = None) -> str:
         asked: a salt to keep, where there is none yet.
 
     Raises:
-        DataError: another salt than the kept one was asked for.
+        DataError: another salt than the kept one was asked for, or it cannot be written.
         RegistryError: the salt is there and cannot be read.
     """
     path = registry.root / SALT
@@ -106,8 +107,9 @@ def keep_salt(registry: Registry, asked: str | None = None) -> str:
     except FileNotFoundError:
         kept = (asked or "").strip() or _salt_of_champion(registry)
         kept = kept or secrets.token_hex(_SALT_BYTES)
-        registry.root.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, f"{kept}\n".encode())
+        with needed("the salt that splits patients cannot be kept", path):
+            registry.root.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, f"{kept}\n".encode())
         return kept
     except (OSError, UnicodeDecodeError) as error:
         raise RegistryError(f"cannot read {path}: {error}") from error

@@ -25,6 +25,7 @@ from training.record import Record
 from training.report import write_card
 from training.robustness import FILMS_A_NIGHT, measure
 from training.sheets import write_sheets
+from training.telling import needed
 from worker.database import Database
 from worker.decision import Verdict
 from worker.errors import ModelPackageError
@@ -50,6 +51,7 @@ def conclude(
 
     Raises:
         ModelPackageError: the package does not load as the worker would load it.
+        DataError: it cannot be written.
         OwnTrouble: the database, or the screeners, cannot do their part.
     """
     version = made.version
@@ -207,8 +209,9 @@ def _publish(
     )
     card = write_card(made.version, evaluation, made.training, promotion.reasons, figures.keys())
     record = {"evaluation.json": packaging.to_json(evaluation), "card.md": card.encode()}
-    packaging.add_files(made.package, record | figures)
-    return registry.publish(made.package, made.version)
+    with needed("the model's package cannot be written", registry.root):
+        packaging.add_files(made.package, record | figures)
+        return registry.publish(made.package, made.version)
 
 
 def _show_films(plan: Plan, made: Made, judged: Judged, say: Say) -> None:

@@ -366,10 +366,13 @@ class Registry:
     def _copy_in(self, shipped: Registry, version: str) -> None:
         if version in self.versions():
             return
-        shipped.manifest(version)
+        source, manifest = shipped.folder(version), shipped.manifest(version)
+        verify_files(source, manifest)
         staging = self.stage(f"{version}.{uuid.uuid4().hex}")
-        shutil.copytree(shipped.folder(version), staging, dirs_exist_ok=True)
         try:
+            # One by one: `copytree` tells of a full disk without its errno.
+            for name in [*manifest.files, MANIFEST]:
+                shutil.copy2(source / name, staging)
             self.publish(staging, version)
         except OSError:  # another worker was first: a folder's name is given once
             if version not in self.versions():
