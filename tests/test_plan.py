@@ -23,6 +23,13 @@ from worker.settings import Settings
         ("--seed 4294967296", "4294967296 does not lie within 0 and 4294967295"),
         ("--epochs 0", "0 epochs are none: at least 1 is wanted"),
         ("--epochs -3", "-3 epochs are none: at least 1 is wanted"),
+        ("--max-minutes nan", "nan is no number of minutes: a positive one is wanted"),
+        ("--max-minutes inf", "inf is no number of minutes: a positive one is wanted"),
+        ("--max-minutes 0", "0 is no number of minutes: a positive one is wanted"),
+        ("--max-minutes soon", "'soon' is no number"),
+        ("--population H\udcf4pital", r"'H\udcf4pital' is not UTF-8"),
+        ("--test-note H\udcf4pital", r"'H\udcf4pital' is not UTF-8"),
+        ("--salt H\udcf4pital", r"'H\udcf4pital' is not UTF-8"),
     ],
 )
 def test_what_cannot_be_done_is_refused_at_once(
@@ -44,6 +51,17 @@ def test_sizes_that_the_network_takes_are_taken(side: int) -> None:
     asked = ["--side-pixels", str(side), "--seed", "0", "--epochs", "1", "--no-database"]
     plan = read_plan(asked, Settings(), description="")
     assert (plan.side_pixels, plan.seed, plan.epochs) == (side, 0, 1)
+
+
+def test_sentences_and_half_minutes_are_taken() -> None:
+    """Sentences with their letters and spaces, as they are."""
+    asked = ["--population", "Köln, kids ≤ 5", "--test-note", "drawn last", "--max-minutes", "0.5"]
+    plan = read_plan(asked, Settings(), description="")
+    assert (plan.population, plan.test_note, plan.max_minutes) == (
+        "Köln, kids ≤ 5",
+        "drawn last",
+        0.5,
+    )
 
 
 def test_the_command_line_knows_the_networks_strides() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -93,16 +94,17 @@ def read_plan(arguments: Sequence[str] | None, settings: Settings, *, descriptio
     add("--report", type=Path, help="pictures that show films; else `report` beside the cache")
     add("--from", dest="start", choices=["champion", "scratch"], default=Plan.start)
     add("--epochs", type=_epochs, help="at most; else 40 from nothing, 12 from weights")
-    add("--max-minutes", type=float, default=Plan.max_minutes, help="that fitting may take")
+    add("--max-minutes", type=_minutes, default=Plan.max_minutes, help="that fitting may take")
     add("--tensorboard", type=Path, help="a folder for TensorBoard's event files")
     add("--seed", type=_seed, default=Plan.seed)
     add("--side-pixels", type=_side, default=Plan.side_pixels, help="of the network's square input")
-    add("--salt", default="", help="of the split, for a registry that keeps none yet")
+    add("--salt", type=_words, default="", help="of the split, for a registry that keeps none yet")
     add("--patients", type=Path, help="CSV of two columns: file name or SHA-256, and patient")
     add("--patient-pattern", help="finds the patient in a file name; has a group for it")
     add("--drop-conflicts", action="store_true", help="set contradicting films aside, and go on")
-    add("--population", default="", help="whose films these are, in a sentence for the model card")
-    add("--test-note", default="", help="how the test films were chosen, in a sentence likewise")
+    card = "in a sentence for the model card"
+    add("--population", type=_words, default="", help=f"whose films these are, {card}")
+    add("--test-note", type=_words, default="", help=f"how the test films were chosen, {card}")
     chosen = vars(parser.parse_args(arguments))
     database_url = None if chosen.pop("no_database") else settings.database_url.get_secret_value()
     pattern, listed = chosen.pop("patient_pattern"), chosen.pop("patients")
@@ -132,6 +134,25 @@ def _epochs(text: str) -> int:
     if (epochs := _whole_number(text)) < 1:
         raise argparse.ArgumentTypeError(f"{epochs} epochs are none: at least 1 is wanted")
     return epochs
+
+
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+    if not 0 < minutes < math.inf:
+        raise argparse.ArgumentTypeError(
+            f"{text} is no number of minutes: a positive one is wanted"
+        )
+    return minutes
+
+
+def _words(text: str) -> str:
+    """Take what can be written down: a terminal may send what is no letter of UTF-8."""
+    if (letters := text.encode(errors="backslashreplace").decode()) != text:
+        raise argparse.ArgumentTypeError(f"'{letters}' is not UTF-8: use a terminal that is")
+    return text
 
 
 def _seed(text: str) -> int:
