@@ -181,6 +181,22 @@ def test_explain_tells_all_that_is_known(any_site: Site) -> None:
     assert re.search(r"screening \w+ +3\b", told)
 
 
+@pytest.mark.parametrize("harm", ["damaged", "a folder", "gone"])
+def test_explain_tells_the_rest_where_the_card_is_damaged(site: Site, harm: str) -> None:
+    """Of the card what can be read of it, or why it cannot."""
+    card = registry_of(site).folder("first") / "card.md"
+    whole = card.read_bytes()
+    card.unlink()
+    if harm == "damaged":
+        card.write_bytes(whole[:40] + b"\xff\xfe" + whole[42:])
+    elif harm == "a folder":
+        card.mkdir()
+    told = site.call("models", "explain", "first").stdout
+    assert "Evaluation" in told
+    assert ("# Model" in told) == (harm == "damaged")
+    assert ("It cannot be read: Is a directory" in told) == (harm == "a folder")
+
+
 def test_explain_before_there_is_a_database_or_a_package(site: Site) -> None:
     """Without a database the package and the history tell; without a package, they do."""
     assert "# Model" in site.call("models", "explain", "first").stdout

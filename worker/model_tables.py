@@ -138,10 +138,9 @@ def write_explanation(registry: Registry, database: Database | None, version: st
         return
     _section(out, "Manifest", _facts(_flat(manifest.model_dump(mode="json"))))
     _section(out, "Evaluation", _facts(_flat(_evaluation(registry, version))))
-    card = registry.folder(version) / CARD
-    if card.is_file():
+    if card := _card(registry, version):
         _section(out, "Card", "")
-        sys.stdout.write(card.read_text(encoding="utf-8"))
+        sys.stdout.write(card)
 
 
 def _section(out: Console, name: str, told: Table | str) -> None:
@@ -215,6 +214,16 @@ def _evaluation(registry: Registry, version: str) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _card(registry: Registry, version: str) -> str:
+    """Return a version's card, damaged letters as such; "" where there is none."""
+    try:
+        return (registry.folder(version) / CARD).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return f"It cannot be read: {error.strerror}\n"
 
 
 def _flat(facts: Mapping[str, Any]) -> dict[str, Any]:
