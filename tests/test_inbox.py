@@ -310,6 +310,21 @@ def test_a_huge_film_by_the_name_of_the_json(any_way: Inbox) -> None:
     assert why.name == f"film.jpg.{scan.scan_id}.json"
 
 
+def test_the_json_behind_a_strangers(any_way: Inbox) -> None:
+    """It is found by its number, also once the file that had its plain name has gone."""
+    drop(any_way)
+    day = any_way.refused / DAY
+    day.mkdir(parents=True)
+    (day / "film.jpg.json").mkdir()
+    scan = recorded(any_way, refusal=REFUSAL)
+    any_way.file_away(scan)
+    for _ in range(2):
+        (why,) = whys_of(day, b"film.jpg", scan.scan_id)
+        assert why.name == f"film.jpg.{scan.scan_id}.json"
+        if (day / "film.jpg.json").exists():
+            (day / "film.jpg.json").rmdir()
+
+
 @pytest.mark.parametrize(
     "data", [b'{"scan_id": 17, "mine": "of another program"}', b"[" * 60_000, b"17", b""]
 )

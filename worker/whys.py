@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from worker.files import fsync_folder, move, write_durably
+from worker.files import fsync_folder, move, open_regular, write_durably
 from worker.names import LONGEST_NAME, NAME_TROUBLE, cut, free_names, names_to_try
 from worker.records import Recorded
 
@@ -56,14 +56,14 @@ def whys_of(folder: Path, name: bytes, scan_id: int) -> Iterator[Path]:
         free_names(name[:_LONGEST_WHY] + b".json", scan_id),  # as it was cut at first
     ]
     for names in families:
-        for candidate in names:
+        for number, candidate in enumerate(names):
             path = folder / os.fsdecode(candidate)
             try:
                 found = _read(path, _LARGEST)
-            except FileNotFoundError:
-                break
             except OSError as error:
-                if error.errno in NAME_TROUBLE:
+                gone = error.errno == errno.ENOENT and not os.path.lexists(path)
+                # A stranger's that had the plain name may have gone since.
+                if error.errno in NAME_TROUBLE or (gone and number > 0):
                     break
                 continue  # another's, of a like name
             if _is_of(found, scan_id):
@@ -78,19 +78,15 @@ def _holds(path: Path, why: bytes) -> bool:
 
 
 def _read(path: Path, most: int) -> bytes | None:
-    """Return what a file holds; None of one that holds more than so much, and of what is no file.
+    """Return what a file holds, or None of one that holds more than so much.
 
     Whatever stands under such a name may be a film that was refused itself, of any size.
 
     Raises:
         OSError: there is none, or it cannot be read.
     """
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    with open(os.open(path, flags), "rb") as file:  # noqa: PTH123 - a descriptor has no path
-        facts = os.fstat(file.fileno())
-        if not stat.S_ISREG(facts.st_mode) or facts.st_size > most:
-            return None
-        return file.read(most)
+    with open_regular(path) as file:
+        return file.read(most) if os.fstat(file.fileno()).st_size <= most else None
 
 
 def _is_of(data: bytes | None, scan_id: int) -> bool:
