@@ -255,6 +255,21 @@ def test_a_worker_that_does_not_list_leaves_what_it_does_not_see(
     assert [row["state"] for row in site.query("SELECT state FROM scans")] == ["claimed"]
 
 
+def test_films_that_stay_are_found_by_every_worker(site: Site, tmp_path: Path) -> None:
+    """Nobody is offered them: a worker beside the one that lists looks for itself."""
+    site.call("run", "--once")
+    site.start()
+    wait_for(lambda: any(one["report"].get("lists") for one in _workers(site)))
+    other = Site(tmp_path / "other", database_url=site.database_url)
+    other.settings |= {"KEEP_IN_INBOX": "true", "SCAN_SECONDS": "600"}
+    other.drop(films.small_batch(3))
+    try:
+        other.start()
+        wait_for(lambda: len(other.results()) == 3)
+    finally:
+        other.end()
+
+
 def _workers(site: Site) -> list[Any]:
     told: list[Any] = json.loads(site.call("status", "--json", status=None).stdout)["workers"]
     return told

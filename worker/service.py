@@ -81,6 +81,7 @@ class Service:
         self._reporter = reporter
         self._notifier = notifier
         self._pace = pace
+        self._keeps = policy.keep_in_inbox
         self._troubles = Troubles()
         self._keeper = ModelKeeper(registry, pool, store, reporter.event)
         self._pipeline = Pipeline(
@@ -189,7 +190,8 @@ class Service:
             # Whoever works off an inbox once must see for itself that nothing is left.
             lists = self._crew.lists or self._once
             self._pipeline.recover(older_than_seconds=lease, lists=lists)
-            self._lookout.begin(now, another_lists=not lists)
+            # Films that stay are not offered: there each worker finds its own.
+            self._lookout.begin(now, another_lists=not (lists or self._keeps))
             if self._lookout.listing:
                 self._arrivals.begin_listing()
         arrivals = self._arrivals
