@@ -212,6 +212,20 @@ def test_a_model_against_itself_differs_in_nothing() -> None:
         assert set(difference.values()) == {0.0}
 
 
+def test_equal_areas_differ_in_nothing() -> None:
+    """Of other films ordered rightly, but as many: 0 too, and no hair above by rounding."""
+    generator = np.random.default_rng(0)
+    truth, ties = np.arange(150) < 90, 0
+    for _ in range(400):
+        films = generator.normal(0, 1, 150) + np.where(truth, 4.5, 0)
+        one, two = (films + generator.normal(0, 0.4, 150) for _ in range(2))
+        higher = [np.greater.outer(scores[truth], scores[~truth]).sum() for scores in (one, two)]
+        found = auc_difference(truth, one, two)
+        assert np.sign(found.value) == np.sign(higher[1] - higher[0])
+        ties += higher[0] == higher[1]
+    assert ties > 20
+
+
 def test_mcnemar_is_the_sum_over_all_ways_it_could_have_gone() -> None:
     """By enumeration of every sequence of lost and gained films."""
     for lost, gained in itertools.product(range(6), repeat=2):

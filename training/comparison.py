@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -119,14 +119,25 @@ def auc_difference(truth: Truth, champion: Scores, challenger: Scores) -> Measur
 
     Paired, after DeLong, DeLong and Clarke-Pearson 1988: a film that is hard for both weighs in
     both. The variance is that of the difference of each film's placements among the other class
-    (Sun and Xu 2014).
+    (Sun and Xu 2014). The value itself is of whole numbers, so that of equal AUCs it is 0 and no
+    hair above.
     """
     placed = [
         (placement(scores[truth], scores[~truth]), 1 - placement(scores[~truth], scores[truth]))
         for scores in (champion, challenger)
     ]
     of_positive, of_negative = (placed[1][side] - placed[0][side] for side in (0, 1))
-    return interval(float(of_positive.mean()), (of_positive, of_negative))
+    gained = _half_pairs(truth, challenger) - _half_pairs(truth, champion)
+    positive = int(truth.sum())
+    value = gained / (2 * positive * (len(truth) - positive))
+    return interval(value, (of_positive, of_negative))
+
+
+def _half_pairs(truth: Truth, scores: Scores) -> int:
+    """Return twice the pairs of both classes that are ordered rightly, a tie being half a pair."""
+    ordered = np.sort(scores[~truth])
+    sides: tuple[Literal["left", "right"], ...] = ("left", "right")
+    return sum(int(np.searchsorted(ordered, scores[truth], side=side).sum()) for side in sides)
 
 
 def mcnemar(lost: int, gained: int) -> float:
