@@ -110,7 +110,17 @@ def test_films_without_pixels_are_not_looked_at(dataset: Dataset) -> None:
     assert dataset.without_near_copies(pixels, rows) == dataset
     twice = replace(dataset.scans[5], name="again.jpeg", path=Path("again.jpeg"))
     (conflict,) = find_near_conflicts([*dataset.scans, twice], pixels, ROWS)
-    assert len(conflict.films) == 2
+    assert len(conflict.films) == 3
+
+
+def test_an_owners_exact_copies_go_together(dataset: Dataset) -> None:
+    """Of a test film with two labels, which lies there twice, neither is measured on."""
+    twice = replace(dataset.scans[2], name="again.jpeg", path=Path("again.jpeg"))
+    both = replace(dataset, scans=(*dataset.scans, twice))
+    assert twice.side is Side.TEST
+    dropped = both.without_near_copies(decoded({8: 2}), ROWS, drop_conflicts=True)
+    gone = {one.name for one in both.scans} - {one.name for one in dropped.scans}
+    assert gone == {"2.jpeg", "8.jpeg", "again.jpeg"}
 
 
 def test_the_public_data_has_no_near_copies_across_sides(data: Path) -> None:

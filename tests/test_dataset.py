@@ -226,6 +226,22 @@ def test_exact_copies_in_the_owners_test_folder_all_count(tmp_path: Path) -> Non
     assert dataset.copies_set_aside == ()
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_a_film_in_two_test_folders_is_measured_once(tmp_path: Path, *, again: bool) -> None:
+    """This year's folder has last year's test films too, or a folder is named twice by mistake."""
+    theirs, new = tmp_path / "2025", tmp_path / "2026"
+    for year in (theirs, new):
+        fill(year, "train/", start=50)
+        fill(year, "test/", films=3, start=100)
+    put(new, "test/NORMAL/IM-0900-0001.jpeg", b"new")
+    trees = [theirs, theirs] if again else [theirs, new]
+    dataset = read_dataset(trees, salt=SALT)
+    tested = dataset.side(Side.TEST)
+    assert len(tested) == (6 if again else 7)
+    assert sum(theirs in one.path.parents for one in tested) == 6
+    assert read_dataset(trees[::-1], salt=SALT).digest == dataset.digest
+
+
 @pytest.mark.parametrize("order", [1, -1])
 def test_a_copy_elsewhere_of_a_test_film_does_not_count_beside_it(
     tmp_path: Path, order: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import threading
 from pathlib import Path
 
@@ -154,6 +155,21 @@ def test_a_list_of_patients_that_names_other_films(archive: Archive, films: int)
     found = find_films([], archive=archive, patients=right)
     lacking = [f"{80 - films} films are not in the list of patients: each is a patient of its own"]
     assert list(found.remarks) == (lacking if films < 80 else [])
+
+
+@pytest.mark.parametrize("pattern", [None, re.compile(r"^(person\d+)_")])
+def test_a_list_of_patients_that_names_none_where_names_tell(
+    tmp_path: Path, pattern: re.Pattern[str] | None
+) -> None:
+    """Also where series or pattern would tell patients: whoever has a list goes by the list."""
+    for path in ("PNEUMONIA/person7_virus_12.jpeg", "NORMAL/IM-0001-0001.jpeg"):
+        (tmp_path / path).parent.mkdir()
+        (tmp_path / path).write_bytes(path.encode())
+    wrong = Patients(pattern=pattern, listed={"PNEUMONIA/person7_virus_12.jpeg": "person7"})
+    with pytest.raises(DataError, match="names none of the 2 films"):
+        find_films([tmp_path], patients=wrong)
+    right = Patients(pattern=pattern, listed={"person7_virus_12.jpeg": "person7"})
+    assert not find_films([tmp_path], patients=right).remarks
 
 
 def test_a_tree_and_the_archive_are_one_data_set(archive: Archive, tmp_path: Path) -> None:

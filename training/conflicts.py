@@ -70,17 +70,19 @@ def find_near_conflicts(
         pixels: (n, height, width) uint8.
         rows: SHA-256 -> row of `pixels`.
     """
-    by_digest = {scan.sha256: scan for scan in reversed(scans)}
-    chosen = [scan for scan in by_digest.values() if scan.sha256 in rows]
-    chosen.sort(key=lambda scan: scan.name)
+    copies: dict[str, list[LabelledScan]] = defaultdict(list)
+    for scan in scans:
+        copies[scan.sha256].append(scan)
+    chosen = [films for digest, films in copies.items() if digest in rows]
+    chosen.sort(key=lambda films: films[0].name)
     conflicts = []
-    pairs = near_copies(pixels, [rows[scan.sha256] for scan in chosen])
+    pairs = near_copies(pixels, [rows[films[0].sha256] for films in chosen])
     for one, other, correlation in pairs:
-        films = (chosen[one], chosen[other])
+        films = [*chosen[one], *chosen[other]]
         alike = f"near copies (detail alike by {correlation:.2f})"
-        if films[0].label != films[1].label:
+        if len({scan.label for scan in films}) > 1:
             conflicts.append(Conflict(why=f"{alike} with two labels", films=films, aside=films))
-        elif films[0].side is not films[1].side:
+        elif len({scan.side for scan in films}) > 1:
             conflicts.append(_on_two_sides(alike, films))
     return conflicts
 

@@ -138,12 +138,20 @@ def _test_note(scans: Iterable[LabelledScan]) -> str:
 
 
 def _set_copies_aside(scans: Sequence[LabelledScan]) -> tuple[list[LabelledScan], list[str]]:
-    """Keep one of each set of exact copies; in the owner's test folder keep them all."""
-    seen = {scan.sha256 for scan in scans if scan.owner is Owner.TEST}
+    """Keep one of each set of exact copies; in an owner's test folder keep them all.
+
+    Of a film that lies in several owners' test folders those of the first are kept: it is one film.
+    """
+    tested: dict[str, int] = {}  # SHA-256 -> the first tree in whose test folder it lies
+    for scan in scans:
+        if scan.owner is Owner.TEST:
+            tested.setdefault(scan.sha256, scan.tree)
+    seen = set(tested)
     kept: list[LabelledScan] = []
     aside: list[str] = []
     for scan in scans:
-        if scan.sha256 in seen and scan.owner is not Owner.TEST:
+        as_tested = scan.owner is Owner.TEST and scan.tree == tested[scan.sha256]
+        if scan.sha256 in seen and not as_tested:
             aside.append(scan.name)
         else:
             kept.append(scan)

@@ -32,6 +32,10 @@ class Patients:
     pattern: re.Pattern[str] | None = None  # searched in the file name; its group is the patient
     listed: Mapping[str, str] = field(default_factory=dict)  # file name or SHA-256 -> patient
 
+    def lists(self, file_name: str, sha256: str) -> bool:
+        """Whether the list names a film."""
+        return sha256 in self.listed or file_name in self.listed
+
     def of(self, file_name: str, sha256: str) -> str:
         r"""Return the patient of a film, or the film itself.
 

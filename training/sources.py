@@ -44,8 +44,10 @@ class Film:
     label: str  # NORMAL or PNEUMONIA
     sha256: str  # of the file's bytes
     patient: str
+    listed: bool  # whether a list of patients names it
     owner: Owner
     source: str  # name of the tree, or `archive`
+    tree: int  # which of the trees, from 0; after all of them comes the archive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,11 +83,11 @@ def find_films(
     """
     patients = patients or Patients()
     films: list[Film] = []
-    for tree in trees:
-        films += _in_tree(tree, patients, alone=len(trees) == 1)
+    for number, tree in enumerate(trees):
+        films += _in_tree(tree, patients, number=number, alone=len(trees) == 1)
     remarks: list[str] = []
     if archive is not None:
-        archived, remarks = _in_archive(archive, patients)
+        archived, remarks = _in_archive(archive, patients, number=len(trees))
         films += archived
     if not films:
         raise DataError("no labelled films: name a folder with --data, or label archived scans")
@@ -96,19 +98,20 @@ def find_films(
 
 def _unlisted(films: Sequence[Film], patients: Patients) -> list[str]:
     """Say how many films a list of patients does not name, which are nobody's then."""
-    alone = sum(is_alone(film.patient) for film in films)
-    if not patients.listed or not alone:
+    if not patients.listed:
         return []
-    listed = {f"patient-{patient}" for patient in patients.listed.values()}
-    if listed.isdisjoint(film.patient for film in films):
+    if not any(film.listed for film in films):
         raise DataError(
             f"the list of patients names none of the {len(films):,} films: its first column is a "
             "film's file name, with its ending and without a folder, or its SHA-256"
         )
+    alone = sum(is_alone(film.patient) for film in films)
+    if not alone:
+        return []
     return [f"{alone:,} films are not in the list of patients: each is a patient of its own"]
 
 
-def _in_tree(tree: Path, patients: Patients, *, alone: bool) -> list[Film]:
+def _in_tree(tree: Path, patients: Patients, *, number: int, alone: bool) -> list[Film]:
     with needed("a folder of films cannot be read", tree):
         splits = [name for name in _OWNER_SPLITS if (tree / name).is_dir()]
         paths = [
@@ -131,8 +134,10 @@ def _in_tree(tree: Path, patients: Patients, *, alone: bool) -> list[Film]:
             label=label,
             sha256=digest,
             patient=patients.of(path.name, digest),
+            listed=patients.lists(path.name, digest),
             owner=Owner.TEST if split == "test" else left,
             source=shown(tree.resolve().name),
+            tree=number,
         )
         for (path, label, split), digest in zip(paths, digests, strict=True)
         if digest
@@ -150,7 +155,9 @@ def _films(folder: Path) -> Iterable[Path]:
     )
 
 
-def _in_archive(archive: Archive, patients: Patients) -> tuple[list[Film], list[str]]:
+def _in_archive(
+    archive: Archive, patients: Patients, *, number: int
+) -> tuple[list[Film], list[str]]:
     database = Database(archive.database_url)
     try:
         readers, there = Labels(database), database.exists()
@@ -171,19 +178,22 @@ def _in_archive(archive: Archive, patients: Patients) -> tuple[list[Film], list[
             why = f"no longer {place}" if digest is None else "not the film that was screened"
             remarks.append(f"set aside: {name} is {why}")
             continue
-        films.append(_archived(one, name, patients))
+        films.append(_archived(one, name, patients, number=number))
     return films, remarks
 
 
-def _archived(one: ReaderLabel, name: str, patients: Patients) -> Film:
+def _archived(one: ReaderLabel, name: str, patients: Patients, *, number: int) -> Film:
+    file_name = one.file_name.rpartition("/")[2]
     return Film(
         path=one.path,
         name=name,
         label=one.label,
         sha256=one.sha256,
-        patient=patients.of(one.file_name.rpartition("/")[2], one.sha256),
+        patient=patients.of(file_name, one.sha256),
+        listed=patients.lists(file_name, one.sha256),
         owner=Owner.NOTHING,
         source="archive",
+        tree=number,
     )
 
 

@@ -50,6 +50,7 @@ class LabelledScan:
     patient: str  # the film itself where no patient is known
     side: Side
     owner: Owner = Owner.NOTHING
+    tree: int = 0  # which of the data folders it lies in
 
 
 def split(films: Iterable[Film], *, salt: str, shares: Shares) -> list[LabelledScan]:
@@ -70,6 +71,7 @@ def split(films: Iterable[Film], *, salt: str, shares: Shares) -> list[LabelledS
                 film.patient, salt=salt, shares=shares, has_owner_test=film.patient in bound
             ),
             owner=film.owner,
+            tree=film.tree,
         )
         for film in films
     ]
