@@ -12,6 +12,7 @@ from scans import SHA256, manifest, refusal, sightings, verdict, worker
 from sqlalchemy import event, text
 
 from worker.database import Database
+from worker.drift_rows import days_of_refusals, last_before
 from worker.finding import find_scans
 from worker.records import Changes
 from worker.results import Query, Results
@@ -134,6 +135,20 @@ def reads_through(plan: str) -> bool:
         )
         for line in lines
     )
+
+
+def test_days_of_refusals_are_found_by_their_indices(database: Database) -> None:
+    """What drift asks of days on which all films were refused: those films, and one before."""
+    store = worker(database)
+    store.register_model(manifest())
+    claims = store.claim(sightings(2), lease_seconds=LEASE).claims
+    store.apply(Changes(outcomes=[verdict(claims[0]), refusal(claims[1])]))
+    with overheard(database) as statements, database.reading() as connection:
+        assert list(days_of_refusals(connection, since="2026-01-01"))
+        assert last_before(connection, "9999-01-01") == manifest().version
+    for statement, values in statements:
+        plan = plan_of(database, statement, values)
+        assert not reads_through(plan), f"{statement}\n\n{plan}"
 
 
 def test_it_would_be_noticed(database: Database) -> None:

@@ -8,6 +8,7 @@ findings out.
 The limit of each measure is no rule of thumb. Years in which nothing changes are made by drawing
 days of the reference anew, days as a whole, for films of a day are more alike than others; the
 limit is what no more than `BUDGET` of such years go over, with any measure, on any of their days.
+Chance takes few films farther than many: the limit is of a week's films as they are in number.
 """
 
 from __future__ import annotations
@@ -32,8 +33,13 @@ _BINS = 10
 KINDS = frozenset(
     {"decision", "encoding"}
 )  # measures whose values are names: none lies between two
-# What the reference has none of cannot be drawn from it: so large a share of it is let pass.
+# What the reference has fewer films of cannot be drawn from it: such films are let pass while they
+# are no more than so large a share of a window, or no more than a few.
+_FEW = 5
 _NEW_SHARE = 0.05
+# Of a limit, in units of `_reach`: where the reference never varies, chance has no measure. It is
+# what chi-square of one degree of freedom goes over once in a thousand times.
+_LEAST = 10.8
 
 Counts = npt.NDArray[np.float64]  # (days, bins) films
 _Place = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.intp]]  # (films,) to bins
@@ -53,8 +59,8 @@ class Finding:
 
     measure: str
     psi: float
-    limit: float
-    by_day: tuple[float, ...]  # PSI of the window that ends on each day, oldest first
+    limit: float  # for as many films as the last days have
+    by_day: tuple[float, ...]  # PSI over its limit, of the window ending on each day, oldest first
 
     @property
     def alarm(self) -> bool:
@@ -65,12 +71,15 @@ class Finding:
 def psi(reference: Counts, counts: Counts) -> npt.NDArray[np.float64]:
     """Return the population stability index of counts over bins, along the last axis.
 
-    Half a film is added to each bin, so that an empty one does not make it infinite.
+    Half a film is added to each bin, so that an empty one does not make it infinite. A bin that is
+    empty on both sides is none: else the halves alone would tell few films from many.
     """
-    expected, found = reference + 0.5, counts + 0.5
-    expected = expected / expected.sum(axis=-1, keepdims=True)
-    found = found / found.sum(axis=-1, keepdims=True)
-    index: npt.NDArray[np.float64] = ((found - expected) * np.log(found / expected)).sum(axis=-1)
+    met = (reference > 0) | (counts > 0)
+    expected, found = np.where(met, reference + 0.5, 0.0), np.where(met, counts + 0.5, 0.0)
+    expected /= np.maximum(expected.sum(axis=-1, keepdims=True), 0.5)
+    found /= np.maximum(found.sum(axis=-1, keepdims=True), 0.5)
+    ratio = np.divide(found, expected, out=np.ones_like(found), where=met)
+    index: npt.NDArray[np.float64] = ((found - expected) * np.log(ratio)).sum(axis=-1)
     return index
 
 
@@ -95,13 +104,12 @@ def find_drift(reference: Sequence[Day], since: Sequence[Day], *, seed: int = 0)
         )
         counts = _count(reference, measure, place, bins)
         share = 1 - _CAUTION * BUDGET / len(measures)
-        limit = _limit(counts, drawn, base, share=share)
-        if measure in KINDS:
-            limit = max(limit, _let_pass(counts))
+        limit = max(_LEAST, _limit(counts, drawn, base, share=share))
         windows = _windows(_count(since, measure, place, bins))
-        by_day = tuple(float(one) for one in psi(counts.sum(axis=0), windows))
-        latest = by_day[-1] if by_day else 0.0
-        found.append(Finding(measure=measure, psi=latest, limit=limit, by_day=by_day))
+        distance, reach = _distance(counts, windows), _reach(counts, windows)
+        by_day = tuple(float(one) for one in distance / (limit * reach))
+        latest = (float(distance[-1]), float(limit * reach[-1])) if by_day else (0.0, limit)
+        found.append(Finding(measure=measure, psi=latest[0], limit=latest[1], by_day=by_day))
     return found
 
 
@@ -112,12 +120,43 @@ def _limit(
     *,
     share: float,
 ) -> float:
-    """Return what the largest PSI of a year stays within in so large a share of drawn years."""
-    most = [
-        psi(counts[again].sum(axis=0), _windows(counts[year])).max()
-        for year, again in zip(drawn, base, strict=True)
-    ]
+    """Return what in so large a share of drawn years no window exceeds, in units of its reach."""
+    most = []
+    for year, again in zip(drawn, base, strict=True):
+        windows = _windows(counts[year])
+        most.append((_distance(counts[again], windows) / _reach(counts[again], windows)).max())
     return float(np.quantile(most, share))
+
+
+def _reach(reference: Counts, windows: Counts) -> npt.NDArray[np.float64]:
+    """Return how far chance takes windows from a reference, for each degree of freedom.
+
+    Without a change PSI is about chi-square times this (Yurdakul and Naranjo, *Statistical
+    Properties of the Population Stability Index*, 2020). A window of more films than were usual in
+    the reference is taken for one of as many: how days differ does not shrink with their films.
+
+    Args:
+        reference: (days, bins).
+        windows: (windows, bins).
+    """
+    films = reference.sum()
+    of_each = np.clip(windows.sum(axis=-1), 1, films * WINDOW_DAYS / len(reference))
+    reach: npt.NDArray[np.float64] = 1 / films + 1 / of_each
+    return reach
+
+
+def _distance(reference: Counts, windows: Counts) -> npt.NDArray[np.float64]:
+    """Return the index of each window, less the few films of what the reference hardly has.
+
+    Args:
+        reference: (days, bins).
+        windows: (windows, bins).
+    """
+    total = reference.sum(axis=0)
+    rare = total < _FEW
+    strays = windows[:, rare].sum(axis=-1)
+    passed = strays <= np.maximum(_NEW_SHARE * windows.sum(axis=-1), _FEW)
+    return psi(total, np.where(rare & passed[:, np.newaxis], 0.0, windows))
 
 
 def _is_known(reference: Sequence[Day], measure: str) -> bool:
@@ -125,34 +164,25 @@ def _is_known(reference: Sequence[Day], measure: str) -> bool:
     return measure != "encoding" or all(np.isfinite(day.values[measure]).all() for day in reference)
 
 
-def _let_pass(counts: Counts) -> float:
-    """Return the index of a window of the reference's kinds and a few films of a new one."""
-    total = counts.sum(axis=0)
-    window = total * WINDOW_DAYS / len(counts)
-    new = np.zeros_like(window)
-    new[-1] = _NEW_SHARE * window.sum()
-    return float(psi(total, window * (1 - _NEW_SHARE) + new))
-
-
 def _placing(values: npt.NDArray[np.float64], *, kinds: bool) -> tuple[_Place, int]:
     """Return what says which bin a value belongs to, and how many bins there are.
 
-    Bins hold a tenth of the values each, or one value each; of kinds, the most frequent ones. The
-    last bin is of those that have no value, and of kinds not among these.
+    Of few distinct values, and of kinds, each of the most frequent has a bin, and what is not among
+    these the last. Of others a bin holds a tenth of the values, or the one value that so many have,
+    and the last those that have no value.
     """
     distinct, counts = np.unique(values[np.isfinite(values)], return_counts=True)
-    if kinds:
+    if kinds or len(distinct) <= _BINS:
         kept = np.sort(distinct[np.argsort(-counts, kind="stable")[: _BINS - 1]])
 
         def place_kind(these: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
             return np.where(np.isin(these, kept), np.searchsorted(kept, these), len(kept))
 
         return place_kind, len(kept) + 1
-    if len(distinct) <= _BINS:
-        edges = (distinct[1:] + distinct[:-1]) / 2
-    else:
-        known = values[np.isfinite(values)]
-        edges = np.unique(np.quantile(known, np.arange(1, _BINS) / _BINS))
+    known = values[np.isfinite(values)]
+    tenths, times = np.unique(np.quantile(known, np.arange(1, _BINS) / _BINS), return_counts=True)
+    # An edge just below a value that is several of them: what is smaller is not that value.
+    edges = np.union1d(tenths, np.nextafter(tenths[times > 1], -np.inf))
 
     def place(these: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
         known = np.isfinite(these)

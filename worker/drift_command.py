@@ -66,6 +66,5 @@ def _drawn(finding: Finding) -> str:
     """Draw a finding day by day in one line: full height is twice its limit, or more."""
     top = len(_HEIGHTS) - 1
     return "".join(
-        _HEIGHTS[min(top, round(top * one / (2 * finding.limit)))]
-        for one in finding.by_day[-_SHOWN_DAYS:]
+        _HEIGHTS[min(top, round(top * one / 2))] for one in finding.by_day[-_SHOWN_DAYS:]
     )

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Row, func, select
+from sqlalchemy import ColumnElement, Connection, Row, func, select
 
 from worker.database import Database
 from worker.decision import REVIEW
@@ -35,8 +35,15 @@ _REFUSED = 3.0
 _MEASURES = ("decision", "score", "strangeness", "megapixels", "contrast", "encoding")
 
 
-def look_for_drift(database: Database, version: str) -> tuple[list[Finding], str]:
+def look_for_drift(
+    database: Database, version: str, *, now: datetime | None = None
+) -> tuple[list[Finding], str]:
     """Compare the last week of films that a model screened with the first weeks.
+
+    Args:
+        database: to ask.
+        version: of the model.
+        now: the day that this is on is not over, and counts among no days; the present by default.
 
     Returns:
         A finding for each measure, and why there is none; "" where there are findings.
@@ -44,8 +51,9 @@ def look_for_drift(database: Database, version: str) -> tuple[list[Finding], str
     Raises:
         DatabaseTrouble: the database cannot be asked.
     """
+    today = (now or datetime.now(UTC)).date().isoformat()
     counts = _films_by_day(database, version)
-    days = sorted(counts)
+    days = sorted(day for day in counts if day < today)
     reference, later = days[:REFERENCE_DAYS], days[REFERENCE_DAYS:]
     films = sum(counts[day] for day in reference)
     if len(reference) < LEAST_DAYS or films < LEAST_FILMS:
@@ -92,6 +100,7 @@ def _share(counts: Counter[tuple[str, bool]], label: str) -> tuple[int, int]:
 
 
 def _films_by_day(database: Database, version: str) -> dict[str, int]:
+    """Return how many films a model predicted on each day; 0 where all that came were refused."""
     day = date_of(predictions.c.predicted_at)
     statement = (
         select(day, func.count())
@@ -104,13 +113,47 @@ def _films_by_day(database: Database, version: str) -> dict[str, int]:
         .group_by(day)
     )
     with database.reading() as connection:
-        return {str(date): int(count) for date, count in connection.execute(statement)}
+        counts = {str(date): int(count) for date, count in connection.execute(statement)}
+        for refused in days_of_refusals(connection, since=min(counts)) if counts else []:
+            if refused not in counts and last_before(connection, refused) == version:
+                counts[refused] = 0
+    return counts
+
+
+def days_of_refusals(connection: Connection, *, since: str) -> list[str]:
+    """Return the days, from one on, on which a film was refused."""
+    day = date_of(scans.c.screened_at)
+    statement = select(day).distinct().where(*_refused_from(_begin_of(since)))
+    return [str(date) for (date,) in connection.execute(statement)]
+
+
+def last_before(connection: Connection, day: str) -> str | None:
+    """Return the model that predicted last before a day: a refusal does not name its own."""
+    statement = (
+        select(predictions.c.model_version)
+        .join(scans, scans.c.id == predictions.c.scan_id)
+        .where(
+            predictions.c.origin == Origin.SCREENING.value,
+            scans.c.screened_at < _begin_of(day),
+            ~is_below("/"),
+        )
+        .order_by(scans.c.screened_at.desc(), scans.c.id.desc())
+        .limit(1)
+    )
+    return connection.execute(statement).scalar_one_or_none()
+
+
+def _begin_of(day: str) -> datetime:
+    return datetime.fromisoformat(day).replace(tzinfo=UTC)
+
+
+def _refused_from(begin: datetime) -> tuple[ColumnElement[bool], ...]:
+    return scans.c.refusal_code.is_not(None), scans.c.screened_at >= begin, ~is_below("/")
 
 
 def _days(database: Database, version: str, days: Sequence[str]) -> list[Day]:
     """Return what came on these days, in their order; of days between them nothing."""
-    begin, end = (datetime.fromisoformat(day).replace(tzinfo=UTC) for day in (days[0], days[-1]))
-    end += timedelta(days=1)
+    begin, end = _begin_of(days[0]), _begin_of(days[-1]) + timedelta(days=1)
     taken: dict[str, list[Sequence[float]]] = {day: [] for day in days}
     of_model = (
         select(
@@ -133,10 +176,7 @@ def _days(database: Database, version: str, days: Sequence[str]) -> list[Day]:
         )
     )
     refused = select(date_of(scans.c.screened_at)).where(
-        scans.c.refusal_code.is_not(None),
-        scans.c.screened_at >= begin,
-        scans.c.screened_at < end,
-        ~is_below("/"),
+        *_refused_from(begin), scans.c.screened_at < end
     )
     with database.reading() as connection:
         for film in connection.execute(of_model):
