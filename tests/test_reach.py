@@ -51,10 +51,11 @@ def test_groups_disturbances_and_evidence_are_told() -> None:
             "of": {"NORMAL": 224, "PNEUMONIA": 360},
             "untouched": numbers,
             "disturbed": {
-                "gamma 0.7": {**numbers, "difference": difference, "refused": 0},
+                "gamma 0.7": {**numbers, "difference": difference, "review": 7, "refused": 0},
                 "resampled by half": {
                     **dict.fromkeys(numbers, None),
                     "difference": None,
+                    "review": 0,
                     "refused": 300,
                 },
             },
@@ -64,8 +65,8 @@ def test_groups_disturbances_and_evidence_are_told() -> None:
     told = "\n".join(sections(evaluation))
     assert "| virus | 0 | 120 |  | 0.9700 (0.9000 to 0.9900) |  |" in told
     assert "By size" not in told
-    assert "| gamma 0.7 | 0.9900 | -0.0040 | -0.0100 to +0.0020 | 0.9000 | 0.8000 |  |" in told
-    assert "| resampled by half | none | | | none | none | 300 |" in told
+    assert "| gamma 0.7 | 0.9900 | -0.0040 | -0.0100 to +0.0020 | 0.9000 | 0.8000 | 7 | 0 |" in told
+    assert "| resampled by half | none | | | none | none | 0 | 300 |" in told
     assert "150 NORMAL and 150 PNEUMONIA films, chosen by their content of 224 and 360." in told
     assert "25.1%" in told
     assert "43.8%" in told

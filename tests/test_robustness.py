@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import REPOSITORY
 from films import draw, jpeg, stored
 from packages import copy_package
 from test_retrain import draw_folder
@@ -15,10 +18,12 @@ from training.robustness import agree, choose, main, measure
 from training.scoring import UNTOUCHED, score_disturbed
 from training.sources import find_films
 from training.splits import LabelledScan, Shares, Side, split
-from worker.errors import DataError, ModelPackageError
+from worker.decision import Score
+from worker.errors import DataError, FilmRefused, ModelPackageError, RefusalCode
 from worker.manifest import SERVED
 from worker.model import load
 from worker.preprocessing import read_film
+from worker.registry import Registry
 
 
 @pytest.fixture
@@ -51,16 +56,49 @@ def test_films_are_scored_as_the_worker_would_after_each_disturbance(
     for number, path in enumerate(paths):
         data = path.read_bytes()
         film = read_film(data, height=height, width=width)
-        assert found[UNTOUCHED][number] == model.predict(film.pixels).logit
+        assert found[UNTOUCHED][number] == model.score(film.pixels)
         grey = read_film(data, height=film.height, width=film.width).pixels
         again = read_film(disturb("gamma 1.4", grey, 0), height=height, width=width).pixels
-        assert found["gamma 1.4"][number] == model.predict(again).logit
+        assert found["gamma 1.4"][number] == model.score(again)
     for scores in found.values():
         assert scores[-1] == "not_a_jpeg"
         if scores[3] != "blank":
-            assert np.isfinite([scores[3], scores[4]]).all()
+            assert np.isfinite([logit(scores[3]), logit(scores[4])]).all()
     for name in ("gamma 0.7", "turned 5 degrees left", "resampled by half"):
-        assert found[name][3] == pytest.approx(found[name][4], abs=0.15)
+        assert logit(found[name][3]) == pytest.approx(logit(found[name][4]), abs=0.15)
+
+
+def logit(score: Score | str) -> float:
+    """Return the logit of a film that was read."""
+    assert isinstance(score, Score)
+    return score.logit
+
+
+def test_what_the_worker_would_leave_to_a_person_is_counted(tree: Path) -> None:
+    """Each film, disturbed and screened: as many REVIEW and refused as in the table."""
+    registry = Registry(REPOSITORY / "models")
+    package = registry.folder(registry.serving())  # with its limits, which drawn films lie about
+    scans = films_of(tree)
+    found = measure(package, scans)
+    model = load(package)
+    height, width = model.manifest.height, model.manifest.width
+    ends: Counter[tuple[str, str]] = Counter()
+    for data in (scan.path.read_bytes() for scan in scans):
+        film = read_film(data, height=height, width=width)
+        grey = read_film(data, height=film.height, width=film.width).pixels
+        seed = int(hashlib.sha256(data).hexdigest()[:8], 16)
+        for name in DISTURBANCES:
+            again = disturb(name, grey, seed)
+            try:
+                read = read_film(again, height=height, width=width)
+                ends[name, model.screen(read.pixels).decision] += 1
+            except FilmRefused as refusal:
+                ends[name, "refused"] += 1
+                ends["any", refusal.code] += 1
+    for name, one in found["disturbed"].items():
+        assert (one["review"], one["refused"]) == (ends[name, "REVIEW"], ends[name, "refused"])
+    assert ends["any", RefusalCode.NOT_A_CHEST_XRAY]
+    assert found["untouched"]["review"]
 
 
 def test_the_table_compares_with_the_same_films_untouched(tree: Path, shipped: Path) -> None:

@@ -87,8 +87,8 @@ def robustness_table(found: Mapping[str, Any]) -> str:
     """Return what `robustness.measure` found, as a table and a sentence on its films."""
     rows = [
         "| what was done to the films | AUC | difference | 95 % interval | sensitivity "
-        "| specificity | refused |",
-        "|---|---|---|---|---|---|---|",
+        "| specificity | REVIEW | refused |",
+        "|---|---|---|---|---|---|---|---|",
         _robust_row("nothing", found["untouched"]),
     ]
     rows += [_robust_row(name, one) for name, one in found["disturbed"].items()]
@@ -98,7 +98,9 @@ def robustness_table(found: Mapping[str, Any]) -> str:
     return (
         "\n".join(rows) + f"\n\n{films['NORMAL']} NORMAL and {films['PNEUMONIA']} PNEUMONIA films, "
         f"{whole}. Differences are from the same films with nothing done to them, intervals by "
-        "paired DeLong."
+        "paired DeLong. Of so many films the worker's decision is REVIEW, for being near the "
+        "threshold or unfamiliar; the other numbers are of the label, which all have but those "
+        "refused."
     )
 
 
@@ -108,9 +110,9 @@ def _robust_row(name: str, one: Mapping[str, Any]) -> str:
     if difference is not None:
         interval = f"{difference['low']:+.4f} to {difference['high']:+.4f}"
         change = f"| {difference['value']:+.4f} | {interval}"
-    refused = one.get("refused") or ""
+    left = " | ".join(str(one.get(key, "")) for key in ("review", "refused"))
     shares = " | ".join(_number(one[key]) for key in ("sensitivity", "specificity"))
-    return f"| {name} | {_number(one['auc'])} {change} | {shares} | {refused} |"
+    return f"| {name} | {_number(one['auc'])} {change} | {shares} | {left} |"
 
 
 def _number(value: float | None) -> str:

@@ -3,10 +3,11 @@
     python -m training.robustness PACKAGE TREE [--whole-tree] [--originals DIR]
 
 Prints a table: AUC, sensitivity and specificity on the test films of TREE, as they are and after
-each disturbance. The test films are those of TREE's `test` folder and of patients that the
-package's own split put on the test side; with `--whole-tree`, all. `--originals DIR` holds films of
-which TREE has copies by the same names: how well the answers agree. About a film a second on a
-core where films are of full size, twenty where they are small.
+each disturbance, and how many of the films are left to a person then, REVIEW or refused. The test
+films are those of TREE's `test` folder and of patients that the package's own split put on the test
+side; with `--whole-tree`, all. `--originals DIR` holds films of which TREE has copies by the same
+names: how well the answers agree. About a film a second on a core where films are of full size,
+twenty where they are small.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from training.reach import agreement_in_words, robustness_table
 from training.scoring import UNTOUCHED, Scored, score, score_disturbed
 from training.sources import CLASSES, find_films
 from training.splits import LabelledScan, Shares, Side, split
-from worker.decision import Score, Verdict, judge
+from worker.decision import REVIEW, Score, Verdict, judge
 from worker.errors import DataError, FilmRefused, LungwatchError, ModelPackageError
 from worker.manifest import Manifest, read_manifest
 
@@ -46,25 +47,30 @@ def measure(
 
     Returns:
         Plain values: `films` and `of`, how many of how many by class; `untouched` and, by name,
-        `disturbed`: AUC, sensitivity and specificity, in `disturbed` with the AUC's `difference`
-        from the same films untouched (paired DeLong, 95 %) and how many were `refused`. What
+        `disturbed`: AUC, sensitivity and specificity of the label, and how many films the worker
+        would have for `review` and how many it has `refused`, which are left out; in `disturbed`
+        with the AUC's `difference` from the same films untouched (paired DeLong, 95 %). What
         cannot be computed is None.
 
     Raises:
-        ModelPackageError: the package cannot serve, or gives a logit that is not finite.
+        ModelPackageError: the package cannot serve, or gives what is not finite.
     """
     chosen = choose(scans, most=most)
     found = score_disturbed(package, [scan.path for scan in chosen])
-    truth, point = is_positive(chosen), OperatingPoint.of(read_manifest(package))
-    logits = {name: _logits(scores) for name, scores in found.items()}
-    before = logits.pop(UNTOUCHED)
+    truth, manifest = is_positive(chosen), read_manifest(package)
+    answers = {
+        name: [None if isinstance(one, str) else _answer(one, manifest) for one in scores]
+        for name, scores in found.items()
+    }
+    before = answers.pop(UNTOUCHED)
     return {
         "films": _count(chosen),
         "of": _count(scans),
-        "untouched": _numbers(truth, before, point),
+        "untouched": _numbers(truth, before, manifest),
         "disturbed": {
-            name: _numbers(truth, after, point) | _change(truth, before, after)
-            for name, after in logits.items()
+            name: _numbers(truth, after, manifest)
+            | {"difference": _change(truth, _logits_of(before), _logits_of(after))}
+            for name, after in answers.items()
         },
     }
 
@@ -129,12 +135,16 @@ def _answers(scored: Scored, manifest: Manifest) -> list[Verdict | None]:
         if not np.isfinite(logit):
             answers.append(None)
             continue
-        found = Score(logit=float(logit), strangeness=next(strange))
-        try:
-            answers.append(judge(found, manifest))
-        except FilmRefused:
-            answers.append(None)
+        answers.append(_answer(Score(logit=float(logit), strangeness=next(strange)), manifest))
     return answers
+
+
+def _answer(score: Score, manifest: Manifest) -> Verdict | None:
+    """Return what the worker would have in its row; None for a film that it would refuse."""
+    try:
+        return judge(score, manifest)
+    except FilmRefused:
+        return None
 
 
 def _mean(values: Sequence[bool]) -> float | None:
@@ -154,27 +164,33 @@ def _logits(scores: Sequence[float | str]) -> Scores:
     return logits
 
 
-def _numbers(truth: Truth, logits: Scores, point: OperatingPoint) -> dict[str, float | None]:
+def _logits_of(answers: Sequence[Verdict | None]) -> Scores:
+    """Return logits, NaN for films that were refused."""
+    return np.array([np.nan if one is None else one.logit for one in answers], dtype=np.float64)
+
+
+def _numbers(
+    truth: Truth, answers: Sequence[Verdict | None], manifest: Manifest
+) -> dict[str, float | int | None]:
+    logits = _logits_of(answers)
     read = np.isfinite(logits)
-    truth, reading = truth[read], Reading.of(logits[read], point)
+    truth, reading = truth[read], Reading.of(logits[read], OperatingPoint.of(manifest))
     both = bool(truth.any() and not truth.all())
     return {
         "auc": auc(truth, logits[read]).value if both else None,
         "sensitivity": _mean(reading.called[truth].tolist()),
         "specificity": _mean((~reading.called[~truth]).tolist()),
+        "review": sum(one is not None and one.decision == REVIEW for one in answers),
+        "refused": answers.count(None),
     }
 
 
-def _change(truth: Truth, before: Scores, after: Scores) -> dict[str, Any]:
+def _change(truth: Truth, before: Scores, after: Scores) -> dict[str, float] | None:
     read = np.isfinite(before) & np.isfinite(after)
-    refused = int((np.isfinite(before) & ~np.isfinite(after)).sum())
     if not truth[read].any() or truth[read].all():
-        return {"difference": None, "refused": refused}
+        return None
     found = auc_difference(truth[read], before[read], after[read])
-    return {
-        "difference": {"value": found.value, "low": found.low, "high": found.high},
-        "refused": refused,
-    }
+    return {"value": found.value, "low": found.low, "high": found.high}
 
 
 def _test_films(tree: Path, package: Path, *, whole: bool) -> tuple[list[Path], list[LabelledScan]]:

@@ -5,7 +5,8 @@
 
 Reads a list of paths; writes, for each package, each film's logit, or its refusal code, in the
 same order, or why the package cannot serve. Each film is read once, so all packages see the very
-same bytes. With `--disturbed` each film is scored as it is, and after each of `disturbances`.
+same bytes. With `--disturbed` each film is scored as it is, and after each of `disturbances`: its
+logit and strangeness.
 No TensorFlow is loaded here, as none is where the packages serve.
 """
 
@@ -25,9 +26,10 @@ from typing import Any
 from training.disturbances import DISTURBANCES, disturb
 from training.evidence import outer_share
 from training.telling import needed
+from worker.decision import Score
 from worker.errors import FilmRefused, LungwatchError, ModelPackageError
 from worker.model import Model, load
-from worker.preprocessing import TURNED, Limits, Pixels, check_header, read_film
+from worker.preprocessing import TURNED, Film, Limits, Pixels, check_header, read_film
 
 UNTOUCHED = "as they are"
 _DISTURBED = "--disturbed"
@@ -55,13 +57,14 @@ def score(packages: Sequence[Path], films: Sequence[Path]) -> list[Scored]:
     return [Scored(**one) for one in _run([*map(str, packages)], films)]
 
 
-def score_disturbed(package: Path, films: Sequence[Path]) -> dict[str, list[float | str]]:
+def score_disturbed(package: Path, films: Sequence[Path]) -> dict[str, list[Score | str]]:
     """Return what a package makes of the films as they are, and after each disturbance.
 
     Runs a process on each core. A film is disturbed alike for every package.
 
     Returns:
-        By the disturbance's name, `UNTOUCHED` first: each film's logit or refusal code, in order.
+        By the disturbance's name, `UNTOUCHED` first: each film's score, which may be beyond the
+        limits of the familiar, or the code by which it cannot be read, in order.
 
     Raises:
         ModelPackageError: the package cannot serve, or a process failed.
@@ -70,11 +73,13 @@ def score_disturbed(package: Path, films: Sequence[Path]) -> dict[str, list[floa
     parts = [films[first::count] for first in range(count)]
     with ThreadPoolExecutor(count) as pool:
         done = list(pool.map(lambda part: _run([_DISTURBED, str(package)], part), parts))
-    found: dict[str, list[float | str]] = {}
+    found: dict[str, list[Score | str]] = {}
     for name in (UNTOUCHED, *DISTURBANCES):
-        scores: list[float | str] = [""] * len(films)
+        scores: list[Score | str] = [""] * len(films)
         for first, part in enumerate(done):
-            scores[first::count] = part[name]
+            scores[first::count] = [
+                one if isinstance(one, str) else Score(**one) for one in part[name]
+            ]
         found[name] = scores
     return found
 
@@ -124,8 +129,10 @@ def _score_all(
     return [asdict(scored) for _, scored in loaded]
 
 
-def _score_disturbed(model: Model, paths: Sequence[str]) -> Mapping[str, list[float | str]]:
-    found: dict[str, list[float | str]] = {name: [] for name in (UNTOUCHED, *DISTURBANCES)}
+def _score_disturbed(
+    model: Model, paths: Sequence[str]
+) -> Mapping[str, list[dict[str, Any] | str]]:
+    found: dict[str, list[dict[str, Any] | str]] = {name: [] for name in (UNTOUCHED, *DISTURBANCES)}
     for path in paths:
         film = _film(path)
         seed = int(hashlib.sha256(film).hexdigest()[:8], 16)
@@ -134,9 +141,11 @@ def _score_disturbed(model: Model, paths: Sequence[str]) -> Mapping[str, list[fl
             if isinstance(grey, str):
                 scores.append(grey)
                 continue
-            one = Scored()
-            _score(model, film if name == UNTOUCHED else disturb(name, grey, seed), one)
-            scores.extend(one.scores)
+            data = film if name == UNTOUCHED else disturb(name, grey, seed)
+            try:
+                scores.append(asdict(model.score(_read(model, data).pixels)))
+            except FilmRefused as refusal:
+                scores.append(str(refusal.code))
     return found
 
 
@@ -164,10 +173,13 @@ def _load(package: Path) -> tuple[Model | None, Scored]:
         return None, Scored(error=str(error))
 
 
+def _read(model: Model, film: bytes) -> Film:
+    return read_film(film, height=model.manifest.height, width=model.manifest.width)
+
+
 def _score(model: Model, film: bytes, scored: Scored) -> None:
-    manifest = model.manifest
     try:
-        read = read_film(film, height=manifest.height, width=manifest.width)
+        read = _read(model, film)
     except FilmRefused as refusal:
         scored.scores.append(str(refusal.code))
         return
