@@ -83,7 +83,7 @@ def agreement(database: Database, version: str, *, weeks: int) -> list[Agreement
         .group_by(day, results.c.reader_label, results.c.label)
     )
     found: dict[str, Counter[tuple[str, bool]]] = defaultdict(Counter)
-    with database.reading() as connection:
+    with database.reading(at_length=True) as connection:
         for date, reader, said, count in connection.execute(statement):
             moment = datetime.fromisoformat(date)
             monday = (moment - timedelta(days=moment.weekday())).date().isoformat()
@@ -112,7 +112,7 @@ def _films_by_day(database: Database, version: str) -> dict[str, int]:
         )
         .group_by(day)
     )
-    with database.reading() as connection:
+    with database.reading(at_length=True) as connection:
         counts = {str(date): int(count) for date, count in connection.execute(statement)}
         for refused in days_of_refusals(connection, since=min(counts)) if counts else []:
             if refused not in counts and last_before(connection, refused) == version:
@@ -178,7 +178,7 @@ def _days(database: Database, version: str, days: Sequence[str]) -> list[Day]:
     refused = select(date_of(scans.c.screened_at)).where(
         *_refused_from(begin), scans.c.screened_at < end
     )
-    with database.reading() as connection:
+    with database.reading(at_length=True) as connection:
         for film in connection.execute(of_model):
             if film.day in taken:
                 decision = _DECISIONS.get(film.decision, math.nan)
