@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import time
 import tracemalloc
@@ -23,9 +24,11 @@ from worker.preprocessing import Pixels, read_film
 def scan(folder: Path, seed: int, data: bytes | None = None) -> LabelledScan:
     """Write a drawn film and return it as a labelled scan."""
     path = folder / f"{seed}.jpeg"
-    path.write_bytes(jpeg(draw(seed, width=160, height=120)) if data is None else data)
+    data = jpeg(draw(seed, width=160, height=120)) if data is None else data
+    path.write_bytes(data)
+    digest = hashlib.sha256(data).hexdigest()
     return LabelledScan(
-        path=path, name=path.name, label="NORMAL", sha256=f"{seed:064x}", patient="", side=Side.TEST
+        path=path, name=path.name, label="NORMAL", sha256=digest, patient="", side=Side.TEST
     )
 
 
@@ -35,9 +38,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     read = cache._read
 
-    def noting(path: Path, *, height: int, width: int) -> Pixels | str:
+    def noting(path: Path, sha256: str, *, height: int, width: int) -> Pixels | str:
         names.append(path.name)
-        return read(path, height=height, width=width)
+        return read(path, sha256, height=height, width=width)
 
     monkeypatch.setattr(cache, "_read", noting)
     return names
@@ -123,10 +126,10 @@ def test_a_killed_run_keeps_what_it_had_decoded(
     monkeypatch.setattr(cache, "_BLOCK", 3)
     noting = cache._read
 
-    def killed(path: Path, *, height: int, width: int) -> Pixels | str:
+    def killed(path: Path, sha256: str, *, height: int, width: int) -> Pixels | str:
         if path.name == "4.jpeg":
             raise KeyboardInterrupt
-        return noting(path, height=height, width=width)
+        return noting(path, sha256, height=height, width=width)
 
     with monkeypatch.context() as once:
         once.setattr(cache, "_read", killed)
@@ -186,6 +189,26 @@ def test_a_cache_that_cannot_be_is_told_of(tmp_path: Path, monkeypatch: pytest.M
 
 def _die(*_: object, **__: object) -> None:
     os._exit(9)
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_a_film_that_was_replaced_is_not_taken_for_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, pooled: bool
+) -> None:
+    """After it was found: the night stops, and no later one finds wrong pixels in the cache."""
+    monkeypatch.setattr(cache, "_POOL_FROM", 1 if pooled else 500)
+    scans = [scan(tmp_path, seed) for seed in range(3)]
+    sound = scans[1].path.read_bytes()
+    scans[1].path.write_bytes(scans[2].path.read_bytes())
+    with pytest.raises(DataError) as caught:
+        decode_films(scans, tmp_path / "cache", height=32, width=32)
+    matter, where = str(caught.value).split("\n")
+    assert matter == "a film was replaced since it was found:"
+    assert where == f"  {scans[1].path}"
+    scans[1].path.write_bytes(sound)
+    expected = [read_film(s.path.read_bytes(), height=32, width=32).pixels for s in scans]
+    films = decode_films(scans, tmp_path / "cache", height=32, width=32)
+    np.testing.assert_array_equal(films.select(scans), expected)
 
 
 def test_films_no_longer_wanted_are_pruned(tmp_path: Path, decoded: list[str]) -> None:

@@ -237,7 +237,7 @@ def test_a_failure_while_measuring_leaves_nothing_behind(
 ) -> None:
     """A model that could not be measured is no package, and nothing of it is left staged."""
 
-    def fail(*_: object) -> list[float]:
+    def fail(*_: object, **__: object) -> list[float]:
         raise ModelPackageError("it does not load")
 
     monkeypatch.setattr("training.judging.score", fail)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,4 +27,22 @@ def test_a_film_that_went_away_is_told_of(
     assert matter == (
         "the films cannot be scored: a film cannot be read (No such file or directory):"
     )
+    assert where == f"  {films[1]}"
+
+
+@pytest.mark.parametrize("how", [lambda p, *f, **d: score([p], *f, **d), score_disturbed])
+def test_a_film_that_was_replaced_is_not_measured(
+    tmp_path: Path, shipped: Path, how: Callable[..., Any]
+) -> None:
+    """Fitting takes hours: what lies there by then may be another film, with another label."""
+    films = [tmp_path / "there.jpeg", tmp_path / "O'Brien, Anna.jpeg"]
+    for seed, film in enumerate(films):
+        film.write_bytes(jpeg(draw(seed, width=160, height=128)))
+    digests = [hashlib.sha256(film.read_bytes()).hexdigest() for film in films]
+    how(shipped, films, digests=digests)
+    films[1].write_bytes(films[0].read_bytes())
+    with pytest.raises(ModelPackageError) as caught:
+        how(shipped, films, digests=digests)
+    matter, where = str(caught.value).split("\n")
+    assert matter == "the films cannot be scored: a film was replaced since it was found:"
     assert where == f"  {films[1]}"

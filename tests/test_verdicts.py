@@ -98,7 +98,7 @@ def pretend(
 ) -> None:
     """Let each model be sure and right, but for so many films of each class."""
 
-    def told(packages: Sequence[Path], films: Sequence[Path]) -> list[Scored]:
+    def told(packages: Sequence[Path], films: Sequence[Path], **_: object) -> list[Scored]:
         truth = np.array([film.parent.name == "PNEUMONIA" for film in films])
         found = []
         for package, wrong in zip(packages, (challenger, champion), strict=False):
@@ -461,7 +461,7 @@ def test_a_night_that_fails_is_on_record_with_the_whole_reason(
 ) -> None:
     """The champion stays, nothing half-made is left, and the row says what went wrong."""
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ModelPackageError("it does not load")
 
     monkeypatch.setattr("training.judging.score", fail)
@@ -570,7 +570,7 @@ def scans(tmp_path: Path) -> list[LabelledScan]:
                 path=path,
                 name=path.name,
                 label=("NORMAL", "PNEUMONIA")[number % 2],
-                sha256=f"{number:064x}",
+                sha256=hashlib.sha256(data).hexdigest(),
                 patient=f"p{number // 2}",
                 side=Side.TEST,
             )
@@ -640,7 +640,16 @@ def test_a_refused_test_film_stops_and_is_named_by_its_hash(
 ) -> None:
     """It was readable for the cache: something is amiss. Its name could tell whose it is."""
     scans[3].path.write_bytes(truncated(jpeg(draw(3)), 50))
-    with pytest.raises(ModelPackageError, match=f"1 test films were refused, {'0' * 12} first"):
+    digest = hashlib.sha256(scans[3].path.read_bytes()).hexdigest()
+    scans[3] = replace(scans[3], sha256=digest)
+    with pytest.raises(ModelPackageError, match=f"1 test films were refused, {digest[:12]} first"):
+        judge(shipped, None, scans)
+
+
+def test_a_test_film_that_was_replaced_stops(shipped: Path, scans: list[LabelledScan]) -> None:
+    """Its label is another film's: no number is made of the two."""
+    scans[3].path.write_bytes(scans[4].path.read_bytes())
+    with pytest.raises(ModelPackageError, match="a film was replaced since it was found"):
         judge(shipped, None, scans)
 
 

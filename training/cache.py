@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from training.progress import bar
+from training.reading import read_again
 from training.splits import LabelledScan
 from training.telling import needed
 from worker.errors import DataError, FilmRefused
@@ -148,8 +149,8 @@ def decode_films(
         now: seconds since 1970, for what has long been unused; the clock's where not given.
 
     Raises:
-        DataError: a film or the cache cannot be read or written, or a process that decodes was
-            ended from outside.
+        DataError: a film or the cache cannot be read or written, a film is another by now, or a
+            process that decodes was ended from outside.
     """
     with needed("the cache of decoded films cannot be used", cache):
         cache.mkdir(parents=True, exist_ok=True)
@@ -192,7 +193,7 @@ def _decode(
     blocks = [digests[start : start + _BLOCK] for start in range(0, len(digests), _BLOCK)]
     if len(digests) < _POOL_FROM:
         for block in blocks:
-            yield block, [read(paths[digest]) for digest in block]
+            yield block, [read(paths[digest], digest) for digest in block]
         return
     # Spawned, because a fork of a process that has loaded TensorFlow may hang.
     context = multiprocessing.get_context("spawn")
@@ -200,15 +201,14 @@ def _decode(
     try:
         with ProcessPoolExecutor(workers, mp_context=context) as pool:
             for block in blocks:
-                found = pool.map(read, [paths[digest] for digest in block], chunksize=32)
+                found = pool.map(read, [paths[digest] for digest in block], block, chunksize=32)
                 yield block, list(found)
     except BrokenProcessPool as error:
         raise DataError("a process that decodes films was ended; the next night goes on") from error
 
 
-def _read(path: Path, *, height: int, width: int) -> Pixels | str:
-    with needed("a film cannot be read", path):
-        film = path.read_bytes()
+def _read(path: Path, sha256: str, *, height: int, width: int) -> Pixels | str:
+    film = read_again(path, sha256)
     try:
         return read_film(film, height=height, width=width).pixels
     except FilmRefused as refusal:

@@ -42,7 +42,7 @@ def judge(challenger: Path, champion: Path | None, scans: Sequence[LabelledScan]
     """Measure both packages on these films.
 
     Raises:
-        ModelPackageError: the challenger does not load, or refuses a film.
+        ModelPackageError: the challenger does not load or refuses a film, or one was replaced.
         DataError: a class is missing, or a logit of the challenger is not finite.
     """
     learnt, trouble = "", ""
@@ -53,7 +53,7 @@ def judge(challenger: Path, champion: Path | None, scans: Sequence[LabelledScan]
             trouble = str(error)
     beside = champion if not (learnt or trouble) else None
     packages = [challenger] if beside is None else [challenger, beside]
-    scored = score(packages, [scan.path for scan in scans])
+    scored = score(packages, [scan.path for scan in scans], digests=[scan.sha256 for scan in scans])
     ours = _Heard.of(challenger, scored[0], scans)
     theirs: _Heard | None = None
     if beside is not None:

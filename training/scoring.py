@@ -1,12 +1,12 @@
 """Score films with packages as they lie on disk, in a fresh process and by the worker's code.
 
-    python -m training.scoring PACKAGE... < paths.json > scores.json
-    python -m training.scoring --disturbed PACKAGE < paths.json > scores.json
+    python -m training.scoring PACKAGE... < films.json > scores.json
+    python -m training.scoring --disturbed PACKAGE < films.json > scores.json
 
-Reads a list of paths; writes, for each package, each film's logit, or its refusal code, in the
-same order, or why the package cannot serve. Each film is read once, so all packages see the very
-same bytes. With `--disturbed` each film is scored as it is, and after each of `disturbances`: its
-logit and strangeness.
+Reads a list of paths, each with the SHA-256 of the film that must be there, or null; writes, for
+each package, each film's logit, or its refusal code, in the same order, or why the package cannot
+serve. Each film is read once, so all packages see the very same bytes. With `--disturbed` each film
+is scored as it is, and after each of `disturbances`: its logit and strangeness.
 No TensorFlow is loaded here, as none is where the packages serve.
 """
 
@@ -25,7 +25,7 @@ from typing import Any
 
 from training.disturbances import DISTURBANCES, disturb
 from training.evidence import outer_share
-from training.telling import needed
+from training.reading import read_again
 from worker.decision import Score
 from worker.errors import FilmRefused, LungwatchError, ModelPackageError
 from worker.model import Model, load
@@ -34,6 +34,7 @@ from worker.preprocessing import TURNED, Film, Limits, Pixels, check_header, rea
 UNTOUCHED = "as they are"
 _DISTURBED = "--disturbed"
 _INDENT = "  "
+_Wanted = tuple[str, str | None]  # a film's path, and the SHA-256 of what must be there
 
 
 @dataclass(kw_only=True)
@@ -47,20 +48,35 @@ class Scored:
     error: str = ""  # why the package cannot serve; then there are no scores
 
 
-def score(packages: Sequence[Path], films: Sequence[Path]) -> list[Scored]:
+def score(
+    packages: Sequence[Path], films: Sequence[Path], *, digests: Sequence[str] | None = None
+) -> list[Scored]:
     """Return what each package makes of the films, from a process of their own.
 
+    Args:
+        packages: model packages.
+        films: the paths of the films.
+        digests: SHA-256 of the films that must be there, in their order; whatever is there, if not
+            given.
+
     Raises:
-        ModelPackageError: that process failed; the message is its own last line, with what is
-            indented below it.
+        ModelPackageError: that process failed, as where a film is another by now; the message is
+            its own last line, with what is indented below it.
     """
-    return [Scored(**one) for one in _run([*map(str, packages)], films)]
+    return [Scored(**one) for one in _run([*map(str, packages)], _wanted(films, digests))]
 
 
-def score_disturbed(package: Path, films: Sequence[Path]) -> dict[str, list[Score | str]]:
+def score_disturbed(
+    package: Path, films: Sequence[Path], *, digests: Sequence[str] | None = None
+) -> dict[str, list[Score | str]]:
     """Return what a package makes of the films as they are, and after each disturbance.
 
     Runs a process on each core. A film is disturbed alike for every package.
+
+    Args:
+        package: the model package.
+        films: the paths of the films.
+        digests: as for `score`.
 
     Returns:
         By the disturbance's name, `UNTOUCHED` first: each film's score, which may be beyond the
@@ -70,7 +86,8 @@ def score_disturbed(package: Path, films: Sequence[Path]) -> dict[str, list[Scor
         ModelPackageError: the package cannot serve, or a process failed.
     """
     count = max(1, min(len(os.sched_getaffinity(0)), len(films)))
-    parts = [films[first::count] for first in range(count)]
+    wanted = _wanted(films, digests)
+    parts = [wanted[first::count] for first in range(count)]
     with ThreadPoolExecutor(count) as pool:
         done = list(pool.map(lambda part: _run([_DISTURBED, str(package)], part), parts))
     found: dict[str, list[Score | str]] = {}
@@ -84,10 +101,16 @@ def score_disturbed(package: Path, films: Sequence[Path]) -> dict[str, list[Scor
     return found
 
 
-def _run(arguments: Sequence[str], films: Sequence[Path]) -> Any:
+def _wanted(films: Sequence[Path], digests: Sequence[str] | None) -> list[_Wanted]:
+    if digests is None:
+        return [(str(film), None) for film in films]
+    return [(str(film), digest) for film, digest in zip(films, digests, strict=True)]
+
+
+def _run(arguments: Sequence[str], films: Sequence[_Wanted]) -> Any:
     run = subprocess.run(  # noqa: S603 - our own module, on our own interpreter
         [sys.executable, "-m", "training.scoring", *arguments],
-        input=json.dumps([str(film) for film in films]),
+        input=json.dumps(films),
         capture_output=True,
         text=True,
         check=False,
@@ -102,7 +125,7 @@ def _run(arguments: Sequence[str], films: Sequence[Path]) -> Any:
 
 
 def main() -> int:
-    """Read paths from standard input, write scores to standard output."""
+    """Read which films from standard input, write scores to standard output."""
     try:
         if sys.argv[1] == _DISTURBED:
             found: Any = _score_disturbed(load(Path(sys.argv[2])), json.load(sys.stdin))
@@ -119,10 +142,10 @@ def main() -> int:
 
 
 def _score_all(
-    loaded: Sequence[tuple[Model | None, Scored]], paths: Sequence[str]
+    loaded: Sequence[tuple[Model | None, Scored]], films: Sequence[_Wanted]
 ) -> list[dict[str, Any]]:
-    for path in paths:
-        film = _film(path)
+    for path, digest in films:
+        film = read_again(Path(path), digest)
         for model, scored in loaded:
             if model is not None:
                 _score(model, film, scored)
@@ -130,11 +153,11 @@ def _score_all(
 
 
 def _score_disturbed(
-    model: Model, paths: Sequence[str]
+    model: Model, films: Sequence[_Wanted]
 ) -> Mapping[str, list[dict[str, Any] | str]]:
     found: dict[str, list[dict[str, Any] | str]] = {name: [] for name in (UNTOUCHED, *DISTURBANCES)}
-    for path in paths:
-        film = _film(path)
+    for path, digest in films:
+        film = read_again(Path(path), digest)
         seed = int(hashlib.sha256(film).hexdigest()[:8], 16)
         grey = _decode(film)
         for name, scores in found.items():
@@ -147,11 +170,6 @@ def _score_disturbed(
             except FilmRefused as refusal:
                 scores.append(str(refusal.code))
     return found
-
-
-def _film(path: str) -> bytes:
-    with needed("a film cannot be read", Path(path)):
-        return Path(path).read_bytes()
 
 
 def _decode(film: bytes) -> Pixels | str:

@@ -70,7 +70,7 @@ def _decoding(folder: Path, asked: argparse.Namespace) -> None:
     scans = [_scan(path) for path in films.iterdir()]
     cores = len(os.sched_getaffinity(0))
     with multiprocessing.get_context("spawn").Pool(cores) as pool:
-        pool.map(_decode, [(scan.path, asked.side) for scan in scans[: 32 * cores]], chunksize=16)
+        pool.map(_decode, [(scan, asked.side) for scan in scans[: 32 * cores]], chunksize=16)
 
         def ours() -> float:
             shutil.rmtree(folder / "cache", ignore_errors=True)
@@ -80,7 +80,7 @@ def _decoding(folder: Path, asked: argparse.Namespace) -> None:
 
         def bare() -> float:
             start = time.perf_counter()
-            pool.map(_decode, [(scan.path, asked.side) for scan in scans], chunksize=32)
+            pool.map(_decode, [(scan, asked.side) for scan in scans], chunksize=32)
             return time.perf_counter() - start
 
         _compare("decoding", len(scans), asked.rounds, {"cache": ours, "bare loop": bare})
@@ -98,9 +98,9 @@ def _scan(path: Path) -> LabelledScan:
     )
 
 
-def _decode(job: tuple[Path, int]) -> None:
-    path, side = job
-    _read(path, height=side, width=side)
+def _decode(job: tuple[LabelledScan, int]) -> None:
+    scan, side = job
+    _read(scan.path, scan.sha256, height=side, width=side)
 
 
 def _epoch(asked: argparse.Namespace) -> None:
