@@ -14,7 +14,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 LAYERS = [
     {"worker.errors", "worker.patience", "worker.fence", "worker.privacy", "worker.drift"}
     | {"worker.output"},
-    {"worker.jpeg", "worker.files", "worker.names", "worker.history", "worker.schema"},
+    {"worker.jpeg", "worker.files", "worker.names", "worker.history", "worker.schema"}
+    | {"worker.measured"},
     {"worker.preprocessing"},
     {"worker.familiar"},
     {"worker.manifest", "worker.settings"},

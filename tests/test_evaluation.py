@@ -237,6 +237,23 @@ def test_evaluation_counts_as_the_worker_decides() -> None:
     assert sum(numbers["confusion"].values()) == len(truth)
 
 
+def test_unfamiliar_films_are_review_too_and_refused_ones_are_not() -> None:
+    """As the worker has it: the share marked REVIEW has both kinds, and a refused film neither."""
+    truth = np.array([True, True, True, False, False, False, False, False])
+    logits = np.array([9.0, -9.0, 9.0, -9.0, 9.0, -9.0, 0.0, -9.0])
+    point = OperatingPoint(temperature=1.0, threshold=0.5, review_band=(0.4, 0.6))
+    unfamiliar = np.array([False, True, False, False, True, True, False, False])
+    refused = np.array([False, False, False, False, False, True, False, False])
+    numbers = evaluate(truth, logits, point, unfamiliar=unfamiliar, refused=refused)
+    assert numbers["review_share"] == 3 / 8
+    assert numbers["intervals"]["review_share"] is not None
+    assert numbers["sensitivity_outside_review"] == 1.0
+    assert numbers["specificity_outside_review"] == 1.0
+    assert numbers["sensitivity"] == pytest.approx(2 / 3), "of the label, which all have"
+    plain = evaluate(truth, logits, point)
+    assert (plain["review_share"], plain["specificity_outside_review"]) == (1 / 8, 3 / 4)
+
+
 def test_what_cannot_be_computed_is_none() -> None:
     """A model that calls nothing PNEUMONIA has no PPV, and the record can still be written."""
     truth, logits = made_up()

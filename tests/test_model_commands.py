@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -162,6 +163,14 @@ def test_show_and_diff(site: Site, shipped: Path) -> None:
         site.models / "third", created_at=registry_of(site).manifest("first").created_at
     )
     assert "nothing but their names" in site.call("models", "diff", "first", "third").stdout
+
+
+def test_show_counts_every_film_marked_review(site: Site) -> None:
+    """Of the shipped model 26 test films of 584, near the threshold or unfamiliar; not 23."""
+    told = site.call("models", "show", "first").stdout
+    (line,) = (line for line in told.splitlines() if "review_share" in line)
+    evaluation = json.loads((site.models / "first" / "evaluation.json").read_bytes())
+    assert f"{evaluation['undecided'] - evaluation['unfamiliar']['refused']:.4f}" in line
 
 
 def test_explain_tells_all_that_is_known(any_site: Site) -> None:

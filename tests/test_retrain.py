@@ -30,6 +30,7 @@ from training.retrain import main, retrain
 from training.splits import SALT
 from training.start import choose_start
 from worker.database import Database
+from worker.decision import REVIEW
 from worker.errors import DatabaseTrouble, ModelPackageError
 from worker.ledger import Ledger, Ruling
 from worker.manifest import POSITIVE
@@ -131,6 +132,8 @@ def test_what_is_recorded_is_what_the_package_does(night: Night) -> None:
     assert recorded["auc"] == roc_auc_score(truth, probability)
     assert recorded["sensitivity"] == called[truth].mean()
     assert recorded["specificity"] == (~called[~truth]).mean()
+    review = np.array([verdict.decision == REVIEW for verdict in verdicts])
+    assert recorded["review_share"] == review.mean()
     assert recorded["films"] == {"NORMAL": 8, "PNEUMONIA": 8}
     assert recorded["data"] == "drawn/test"
     assert recorded["version"] == night.outcome.version

@@ -51,7 +51,14 @@ class OperatingPoint:
         )
 
 
-def evaluate(truth: Truth, logits: Scores, point: OperatingPoint) -> dict[str, Any]:
+def evaluate(
+    truth: Truth,
+    logits: Scores,
+    point: OperatingPoint,
+    *,
+    unfamiliar: Truth | None = None,
+    refused: Truth | None = None,
+) -> dict[str, Any]:
     """Return everything we say of a model on one set of films, as plain values.
 
     Intervals are 95 %: DeLong for the AUC, Wilson for shares. Numbers that cannot be computed
@@ -62,6 +69,10 @@ def evaluate(truth: Truth, logits: Scores, point: OperatingPoint) -> dict[str, A
         truth: (n,).
         logits: (n,) of the served file.
         point: from the model's manifest.
+        unfamiliar: (n,), films beyond the inner limit of the familiar: REVIEW, if not refused. None
+            where there are no limits, or nothing to hold against them.
+        refused: (n,), those beyond the outer limit. They are left out, as those of REVIEW are,
+            where numbers are of what lies outside review.
 
     Raises:
         DataError: a class is missing, or a logit is not finite.
@@ -70,7 +81,10 @@ def evaluate(truth: Truth, logits: Scores, point: OperatingPoint) -> dict[str, A
     probability = calibrate(logits, point.temperature)
     called = probability >= point.threshold
     low, high = point.review_band
-    review = (probability >= low) & (probability < high)
+    left = (probability >= low) & (probability < high)
+    if unfamiliar is not None:
+        left |= unfamiliar
+    review = left if refused is None else left & ~refused
     (true_neg, false_pos), (false_neg, true_pos) = confusion_matrix(
         truth, called, labels=[False, True]
     ).tolist()
@@ -81,10 +95,10 @@ def evaluate(truth: Truth, logits: Scores, point: OperatingPoint) -> dict[str, A
         "npv": wilson(true_neg, true_neg + false_neg),
         "review_share": wilson(int(review.sum()), len(review)),
         "sensitivity_outside_review": wilson(
-            int((called & truth & ~review).sum()), int((truth & ~review).sum())
+            int((called & truth & ~left).sum()), int((truth & ~left).sum())
         ),
         "specificity_outside_review": wilson(
-            int((~called & ~truth & ~review).sum()), int((~truth & ~review).sum())
+            int((~called & ~truth & ~left).sum()), int((~truth & ~left).sum())
         ),
     }
     named = {"auc": auc(truth, probability), **shares}

@@ -20,7 +20,7 @@ from training.evaluation import OperatingPoint, Scores, Truth, evaluate
 from training.learnt import why_not
 from training.scoring import Scored, score
 from worker.errors import ModelPackageError
-from worker.manifest import POSITIVE, FamiliarLimits, Manifest, read_manifest
+from worker.manifest import POSITIVE, Manifest, read_manifest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ def judge(challenger: Path, champion: Path | None, scans: Sequence[LabelledScan]
         challenger=ours.reading,
         point=ours.point,
         numbers={
-            **evaluate(truth, ours.logits, ours.point),
+            **ours.evaluate(truth),
             **break_down(
                 truth,
                 ours.reading,
@@ -78,7 +78,7 @@ def judge(challenger: Path, champion: Path | None, scans: Sequence[LabelledScan]
                 outside=scored[0].outside,
             ),
             "undecided": float(ours.reading.undecided.mean()),
-            "unfamiliar": _unfamiliar(scored[0], ours.manifest.familiar),
+            "unfamiliar": _unfamiliar(ours),
         },
         comparison=None if theirs is None else _compare(truth, scans, theirs, ours, lost=lost),
         lost=lost,
@@ -95,6 +95,8 @@ class _Heard:
     point: OperatingPoint
     logits: Scores  # (n,)
     reading: Reading
+    unfamiliar: Truth | None  # (n,) beyond the inner limit of the familiar; None without limits
+    refused: Truth | None  # (n,) beyond the outer one
 
     @classmethod
     def of(cls, package: Path, scored: Scored, scans: Sequence[LabelledScan]) -> Self:
@@ -106,13 +108,21 @@ class _Heard:
         logits = _logits(scored, scans)
         manifest = read_manifest(package)
         point = OperatingPoint.of(manifest)
-        unfamiliar = _beyond(scored, manifest)
+        limits = manifest.familiar
+        unfamiliar = _beyond(scored, None if limits is None else limits.review)
         return cls(
             manifest=manifest,
             point=point,
             logits=logits,
             reading=Reading.of(logits, point, unfamiliar=unfamiliar),
+            unfamiliar=unfamiliar,
+            refused=_beyond(scored, None if limits is None else limits.refuse),
         )
+
+    def evaluate(self, truth: Truth) -> dict[str, Any]:
+        """Return the package's own numbers on the films."""
+        unlike = {"unfamiliar": self.unfamiliar, "refused": self.refused}
+        return evaluate(truth, self.logits, self.point, **unlike)
 
 
 def _compare(
@@ -128,7 +138,7 @@ def _compare(
     return {
         "champion": champion.manifest.version,
         "champion_numbers": {
-            **evaluate(truth, champion.logits, champion.point),
+            **champion.evaluate(truth),
             "undecided": float(champion.reading.undecided.mean()),
         },
         **compare(truth, [scan.patient for scan in scans], *both),
@@ -153,22 +163,21 @@ def digest_of(scans: Sequence[LabelledScan]) -> str:
     return hashlib.sha256("".join(lines).encode("ascii")).hexdigest()
 
 
-def _beyond(scored: Scored, manifest: Manifest) -> Truth | None:
-    """Return (n,) whether a film is REVIEW or refused for being unlike chest films."""
-    if manifest.familiar is None or not scored.strangeness:
+def _beyond(scored: Scored, limit: float | None) -> Truth | None:
+    """Return (n,) whether a film is farther from chest films than a limit; None without one."""
+    if limit is None or not scored.strangeness:
         return None
     # Written so that NaN, of which the worker decides nothing, is not decided here either.
-    beyond: Truth = ~(np.array(scored.strangeness, dtype=np.float64) <= manifest.familiar.review)
+    beyond: Truth = ~(np.array(scored.strangeness, dtype=np.float64) <= limit)
     return beyond
 
 
-def _unfamiliar(scored: Scored, limits: FamiliarLimits | None) -> dict[str, float] | None:
+def _unfamiliar(heard: _Heard) -> dict[str, float] | None:
     """Return the shares of the films beyond the limits of the familiar; None without limits."""
-    if limits is None or not scored.strangeness:
+    if heard.unfamiliar is None or heard.refused is None:
         return None
-    strange = np.array(scored.strangeness, dtype=np.float64)
-    refused = float((strange > limits.refuse).mean())
-    return {"refused": refused, "review": float((strange > limits.review).mean()) - refused}
+    refused = float(heard.refused.mean())
+    return {"refused": refused, "review": float(heard.unfamiliar.mean()) - refused}
 
 
 def _logits(scored: Scored, scans: Sequence[LabelledScan]) -> Scores:

@@ -70,8 +70,8 @@ def _how_good(evaluation: Mapping[str, Any]) -> str:
         ("ppv", "PPV"),
         ("npv", "NPV"),
         ("review_share", "share marked REVIEW"),
-        ("sensitivity_outside_review", "sensitivity, REVIEW left out"),
-        ("specificity_outside_review", "specificity, REVIEW left out"),
+        ("sensitivity_outside_review", "sensitivity, REVIEW and refused left out"),
+        ("specificity_outside_review", "specificity, REVIEW and refused left out"),
     ):
         value, interval = evaluation[name], evaluation["intervals"][name]
         if value is None:

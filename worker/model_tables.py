@@ -16,6 +16,7 @@ from worker.errors import LungwatchError
 from worker.history import Change, Kind
 from worker.ledger import Ledger
 from worker.manifest import Manifest
+from worker.measured import with_review_share
 from worker.promotions import Promotions
 from worker.registry import Registry
 from worker.tables import console, new_table, told_time
@@ -213,7 +214,7 @@ def _evaluation(registry: Registry, version: str) -> dict[str, Any]:
         found = json.loads((registry.folder(version) / EVALUATION).read_bytes())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return with_review_share(found) if isinstance(found, dict) else {}
 
 
 def _card(registry: Registry, version: str) -> str:

@@ -1,0 +1,30 @@
+"""What evaluation.json says of a model, read alike for packages of every age. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from worker.drift import interval
+
+
+def with_review_share(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an evaluation whose `review_share` is of all films that the worker marks REVIEW.
+
+    That of packages of before is of films near the threshold alone, less those that are unfamiliar;
+    but they have the share left to a person, and how many of these are refused. Where an evaluation
+    has not, it is returned as it is.
+    """
+    found = dict(evaluation)
+    undecided, films = found.get("undecided"), found.get("films")
+    unfamiliar, intervals = found.get("unfamiliar"), found.get("intervals")
+    if not isinstance(undecided, float) or not isinstance(films, Mapping) or not films:
+        return found
+    refused = unfamiliar["refused"] if isinstance(unfamiliar, Mapping) else 0.0
+    count = sum(films.values())
+    review = round((undecided - refused) * count)
+    ends = {"review_share": list(interval(review, count))}
+    return found | {
+        "review_share": review / count,
+        "intervals": (intervals if isinstance(intervals, dict) else {}) | ends,
+    }
