@@ -56,7 +56,8 @@ def measure(
         ModelPackageError: the package cannot serve, or gives what is not finite.
     """
     chosen = choose(scans, most=most)
-    found = score_disturbed(package, [scan.path for scan in chosen])
+    digests = [scan.sha256 for scan in chosen]
+    found = score_disturbed(package, [scan.path for scan in chosen], digests=digests)
     truth, manifest = is_positive(chosen), read_manifest(package)
     answers = {
         name: [None if isinstance(one, str) else _answer(one, manifest) for one in scores]
