@@ -12,7 +12,7 @@ from worker.decision import Score
 from worker.records import Claim, Outcome
 from worker.repeats import Repeats
 
-BEFORE = Score(logit=0.75)
+BEFORE = Score(logit=1.99)
 
 
 class Memory:
@@ -57,7 +57,13 @@ def test_what_was_said_before_and_what_twins_are_told() -> None:
     assert first.verdict is not None
     later = replace(rest[1], verdict=replace(first.verdict, logit=2.001))
     found = repeats(Memory({"known"})).answered_alike([first, rest[0], later])
-    assert logits(found) == [(2.0, False), (0.75, True), (2.0, True)]
+    assert logits(found) == [(2.0, False), (1.99, True), (2.0, True)]
+
+
+def test_another_films_answer_is_not_theirs() -> None:
+    """What was said of bytes by whoever did not read them is not what they are answered by."""
+    found = repeats(Memory({"known"})).answered_alike(outcomes("known", logit=-3.0))
+    assert logits(found) == [(-3.0, False)]
 
 
 def test_another_model_answers_for_itself() -> None:
@@ -79,7 +85,7 @@ def test_what_comes_again_and_again_is_asked_once(monkeypatch: pytest.MonkeyPatc
     memory = Memory({"known", *"abc"})
     again = repeats(memory)
     for _ in range(5):
-        assert logits(again.answered_alike(outcomes("known"))) == [(0.75, True)]
+        assert logits(again.answered_alike(outcomes("known"))) == [(1.99, True)]
     assert memory.asked == [{"known"}]
     again.answered_alike(outcomes(*"abc"))  # too many with the one before, which is forgotten
     again.answered_alike(outcomes("known"))

@@ -103,8 +103,8 @@ def verify(
     registry = _registry(settings)
     failed = 0
     versions = [version] if version else registry.versions()
-    if not versions:
-        entry.fail(f"no model is in {registry.root}")
+    if not versions:  # as before a first start, which is no fault
+        typer.echo(f"no model is in {registry.root} yet")
     for one in versions:
         try:
             took_seconds = _load(registry, one, settings)
