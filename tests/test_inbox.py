@@ -374,6 +374,24 @@ def test_nothing_is_overwritten(any_way: Inbox, name: bytes, refusal: FilmRefuse
     assert standing(any_way.folder) == {}
 
 
+def test_a_disk_that_gives_a_file_the_time_of_its_move(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A film that got another time with its place is the same film, and stays in its place."""
+
+    class Touching(Libc):
+        def renameat2(self, _1: int, source: bytes, _2: int, target: bytes, flags: int) -> int:
+            done = int(_LIBC.renameat2(_1, source, _2, target, flags))
+            if done == 0:
+                os.utime(target, ns=(7, 7))
+            return done
+
+    monkeypatch.setattr(worker.files, "_libc", Touching(0))
+    drop(inbox)
+    assert inbox.file_away(recorded(inbox)) == f"{DAY}/film.jpg"
+    assert standing(inbox.archive) == {f"{DAY}/film.jpg": FILM}
+
+
 def test_a_share_that_lies_on_two_disks(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where only the server knows that a folder is on another disk, films are copied too."""
     link = os.link

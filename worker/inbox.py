@@ -255,12 +255,14 @@ def _check_copy(size_bytes: int, folder: Path) -> None:
 
 
 def _is_as_sighted(sighting: Sighting, found: os.stat_result) -> bool:
-    """Whether this may be the file that was sighted: of its size and time.
+    """Whether this may be the file that was sighted: of its size, and of its time or its number.
 
-    What number it has is not asked: some file systems give another with another name.
+    With another name some file systems give a file another number, and some another time.
     """
     now = sighting_of(sighting.name, found)
-    return now is not None and replace(now, inode=sighting.inode) == sighting
+    if now is None or now.size_bytes != sighting.size_bytes:
+        return False
+    return now.mtime_ns == sighting.mtime_ns or now.inode == sighting.inode
 
 
 def _passed_over_as(entry: os.DirEntry[bytes], name: str) -> str | None:
