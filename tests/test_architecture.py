@@ -54,25 +54,32 @@ LAYERS = [
 ]
 # All that training and migrations may import of the worker.
 SHARED_KERNEL = {
-    f"worker.{name}"
-    for name in (
-        *("settings", "errors", "preprocessing", "model", "registry", "schema", "store"),
-        *("manifest", "decision"),
-        *(
-            "database",
-            "patience",
-            "privacy",
-            "records",
-            "rows",
-            "files",
-            "jpeg",
-            "labels",
-            "history",
-            "ledger",
-            "promotions",
-        ),
-        *("archive", "rescore", "screening_again", "familiar", "drift", "drift_rows"),
-    )
+    "worker.archive",
+    "worker.database",
+    "worker.decision",
+    "worker.drift",
+    "worker.drift_rows",
+    "worker.errors",
+    "worker.familiar",
+    "worker.files",
+    "worker.history",
+    "worker.jpeg",
+    "worker.labels",
+    "worker.ledger",
+    "worker.manifest",
+    "worker.model",
+    "worker.patience",
+    "worker.preprocessing",
+    "worker.privacy",
+    "worker.promotions",
+    "worker.records",
+    "worker.registry",
+    "worker.rescore",
+    "worker.rows",
+    "worker.schema",
+    "worker.screening_again",
+    "worker.settings",
+    "worker.store",
 }
 # One library, one door: where each may be imported.
 DOORS = {

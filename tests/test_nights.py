@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from worker.errors import DatabaseTrouble, DataError
 from worker.ledger import Ledger, Ruling
 from worker.registry import Registry
 
+REPOSITORY = Path(__file__).resolve().parent.parent
 WORK = {"seed": 20, "data_digest": "aa", "code": "bb"}
 HOLDER = """
 import sys
@@ -206,23 +208,39 @@ def test_a_database_that_goes_away_does_not_hide_what_went_wrong(
     assert said == ["this night's end could not be recorded: gone"]
 
 
-def test_the_code_has_a_name_that_changes_with_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another recipe in the code is another name; what only serves has none of it."""
-    (tmp_path / "training").mkdir()
-    (tmp_path / "worker").mkdir()
-    monkeypatch.setattr(record_module, "_CODE", tmp_path / "training")
-    (tmp_path / "training/fit.py").write_text("one", encoding="utf-8")
-    served = [f"worker/{name}.py" for name in ("manifest", "familiar", "model", "decision")]
-    for path in served:
-        (tmp_path / path).write_text("one", encoding="utf-8")
-    names = [code_digest()]
-    for path in ("worker/watcher.py", "training/fit.py", *served):
-        (tmp_path / path).write_text("other", encoding="utf-8")
-        names.append(code_digest())
-    assert names[0] == names[1]
-    assert len(set(names)) == 2 + len(served)
+def test_the_code_digest_covers_every_module_of_a_night(tmp_path: Path) -> None:
+    """One line changed, wherever it lies, gives another digest; a part of no night does not."""
+    packages = [tmp_path / name for name in ("training", "worker")]
+    for package in packages:
+        shutil.copytree(REPOSITORY / package.name, package)
+    modules = [
+        path
+        for package in packages
+        for path in sorted(package.rglob("*.py"))
+        if f"{package.name}/{path.relative_to(package).parts[0]}" not in record_module._NO_PART
+    ]
+    digests = [code_digest(packages)]
+    assert digests == [code_digest()]
+    for path in modules[:: len(modules) // 12]:
+        path.write_text(path.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
+        digests.append(code_digest(packages))
+    assert len(set(digests)) == len(digests) > 12
+
+
+def test_the_code_digest_covers_what_training_imports() -> None:
+    """No module of the worker that is loaded with training lies in a part that is left out."""
+    script = (
+        "import pkgutil, importlib, sys, training\n"
+        "for one in pkgutil.walk_packages(training.__path__, 'training.'):\n"
+        "    importlib.import_module(one.name)\n"
+        "print(*(one.__file__ for name, one in sys.modules.items() if name[:7] == 'worker.'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=REPOSITORY
+    )
+    loaded = {Path(path).relative_to(REPOSITORY).parts[1] for path in done.stdout.split()}
+    assert len(loaded) > 3
+    assert not loaded & {part.removeprefix("worker/") for part in record_module._NO_PART}
 
 
 def test_what_is_remembered_is_json_that_holds_no_film(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as library_version
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ _LIBRARIES = (
     *("lungwatch", "ai-edge-litert", "jax", "keras", "numpy", "pillow", "scikit-learn"),
     *("simplejpeg", "sqlalchemy", "tensorflow"),
 )
-_CODE = Path(__file__).resolve().parent
+_PACKAGES = tuple(Path(str(files(name))) for name in ("training", "worker"))
+# Parts of the worker that training never imports: what they do, a night does not.
+_NO_PART = {f"worker/{name}" for name in ("__main__.py", "archive", "cli", "reports", "service")}
 
 
 class Record:
@@ -111,18 +114,20 @@ def made_with() -> dict[str, Any]:
     return {"code": code_digest(), "libraries": libraries}
 
 
-def code_digest() -> str:
-    """Name this code: SHA-256 over every module of training and of what it serves through."""
-    paths = [*_CODE.glob("*.py"), *(_CODE.parent / "worker").glob("*.py")]
-    kept = {"preprocessing.py", "jpeg.py"} | {
-        "manifest.py",
-        "familiar.py",
-        "model.py",
-        "decision.py",
-    }
+def code_digest(packages: Sequence[Path] = _PACKAGES) -> str:
+    """Name this code: SHA-256 over every module that can change what a night does.
+
+    All of `packages` counts, at any depth, but for rooms that no night enters. A new room counts
+    until it is named in `_NO_PART`.
+
+    Args:
+        packages: the folders of the packages `training` and `worker`.
+    """
     digest = hashlib.sha256()
-    for path in sorted(paths):
-        if path.parent == _CODE or path.name in kept:
-            digest.update(f"{path.name}\n".encode())
-            digest.update(path.read_bytes())
+    for package in packages:
+        for path in sorted(package.rglob("*.py")):
+            name = path.relative_to(package)
+            if f"{package.name}/{name.parts[0]}" not in _NO_PART:
+                digest.update(f"{package.name}/{name.as_posix()}\n".encode())
+                digest.update(path.read_bytes())
     return digest.hexdigest()
