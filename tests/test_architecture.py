@@ -12,19 +12,25 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 # Lower layers know nothing of higher ones; within a layer a module may use another listed with it.
 LAYERS = [
-    {"worker.errors", "worker.patience", "worker.fence", "worker.privacy", "worker.drift"}
-    | {"worker.output"},
-    {"worker.jpeg", "worker.files", "worker.names", "worker.history", "worker.schema"}
+    {"worker.errors", "worker.patience", "worker.fence", "worker.system.redaction", "worker.drift"}
+    | {"worker.system.output"},
+    {
+        "worker.jpeg",
+        "worker.system.files",
+        "worker.system.filenames",
+        "worker.history",
+        "worker.schema",
+    }
     | {"worker.measured"},
     {"worker.preprocessing"},
     {"worker.familiar"},
     {"worker.manifest", "worker.settings"},
     {"worker.decision"},
     {"worker.model"},
-    {"worker.registry", "worker.records", "worker.database", "worker.trouble"},
+    {"worker.registry", "worker.records", "worker.database", "worker.system.trouble"},
     {"worker.rows", "worker.finding", "worker.whys"},
     {"worker.inbox", "worker.store", "worker.results", "worker.status", "worker.stability"}
-    | {"worker.process", "worker.labels", "worker.ledger"},
+    | {"worker.system.processes", "worker.labels", "worker.ledger"},
     {"worker.label_lists", "worker.worklist", "worker.export"},
     {"worker.messages"},
     {"worker.screener", "worker.watcher", "worker.repeats", "worker.notify"}
@@ -61,7 +67,7 @@ SHARED_KERNEL = {
     "worker.drift_rows",
     "worker.errors",
     "worker.familiar",
-    "worker.files",
+    "worker.system.files",
     "worker.history",
     "worker.jpeg",
     "worker.labels",
@@ -70,7 +76,7 @@ SHARED_KERNEL = {
     "worker.model",
     "worker.patience",
     "worker.preprocessing",
-    "worker.privacy",
+    "worker.system.redaction",
     "worker.promotions",
     "worker.records",
     "worker.registry",

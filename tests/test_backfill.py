@@ -31,8 +31,8 @@ from worker.records import Changes, ClaimAnswer, Recorded, Sighting
 from worker.sharing import Crew, Sharing
 from worker.status import how_things_stand
 from worker.store import Store
+from worker.system.trouble import Trouble
 from worker.tables import write_status, write_status_as_json
-from worker.trouble import Trouble
 from worker.worklist import names_in
 
 

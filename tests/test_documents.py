@@ -22,10 +22,10 @@ from worker import errors
 from worker.__main__ import app
 from worker.database import Database
 from worker.measured import with_review_share
-from worker.names import is_passed_over
 from worker.registry import Registry
 from worker.schema import results
 from worker.settings import PREFIX, Settings
+from worker.system.filenames import is_passed_over
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 README = REPOSITORY / "README.md"

@@ -24,12 +24,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scans import SHA256
 
-import worker.files
 import worker.inbox
+import worker.system.files
 from worker.errors import FilmRefused, FilmStuck, RefusalCode, StorageTrouble
 from worker.inbox import Inbox
-from worker.names import bytes_of, is_passed_over, spell
 from worker.records import Recorded, Sighting
+from worker.system.filenames import bytes_of, is_passed_over, spell
 from worker.whys import whys_of
 
 DAY = "2026-03-04"
@@ -37,7 +37,7 @@ FILM = b"\xff\xd8 the bytes of a film"
 REFUSAL = FilmRefused(RefusalCode.TOO_SMALL, "The picture is too small.", measured=95, limit=96)
 
 
-_LIBC = worker.files._libc
+_LIBC = worker.system.files._libc
 
 
 class Libc:
@@ -76,12 +76,12 @@ def any_way(
     elsewhere = None
     match request.param:
         case "link":  # the file system has no rename that does not replace
-            monkeypatch.setattr(worker.files, "_libc", Libc(errno.EINVAL))
+            monkeypatch.setattr(worker.system.files, "_libc", Libc(errno.EINVAL))
         case "no link":  # nor hard links, or it allows none on another's file
-            monkeypatch.setattr(worker.files, "_libc", Libc(errno.EINVAL))
+            monkeypatch.setattr(worker.system.files, "_libc", Libc(errno.EINVAL))
             monkeypatch.setattr(os, "link", _no_second_names)
         case "copy":  # two mounts of one file system
-            monkeypatch.setattr(worker.files, "_libc", Libc(errno.EXDEV))
+            monkeypatch.setattr(worker.system.files, "_libc", Libc(errno.EXDEV))
         case "another disk":
             shm = Path("/dev/shm")
             if not os.access(shm, os.W_OK) or shm.stat().st_dev == inbox.folder.stat().st_dev:
@@ -386,7 +386,7 @@ def test_a_disk_that_gives_a_file_the_time_of_its_move(
                 os.utime(target, ns=(7, 7))
             return done
 
-    monkeypatch.setattr(worker.files, "_libc", Touching(0))
+    monkeypatch.setattr(worker.system.files, "_libc", Touching(0))
     drop(inbox)
     assert inbox.file_away(recorded(inbox)) == f"{DAY}/film.jpg"
     assert standing(inbox.archive) == {f"{DAY}/film.jpg": FILM}
@@ -401,7 +401,7 @@ def test_a_share_that_lies_on_two_disks(inbox: Inbox, monkeypatch: pytest.Monkey
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
         link(source, target, **options)
 
-    monkeypatch.setattr(worker.files, "_libc", Libc(errno.EINVAL))
+    monkeypatch.setattr(worker.system.files, "_libc", Libc(errno.EINVAL))
     monkeypatch.setattr(os, "link", across)
     drop(inbox)
     assert inbox.file_away(recorded(inbox)) == f"{DAY}/film.jpg"
@@ -414,7 +414,7 @@ def test_what_is_too_large_to_copy(
     inbox: Inbox, monkeypatch: pytest.MonkeyPatch, size_bytes: int
 ) -> None:
     """It stays in the inbox: nobody waits for a copy of gigabytes, or finds the disk full of it."""
-    monkeypatch.setattr(worker.files, "_libc", Libc(errno.EXDEV))
+    monkeypatch.setattr(worker.system.files, "_libc", Libc(errno.EXDEV))
     free = SimpleNamespace(f_bavail=64 << 20, f_frsize=1)
     monkeypatch.setattr(os, "statvfs", lambda _: free)
     drop(inbox)
@@ -428,7 +428,7 @@ def test_what_is_too_large_to_copy(
     assert inbox.file_away(recorded(inbox, b"other.jpg", refusal=REFUSAL)) == f"{DAY}/other.jpg"
     free.f_bavail = 1 << 20  # and where there is no room for anything, that is our own trouble
     if size_bytes < 1 << 30:
-        monkeypatch.setattr(worker.files, "_copy", _no_room)
+        monkeypatch.setattr(worker.system.files, "_copy", _no_room)
         with pytest.raises(StorageTrouble, match="No space left"):
             inbox.file_away(scan)
 
@@ -543,8 +543,8 @@ def _die_at(instant: int) -> None:
         setattr(os, name, counted(getattr(os, name)))
     shutil.copyfileobj = counted(shutil.copyfileobj)
     libc = Libc(0)
-    libc.renameat2 = counted(worker.files._libc.renameat2)  # type: ignore[method-assign]
-    worker.files._libc = libc  # type: ignore[assignment]
+    libc.renameat2 = counted(worker.system.files._libc.renameat2)  # type: ignore[method-assign]
+    worker.system.files._libc = libc  # type: ignore[assignment]
 
 
 @pytest.mark.parametrize(
@@ -559,7 +559,7 @@ def test_a_disk_without_second_names(
     def link(*_: Any, **__: Any) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(worker.files, "_libc", Libc(way))
+    monkeypatch.setattr(worker.system.files, "_libc", Libc(way))
     monkeypatch.setattr(os, "link", link)
     for scan_id in (17, 18):
         drop(inbox, data=b"film %d" % scan_id)
@@ -573,7 +573,7 @@ def test_a_name_taken_for_a_move_that_fails_is_free_again(
     inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No empty file stays behind, and what another put there in the meantime does."""
-    monkeypatch.setattr(worker.files, "_libc", Libc(errno.EINVAL))
+    monkeypatch.setattr(worker.system.files, "_libc", Libc(errno.EINVAL))
     monkeypatch.setattr(os, "link", _no_second_names)
     drop(inbox)
     scan = recorded(inbox)
@@ -635,7 +635,7 @@ def test_a_film_of_another_user_where_links_to_it_are_forbidden(tmp_path: Path) 
 _FILE_AS_ON_NFS = """
 import ctypes, errno
 from pathlib import Path
-import worker.files
+import worker.system.files
 from worker.inbox import Inbox
 from worker.records import Recorded
 
@@ -644,7 +644,7 @@ class Nfs:
         ctypes.set_errno(errno.EINVAL)
         return -1
 
-worker.files._libc = Nfs()
+worker.system.files._libc = Nfs()
 inbox = Inbox(Path("inbox"), archive=Path("archive"), refused=Path("refused"))
 seen = inbox.look("film.jpg")
 print(inbox.file_away(
@@ -680,7 +680,7 @@ def test_a_move_that_fails_is_tried_again(
     drop(inbox)
     scan = recorded(inbox)
     with monkeypatch.context() as broken:
-        broken.setattr(worker.files, "_libc", Libc(number))
+        broken.setattr(worker.system.files, "_libc", Libc(number))
         told = f"archive folder: {os.strerror(number)}"
         with pytest.raises(FilmStuck if number == errno.EACCES else StorageTrouble, match=told):
             inbox.file_away(scan)
@@ -758,7 +758,7 @@ def _holds_plain_names(monkeypatch: pytest.MonkeyPatch, root: Path, number: int)
 
     def move(source: bytes, target: bytes, **wanted: Any) -> None:
         checked(target)
-        worker.files.move(source, target, **wanted)
+        worker.system.files.move(source, target, **wanted)
 
     def stat(path: Any, **options: Any) -> os.stat_result:
         if not isinstance(path, int):
@@ -777,7 +777,7 @@ def test_a_full_disk_leaves_nothing_behind(inbox: Inbox, monkeypatch: pytest.Mon
         copy.write(b"half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(worker.files, "_libc", Libc(errno.EXDEV))
+    monkeypatch.setattr(worker.system.files, "_libc", Libc(errno.EXDEV))
     monkeypatch.setattr(shutil, "copyfileobj", full)
     drop(inbox)
     with pytest.raises(StorageTrouble, match="No space left"):
@@ -810,8 +810,8 @@ def test_a_share_that_goes_away_before_its_film_is_dropped(
         raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
 
     with monkeypatch.context() as away:
-        away.setattr(worker.files, "_libc", Libc(errno.EXDEV))
-        away.setattr(worker.files, "_drop", gone)
+        away.setattr(worker.system.files, "_libc", Libc(errno.EXDEV))
+        away.setattr(worker.system.files, "_drop", gone)
         with pytest.raises(StorageTrouble):
             inbox.file_away(scan)
     inbox.folder.rename(share)
@@ -819,7 +819,7 @@ def test_a_share_that_goes_away_before_its_film_is_dropped(
     assert inbox.file_away(scan) is None
     inbox.folder.rmdir()
     share.rename(inbox.folder)
-    monkeypatch.setattr(worker.files, "_libc", Libc(errno.EXDEV))
+    monkeypatch.setattr(worker.system.files, "_libc", Libc(errno.EXDEV))
     assert inbox.file_away(scan) == f"{DAY}/film.jpg"
     assert standing(inbox.folder) == {}
     assert standing(inbox.archive) == {f"{DAY}/film.jpg": FILM}
@@ -829,7 +829,7 @@ def test_a_link_put_in_its_place_is_not_followed(
     inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A film replaced by a link at the last instant is not copied: nothing outside is read."""
-    monkeypatch.setattr(worker.files, "_libc", Libc(errno.EXDEV))
+    monkeypatch.setattr(worker.system.files, "_libc", Libc(errno.EXDEV))
     drop(inbox)
     scan = recorded(inbox)
     secret = inbox.folder.parent / "secret"
@@ -909,7 +909,7 @@ def test_a_film_that_takes_the_name_in_mid_copy_stays(
         (tmp_path / "upload").write_bytes(b"the second")
         (tmp_path / "upload").rename(source)
 
-    monkeypatch.setattr(worker.files, "fsync_folder", replaced)
-    worker.files._move_across(os.fsencode(source), os.fsencode(target))
+    monkeypatch.setattr(worker.system.files, "fsync_folder", replaced)
+    worker.system.files._move_across(os.fsencode(source), os.fsencode(target))
     assert target.read_bytes() == b"the first"
     assert source.read_bytes() == b"the second"

@@ -14,7 +14,7 @@ import pytest
 
 from worker.journal import Journal, is_our_output, message_id
 from worker.log_reporter import LogReporter
-from worker.trouble import Trouble
+from worker.system.trouble import Trouble
 
 
 @pytest.fixture

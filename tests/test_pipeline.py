@@ -22,13 +22,13 @@ from scans import worker as a_worker
 import worker.pipeline
 from worker.database import Database
 from worker.errors import DatabaseTrouble, FilmStuck, OwnTrouble, RefusalCode, StorageTrouble
-from worker.files import move
 from worker.inbox import Inbox
 from worker.messages import Result
 from worker.pipeline import Pipeline, Policy
 from worker.pool import Died, Event, HandedBack, Screened
 from worker.records import Claim, Outcome
 from worker.sharing import Crew
+from worker.system.files import move
 
 VERSION = "drawn-1"
 SETTLE, PATIENCE, LEASE = 1.0, 30.0, 60.0

@@ -23,8 +23,8 @@ from worker.errors import ScreenerTrouble
 from worker.manifest import GOLDEN
 from worker.messages import Result
 from worker.pool import Died, HandedBack, NotServing, Screened, Serving
-from worker.process import started_at
 from worker.records import Claim
+from worker.system.processes import started_at
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import films
 import pytest
 from driver import Site, wait_for
 
-from worker.privacy import Discretion, shut_out_others
+from worker.system.redaction import Discretion, shut_out_others
 
 # As exports name them, with a patient's name, number or date of birth.
 _NAMES = ("Mustermann^Erika.jpg", "person1234_bacteria_5678.jpeg", "IM-4711 *2019-03-04.jpeg")

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import pytest
 
-from worker import process
-from worker.process import StopSignals, boot_id, is_running, started_at, this_process
+from worker.system import processes as process
+from worker.system.processes import StopSignals, boot_id, is_running, started_at, this_process
 
 
 def test_this_process_runs() -> None:

@@ -104,7 +104,7 @@ def test_a_rollback_that_serves_keeps_its_line(
         raise trouble
 
     with monkeypatch.context() as patch:
-        patch.setattr("worker.files.fsync_folder", fail)
+        patch.setattr("worker.system.files.fsync_folder", fail)
         with pytest.raises((KeyboardInterrupt, RegistryError)):
             registry.rollback(who="Ann", why="misses effusions")
     assert registry.champion() == "first"

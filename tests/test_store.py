@@ -26,9 +26,9 @@ from scans import (
 from worker.database import Database
 from worker.decision import Score
 from worker.errors import DatabaseTrouble, RefusalCode
-from worker.names import bytes_of, spell
 from worker.records import Changes, Claim, Outcome, Sighting
 from worker.store import Store
+from worker.system.filenames import bytes_of, spell
 
 Open = Callable[[str], Database]
 LEASE = 60.0

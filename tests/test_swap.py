@@ -31,10 +31,10 @@ from worker.history import Kind
 from worker.manifest import GOLDEN, SERVED
 from worker.model import load, seconds_for_a_film
 from worker.pool import NotServing, Serving
-from worker.process import this_process
 from worker.registry import CHAMPION, Registry
 from worker.serving import ModelKeeper
 from worker.store import Store
+from worker.system.processes import this_process
 
 NOW = datetime(2027, 1, 1, tzinfo=UTC)
 

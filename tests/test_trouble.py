@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from worker.errors import DatabaseTrouble, StorageTrouble
-from worker.trouble import Troubles
+from worker.system.trouble import Troubles
 
 LONGEST = 15.0
 

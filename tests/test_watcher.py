@@ -18,7 +18,7 @@ from driver import wait_for
 from watchdog.utils import delayed_queue
 
 import worker.watcher
-from worker.names import spell
+from worker.system.filenames import spell
 from worker.watcher import Hint, Watcher, file_system_of
 
 DEADLINE = 20.0

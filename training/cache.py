@@ -32,8 +32,8 @@ from training.reading import read_again
 from training.splits import LabelledScan
 from training.telling import needed
 from worker.errors import DataError, FilmRefused
-from worker.files import fsync_folder, write_atomically
 from worker.preprocessing import PREPROCESSING_VERSION, Pixels, read_film
+from worker.system.files import fsync_folder, write_atomically
 
 _POOL_FROM = 500  # fewer films than this are decoded sooner than a pool starts
 _BLOCK = 4096  # films decoded between two writings of the JSON

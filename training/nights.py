@@ -20,8 +20,8 @@ from training.telling import needed
 from worker.database import Database
 from worker.drift_rows import look_for_drift
 from worker.errors import LungwatchError
-from worker.files import write_atomically
 from worker.ledger import Ruling
+from worker.system.files import write_atomically
 
 LOCK = ".retrain.lock"
 LAST = ".last-night.json"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from training.telling import needed
 from worker.errors import DataError
-from worker.files import open_regular
-from worker.privacy import shown
+from worker.system.files import open_regular
+from worker.system.redaction import shown
 
 
 def read_again(path: Path, sha256: str | None) -> bytes:

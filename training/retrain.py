@@ -38,9 +38,9 @@ from training.splits import keep_salt
 from training.telling import OfFilms, needed, say_error, teller
 from worker.errors import DatabaseTrouble, LungwatchError
 from worker.ledger import Ruling
-from worker.privacy import shut_out_others
 from worker.registry import ChampionChanged, Registry
 from worker.settings import read_settings
+from worker.system.redaction import shut_out_others
 
 # Keras, TensorFlow and scikit-learn are imported by the step that needs them: a run that stops at
 # its data has not waited for them, and the processes that decode films never load them.

@@ -22,7 +22,7 @@ from training.cache import Films
 from training.dataset import LabelledScan
 from training.judging import Judged, is_positive
 from worker.preprocessing import Pixels
-from worker.privacy import shown
+from worker.system.redaction import shown
 
 BATCH = 24  # films on a contact sheet
 _COLUMNS = 8

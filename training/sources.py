@@ -16,10 +16,10 @@ from training.patients import Patients, is_alone
 from training.telling import needed
 from worker.database import Database
 from worker.errors import DataError
-from worker.files import open_regular
 from worker.labels import Labels, ReaderLabel
 from worker.manifest import NEGATIVE, POSITIVE
-from worker.privacy import shown
+from worker.system.files import open_regular
+from worker.system.redaction import shown
 
 CLASSES = (NEGATIVE, POSITIVE)
 _OWNER_SPLITS = ("train", "val", "test")

@@ -16,8 +16,8 @@ from pathlib import Path
 from training.sources import Film, Owner
 from training.telling import needed
 from worker.errors import DataError, RegistryError
-from worker.files import write_atomically
 from worker.registry import Registry
+from worker.system.files import write_atomically
 
 SALT = "SALT"  # the file in the models folder
 _SALT_BYTES = 16

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from worker.errors import DataError
-from worker.privacy import Discretion, shown
+from worker.system.redaction import Discretion, shown
 
 _WHERE = "in this night's row of training_runs, and in a terminal"
 

@@ -30,7 +30,7 @@ from training.events import EventFile
 from training.progress import Advance
 from training.telling import needed
 from worker.errors import DataError
-from worker.files import write_atomically
+from worker.system.files import write_atomically
 
 Say = Callable[[str], None]
 Clock = Callable[[], float]

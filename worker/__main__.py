@@ -22,10 +22,10 @@ from worker.drift_command import drift
 from worker.explain_command import explain
 from worker.export_command import export
 from worker.model_commands import models
-from worker.privacy import shut_out_others
 from worker.reclaim_command import reclaim
 from worker.report_command import report
 from worker.rescore_command import rescore
+from worker.system.redaction import shut_out_others
 
 if TYPE_CHECKING:
     from worker.database import Database
@@ -239,8 +239,8 @@ def retry(
 
 def _went_back(database: Database, refused: Path, scan: Retriable) -> None:
     """Leave nothing of a refused film that went back in its place: the next may take that."""
-    from worker.names import bytes_of  # noqa: PLC0415
     from worker.store import forget_places  # noqa: PLC0415
+    from worker.system.filenames import bytes_of  # noqa: PLC0415
     from worker.whys import whys_of  # noqa: PLC0415
 
     if scan.filed_as is None:

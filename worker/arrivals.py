@@ -16,7 +16,7 @@ from worker.filing import Filing
 from worker.inbox import Inbox
 from worker.records import Sighting
 from worker.stability import Settled, Tracker
-from worker.trouble import doubling
+from worker.system.trouble import doubling
 
 
 class Arrivals:

@@ -14,13 +14,13 @@ from worker.inbox import Inbox
 from worker.notify import Notifier
 from worker.pipeline import Policy
 from worker.pool import Pool
-from worker.process import this_process
 from worker.registry import Registry
 from worker.reporting import Reporter, open_reporter
 from worker.service import Pace, Service
 from worker.settings import Settings, check_folders
 from worker.store import Store
-from worker.trouble import Trouble
+from worker.system.processes import this_process
+from worker.system.trouble import Trouble
 from worker.worklist import fence_around
 
 

@@ -18,13 +18,13 @@ from typing import Self
 from worker.errors import FilmStuck, ModelPackageError, OwnTrouble
 from worker.inbox import Inbox
 from worker.manifest import Manifest, read_manifest
-from worker.names import spell
 from worker.pipeline import Pipeline, Policy
 from worker.pool import Event, NotServing, Pool, Serving
 from worker.records import Outcome
 from worker.sharing import Sharing
 from worker.store import Store
-from worker.trouble import Trouble, Troubles
+from worker.system.filenames import spell
+from worker.system.trouble import Trouble, Troubles
 
 _BEAT_SECONDS = 5.0
 _LONGEST_WAIT = 1.0

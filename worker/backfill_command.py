@@ -56,7 +56,7 @@ def backfill(
     Exit status: 0 if every film was screened or refused, 1 if some could not be read or are
     missing, or if it was stopped.
     """
-    from worker.process import told_to_stop  # noqa: PLC0415
+    from worker.system.processes import told_to_stop  # noqa: PLC0415
     from worker.worklist import names_in  # noqa: PLC0415
 
     names = names_in(archive)

@@ -17,8 +17,8 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from worker.errors import DatabaseTrouble, SettingsError
-from worker.files import shipped
 from worker.schema import REVISION
+from worker.system.files import shipped
 
 # From this library version on SQLite's WAL is free of a bug that could corrupt the database.
 _WAL_IS_SOUND = (3, 51, 3)

@@ -14,8 +14,8 @@ from pathlib import Path
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
 
 from worker.database import Database
-from worker.names import bytes_of
 from worker.schema import State, labels, scans
+from worker.system.filenames import bytes_of
 from worker.whys import whys_of
 
 _PAGE = 200

@@ -78,7 +78,7 @@ def person() -> str:
 def discreet() -> Iterator[None]:
     """Leave paths out of what ends the command, where it ends in a log."""
     from worker.errors import LungwatchError  # noqa: PLC0415
-    from worker.privacy import Discretion  # noqa: PLC0415
+    from worker.system.redaction import Discretion  # noqa: PLC0415
 
     try:
         yield
@@ -94,7 +94,7 @@ def refuse_to_replace(output: Path, *, force: bool) -> None:
 
 def write_file(output: Path, data: bytes, *, force: bool) -> None:
     """Write the whole file or none; replace one only if told to."""
-    from worker.files import move, write_atomically  # noqa: PLC0415
+    from worker.system.files import move, write_atomically  # noqa: PLC0415
 
     aside = output.with_name(f".{output.name}.{os.getpid()}.part")
     try:
@@ -117,6 +117,6 @@ def fail(message: str) -> NoReturn:
 
 def complain(message: str) -> None:
     """Say what is wrong; a file's name in it, which strangers choose, is words and nothing else."""
-    from worker.privacy import shown  # noqa: PLC0415
+    from worker.system.redaction import shown  # noqa: PLC0415
 
     typer.echo("\n".join(map(shown, message.split("\n"))), err=True)

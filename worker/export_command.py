@@ -34,8 +34,8 @@ def export(
     Films that are screened while it writes may be left out. The dictionary is `NAME.columns.csv`.
     """
     from worker.export import FORMATS, write_dictionary, write_rows  # noqa: PLC0415
-    from worker.files import move  # noqa: PLC0415
     from worker.results import Query, Results  # noqa: PLC0415
+    from worker.system.files import move  # noqa: PLC0415
 
     if output.suffix not in FORMATS:
         entry.fail(f"{output}: name a file that ends in {' or '.join(FORMATS)}")

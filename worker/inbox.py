@@ -16,9 +16,16 @@ from functools import partial
 from pathlib import Path
 
 from worker.errors import FilmStuck, StorageTrouble
-from worker.files import MistakenError, aside_of, fsync_folder, lies_across, move
-from worker.names import NAME_TROUBLE, bytes_of, free_names, is_passed_over, names_to_try, spell
 from worker.records import Recorded, Sighting
+from worker.system.filenames import (
+    NAME_TROUBLE,
+    bytes_of,
+    free_names,
+    is_passed_over,
+    names_to_try,
+    spell,
+)
+from worker.system.files import MistakenError, aside_of, fsync_folder, lies_across, move
 from worker.whys import write_why
 
 # A copy to another mount holds everything else up, and what is so large is no film.

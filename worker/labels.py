@@ -16,8 +16,8 @@ from sqlalchemy import Row, RowMapping, and_, insert, select
 from worker.database import Database
 from worker.finding import choose_screened, find_scans
 from worker.manifest import NEGATIVE, POSITIVE
-from worker.names import bytes_of
 from worker.schema import State, database_time, labels, scans
+from worker.system.filenames import bytes_of
 
 
 @dataclass(frozen=True, kw_only=True)

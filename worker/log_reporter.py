@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from worker.journal import Journal
-from worker.output import standard_output
-from worker.privacy import Discretion
 from worker.records import Outcome
-from worker.trouble import Trouble
+from worker.system.output import standard_output
+from worker.system.redaction import Discretion
+from worker.system.trouble import Trouble
 
 
 class LogReporter:

@@ -21,7 +21,7 @@ from worker.decision import REVIEW
 from worker.errors import OwnTrouble, RefusalCode
 from worker.manifest import NEGATIVE, POSITIVE
 from worker.records import Outcome
-from worker.trouble import Trouble
+from worker.system.trouble import Trouble
 
 # What the worker's report calls it, what it is called here, and what it is.
 _GAUGES = {

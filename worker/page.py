@@ -15,7 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from worker.decision import REVIEW
 from worker.errors import LungwatchError, RefusalCode
 from worker.manifest import NEGATIVE, POSITIVE
-from worker.privacy import shown
+from worker.system.redaction import shown
 
 REFUSED = "REFUSED"
 _KINDS = (POSITIVE, REVIEW, NEGATIVE, REFUSED)

@@ -19,10 +19,10 @@ from pathlib import Path
 from worker.child import QUEUE, Child
 from worker.errors import ScreenerTrouble
 from worker.messages import Job, Message, Ready, Result, Setup, Unfit
-from worker.names import bytes_of
 from worker.preprocessing import Limits
 from worker.records import Claim
-from worker.trouble import doubling
+from worker.system.filenames import bytes_of
+from worker.system.trouble import doubling
 
 _LONGEST_TURN = 2.0  # seconds between two looks at screeners, if the loop is well
 _LOAD_SECONDS = 60.0  # to load and check a package before its screener is given up

@@ -13,8 +13,8 @@ from sqlalchemy import Connection, select
 from worker.database import Database
 from worker.errors import StorageTrouble
 from worker.inbox import Inbox
-from worker.names import is_passed_over, spell
 from worker.schema import State, in_hand, scans
+from worker.system.filenames import is_passed_over, spell
 
 _CHUNK = 400  # names in one statement: well under SQLite's limit on bound values
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")

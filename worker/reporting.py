@@ -3,7 +3,7 @@
 Each outcome is said once, by `outcome`. File names can carry a patient's name: a log gives them,
 and paths, at DEBUG only. The terminal of the person who dropped the films shows them.
 
-What is said never ends the worker: `worker.output` loses what cannot be
+What is said never ends the worker: `worker.system.output` loses what cannot be
 written.
 """
 
@@ -16,10 +16,10 @@ from typing import Any, Protocol
 
 from worker.journal import Journal, is_our_output
 from worker.log_reporter import LogReporter
-from worker.privacy import Discretion
 from worker.records import Outcome
+from worker.system.redaction import Discretion
+from worker.system.trouble import Trouble
 from worker.terminal_reporter import TerminalReporter
-from worker.trouble import Trouble
 
 
 class Reporter(Protocol):

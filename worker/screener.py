@@ -24,8 +24,8 @@ from worker.errors import FilmRefused, ModelPackageError
 from worker.inbox import sighting_of
 from worker.messages import Channel, Job, Ready, Result, Setup, Unfit
 from worker.model import Model, load
-from worker.names import bytes_of
 from worker.preprocessing import Limits, read_film, too_many_bytes, warm_up
+from worker.system.filenames import bytes_of
 
 _PR_SET_PDEATHSIG = 1
 _FROZEN = 2.0  # times what a film may take: then the parent, which ends it sooner, is frozen

@@ -18,10 +18,10 @@ from worker.errors import FilmRefused, ModelPackageError, ScreenerTrouble
 from worker.inbox import sighting_of
 from worker.manifest import Manifest, read_manifest
 from worker.messages import Result
-from worker.names import bytes_of, spell
 from worker.pool import Died, Event, HandedBack, NotServing, Pool, Screened, Serving
 from worker.preprocessing import Limits
 from worker.records import Claim
+from worker.system.filenames import bytes_of, spell
 
 _WAIT_SECONDS = 0.2
 

@@ -25,14 +25,14 @@ from worker.lookout import Lookout
 from worker.notify import Notifier
 from worker.pipeline import Pipeline, Policy
 from worker.pool import Event, NotServing, Pool, Serving
-from worker.process import StopSignals
 from worker.records import Outcome
 from worker.registry import Registry
 from worker.reporting import Reporter
 from worker.serving import ModelKeeper
 from worker.sharing import Crew, Sharing
 from worker.store import Store
-from worker.trouble import Troubles
+from worker.system.processes import StopSignals
+from worker.system.trouble import Troubles
 from worker.watcher import Watcher
 
 _BEAT_SECONDS = 5.0

@@ -11,7 +11,7 @@ from worker.pool import NotServing, Pool, Serving
 from worker.promotions import Promotions
 from worker.registry import Registry
 from worker.store import Store
-from worker.trouble import doubling
+from worker.system.trouble import doubling
 
 _CHAMPION_SECONDS = 1.0  # between looks at which model should serve
 # Before a package is tried again that is not proven bad: at first and at most, in seconds.

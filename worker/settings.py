@@ -16,8 +16,8 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from worker.errors import SettingsError
-from worker.files import shipped
 from worker.preprocessing import Limits
+from worker.system.files import shipped
 
 PREFIX = "LUNGWATCH_"
 _ENV_FILE = Path(".env")

@@ -15,9 +15,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from worker.export import csv_cell
-from worker.privacy import shown
 from worker.schema import results as results_view
 from worker.status import Status
+from worker.system.redaction import shown
 from worker.terminal_reporter import COLOURS
 
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from worker.manifest import NEGATIVE, POSITIVE
-from worker.output import standard_output
-from worker.privacy import Discretion, shown
 from worker.records import Outcome
-from worker.trouble import Trouble
+from worker.system.output import standard_output
+from worker.system.redaction import Discretion, shown
+from worker.system.trouble import Trouble
 
 COLOURS = {POSITIVE: "bold red", NEGATIVE: "green"}
 

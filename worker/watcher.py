@@ -29,7 +29,7 @@ from watchdog.observers.api import BaseObserver
 from watchdog.observers.inotify import InotifyFullEmitter, InotifyObserver
 from watchdog.observers.inotify_c import InotifyConstants, Mask
 
-from worker.names import is_passed_over, spell
+from worker.system.filenames import is_passed_over, spell
 
 # Changes made from elsewhere reach no kernel event on these.
 _WITHOUT_EVENTS = frozenset(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from worker.errors import DataError, StorageTrouble, not_installed
-from worker.names import is_passed_over, spell
+from worker.system.filenames import is_passed_over, spell
 
 _COLUMN = "path"  # of a manifest
 _ROWS = 4096  # of a manifest, at a time

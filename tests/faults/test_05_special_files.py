@@ -14,7 +14,7 @@ from driver import Site, wait_for, without_rights
 from swaps import report
 from trials import Trial
 
-from worker.names import spell
+from worker.system.filenames import spell
 
 
 def test_what_is_no_film_is_left_alone(site: Site, trial: Trial, tmp_path: Path) -> None:

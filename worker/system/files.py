@@ -32,8 +32,9 @@ Wanted = Callable[[os.stat_result], bool]
 
 def shipped(name: str) -> Path:
     """Return a folder that comes with this code: inside the package, or beside it in a clone."""
-    inside = Path(__file__).resolve().parent / name
-    return inside if inside.is_dir() else inside.parent.parent / name
+    package = Path(__file__).resolve().parents[1]  # the folder `worker`
+    inside = package / name
+    return inside if inside.is_dir() else package.parent / name
 
 
 def fsync_folder(folder: Path) -> None:
