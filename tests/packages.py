@@ -14,8 +14,8 @@ import numpy as np
 from training import packaging
 from training.familiarity import Familiarity, fit, look
 from worker.familiar import FAMILIAR
+from worker.imaging.preprocessing import Pixels
 from worker.manifest import GOLDEN, MANIFEST, SERVED, read_manifest
-from worker.preprocessing import Pixels
 
 
 def copy_package(

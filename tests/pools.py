@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from worker.imaging.preprocessing import Limits
 from worker.inbox import Inbox
 from worker.pool import Event, NotServing, Pool, Screened, Serving
-from worker.preprocessing import Limits
 from worker.records import Claim
 
 _DEADLINE_SECONDS = 60.0

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from driver import Site, wait_for
 
+from worker.imaging.preprocessing import read_film
 from worker.model import Model, load
-from worker.preprocessing import read_film
 
 
 def report(site: Site) -> dict[str, object]:

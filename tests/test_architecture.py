@@ -15,14 +15,14 @@ LAYERS = [
     {"worker.errors", "worker.patience", "worker.fence", "worker.system.redaction", "worker.drift"}
     | {"worker.system.output"},
     {
-        "worker.jpeg",
+        "worker.imaging.jpeg",
         "worker.system.files",
         "worker.system.filenames",
         "worker.history",
         "worker.schema",
     }
     | {"worker.measured"},
-    {"worker.preprocessing"},
+    {"worker.imaging.preprocessing"},
     {"worker.familiar"},
     {"worker.manifest", "worker.settings"},
     {"worker.decision"},
@@ -69,13 +69,13 @@ SHARED_KERNEL = {
     "worker.familiar",
     "worker.system.files",
     "worker.history",
-    "worker.jpeg",
+    "worker.imaging.jpeg",
     "worker.labels",
     "worker.ledger",
     "worker.manifest",
     "worker.model",
     "worker.patience",
-    "worker.preprocessing",
+    "worker.imaging.preprocessing",
     "worker.system.redaction",
     "worker.promotions",
     "worker.records",
@@ -89,14 +89,14 @@ SHARED_KERNEL = {
 }
 # One library, one door: where each may be imported.
 DOORS = {
-    "simplejpeg": {"worker.preprocessing"},
+    "simplejpeg": {"worker.imaging.preprocessing"},
     "ai_edge_litert": {"worker.model"},
     "watchdog": {"worker.watcher"},
     "sqlalchemy": {"worker.schema", "worker.database", "worker.store", "worker.results"}
     | {"worker.labels", "worker.ledger", "worker.promotions", "worker.archive"}
     | {"worker.finding", "worker.sharing", "worker.export", "worker.discarding"}
     | {"worker.reclaiming", "worker.drift_rows", "worker.status"},
-    "PIL": {"worker.preprocessing", "worker.evidence_picture", "training.disturbances"},
+    "PIL": {"worker.imaging.preprocessing", "worker.evidence_picture", "training.disturbances"},
     "alembic": {"worker.database"},
     "prometheus_client": {"worker.metrics"},
     "jinja2": {"worker.page"},

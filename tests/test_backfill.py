@@ -23,10 +23,10 @@ from worker import worklist
 from worker.backfill import Backfill
 from worker.database import Database
 from worker.errors import DatabaseTrouble, DataError
+from worker.imaging.preprocessing import Limits
 from worker.inbox import Inbox, sighting_of
 from worker.pipeline import Pipeline, Policy
 from worker.pool import Pool
-from worker.preprocessing import Limits
 from worker.records import Changes, ClaimAnswer, Recorded, Sighting
 from worker.sharing import Crew, Sharing
 from worker.status import how_things_stand

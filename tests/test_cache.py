@@ -18,7 +18,7 @@ from training.cache import decode_films
 from training.dataset import LabelledScan, Side
 from training.likeness import perceptual_hash
 from worker.errors import DataError, RefusalCode
-from worker.preprocessing import Pixels, read_film
+from worker.imaging.preprocessing import Pixels, read_film
 
 
 def scan(folder: Path, seed: int, data: bytes | None = None) -> LabelledScan:

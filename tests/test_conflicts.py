@@ -14,7 +14,7 @@ from training.dataset import Dataset, read_dataset
 from training.sources import Owner
 from training.splits import LabelledScan, Side
 from worker.errors import DataError
-from worker.preprocessing import Pixels, read_film
+from worker.imaging.preprocessing import Pixels, read_film
 
 SIDES = [Side.TRAIN, Side.CALIBRATION, Side.TEST]
 

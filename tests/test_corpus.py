@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from worker.errors import FilmRefused, RefusalCode
-from worker.preprocessing import Limits, read_film
+from worker.imaging.preprocessing import Limits, read_film
 
 CORPUS = sorted((Path(__file__).parent / "corpus").iterdir())
 

@@ -13,8 +13,8 @@ from PIL import Image
 
 from worker import evidence_picture
 from worker.evidence_picture import END_OF_SCALE, PARTS, Told, colour, draw, fit, spread
+from worker.imaging.preprocessing import Pixels
 from worker.model import Floats
-from worker.preprocessing import Pixels
 
 TOLD = Told(
     scan_id=7,

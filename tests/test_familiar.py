@@ -9,7 +9,7 @@ from films import draw
 from training.familiarity import Familiarity, Seen, fit
 from worker.errors import DataError, ModelPackageError
 from worker.familiar import directions, from_bytes, layouts
-from worker.preprocessing import Pixels, resize
+from worker.imaging.preprocessing import Pixels, resize
 
 SIDE = 64
 

@@ -19,9 +19,9 @@ import pytest
 from pools import Ward
 
 from worker.child import _ENVIRONMENT
+from worker.imaging.preprocessing import Limits
 from worker.inbox import Inbox
 from worker.messages import Channel, Job, Message, Ready, Result, Setup
-from worker.preprocessing import Limits
 
 pytestmark = pytest.mark.skipif(platform.system() != "Linux", reason="the fence is Linux's")
 

@@ -17,7 +17,7 @@ from training.batches import Shuffled
 from training.fit import Examples, Limits, NonFiniteLossError, Recipe, fit
 from training.watching import ALL_EPOCHS, NO_BETTER, OUT_OF_TIME
 from worker.errors import DataError
-from worker.preprocessing import resize
+from worker.imaging.preprocessing import resize
 
 SIDE = 32
 QUICK = Recipe(epochs=3, batch=8, mixed_share=0.5)

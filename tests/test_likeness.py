@@ -11,7 +11,7 @@ from films import Grey, draw, jpeg
 from PIL import Image, ImageEnhance
 
 from training.likeness import Likeness, near_copies
-from worker.preprocessing import Pixels, read_film, resize
+from worker.imaging.preprocessing import Pixels, read_film, resize
 
 SIDE = 128
 

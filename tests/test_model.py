@@ -13,9 +13,9 @@ import pytest
 
 from worker.decision import REVIEW, Score, calibrate, judge
 from worker.errors import ModelPackageError, ReviewReason
+from worker.imaging.preprocessing import PREPROCESSING_VERSION, Pixels, read_film
 from worker.manifest import GOLDEN, MANIFEST, NEGATIVE, POSITIVE, SERVED, Manifest, read_manifest
 from worker.model import Model, load
-from worker.preprocessing import PREPROCESSING_VERSION, Pixels, read_film
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,9 @@ from training import packaging
 from training.evaluation import OperatingPoint
 from training.start import CONTINUED
 from worker.errors import DataError, ModelPackageError, RegistryError
+from worker.imaging.preprocessing import Pixels, resize
 from worker.manifest import SERVED
 from worker.model import Model, load
-from worker.preprocessing import Pixels, resize
 from worker.registry import Registry
 
 NOW = datetime(2026, 11, 23, 4, 5, 6, tzinfo=UTC)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from worker.errors import FilmRefused, RefusalCode
-from worker.preprocessing import (
+from worker.imaging.preprocessing import (
     PREPROCESSING_VERSION,
     Film,
     Limits,

@@ -32,10 +32,10 @@ from training.start import choose_start
 from worker.database import Database
 from worker.decision import REVIEW
 from worker.errors import DatabaseTrouble, ModelPackageError
+from worker.imaging.preprocessing import read_film
 from worker.ledger import Ledger, Ruling
 from worker.manifest import POSITIVE
 from worker.model import load
-from worker.preprocessing import read_film
 from worker.registry import Registry
 
 NOW = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)

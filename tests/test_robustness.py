@@ -20,9 +20,9 @@ from training.sources import find_films
 from training.splits import LabelledScan, Shares, Side, split
 from worker.decision import Score
 from worker.errors import DataError, FilmRefused, ModelPackageError, RefusalCode
+from worker.imaging.preprocessing import read_film
 from worker.manifest import SERVED
 from worker.model import load
-from worker.preprocessing import read_film
 from worker.registry import Registry
 
 

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from pools import Ward
 
 from worker.errors import RefusalCode
+from worker.imaging.preprocessing import Limits, read_film
 from worker.messages import Channel, Result, Unfit, decode, refusal_from
 from worker.model import load
 from worker.pool import Serving
-from worker.preprocessing import Limits, read_film
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from worker.errors import SettingsError
-from worker.preprocessing import Limits
+from worker.imaging.preprocessing import Limits
 from worker.settings import PREFIX, Settings, check_folders, read_settings
 
 

@@ -15,9 +15,9 @@ from scans import manifest
 
 from worker.decision import REVIEW, Score, judge
 from worker.errors import FilmRefused, ModelPackageError, RefusalCode, ReviewReason
+from worker.imaging.preprocessing import Pixels, read_film
 from worker.manifest import GOLDEN, Manifest, read_manifest
 from worker.model import load
-from worker.preprocessing import Pixels, read_film
 from worker.registry import Registry
 
 VERSION = "wary-1"

@@ -34,10 +34,10 @@ from training.retrain import main, retrain
 from training.scoring import Scored, score
 from worker.database import Database
 from worker.errors import DataError, ModelPackageError, ScreenerTrouble
+from worker.imaging.preprocessing import Limits, read_film
 from worker.ledger import Ledger, Ruling
 from worker.manifest import SERVED, Manifest, verify_files
 from worker.model import load
-from worker.preprocessing import Limits, read_film
 from worker.records import Changes
 from worker.registry import Registry
 from worker.screening_again import Means

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import layers, ops, random
 
-from worker.preprocessing import Pixels
+from worker.imaging.preprocessing import Pixels
 
 _BENDS = 6  # pieces of a curve of grey levels
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from training.augmentation import Labels, cut_and_mix
 from worker.errors import DataError
-from worker.preprocessing import Pixels
+from worker.imaging.preprocessing import Pixels
 
 Rows = npt.NDArray[np.intp]
 # Keras reads ahead in threads of its own if it is given more than one, and tells tf.data not to,

@@ -32,7 +32,7 @@ from training.reading import read_again
 from training.splits import LabelledScan
 from training.telling import needed
 from worker.errors import DataError, FilmRefused
-from worker.preprocessing import PREPROCESSING_VERSION, Pixels, read_film
+from worker.imaging.preprocessing import PREPROCESSING_VERSION, Pixels, read_film
 from worker.system.files import fsync_folder, write_atomically
 
 _POOL_FROM = 500  # fewer films than this are decoded sooner than a pool starts

@@ -14,7 +14,7 @@ from training.likeness import near_copies
 from training.sources import Owner
 from training.splits import LabelledScan, Side
 from worker.errors import DataError
-from worker.preprocessing import Pixels
+from worker.imaging.preprocessing import Pixels
 
 _LISTED = 20  # of the conflicts found, how many an error lists
 _WORTH = [Side.TEST, Side.CALIBRATION, Side.TRAIN]  # what is kept rather than what follows it

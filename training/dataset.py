@@ -17,7 +17,7 @@ from training.patients import Patients
 from training.sources import CLASSES, Archive, Film, Owner, find_films
 from training.splits import LabelledScan, Shares, Side, side_of, split
 from worker.errors import DataError
-from worker.preprocessing import Pixels
+from worker.imaging.preprocessing import Pixels
 
 __all__ = ["Dataset", "LabelledScan", "Shares", "Side", "read_dataset", "side_of"]
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from worker.preprocessing import Pixels
+from worker.imaging.preprocessing import Pixels
 
 _QUALITY = 95  # of the JPEG, where it is not the disturbance itself
 _SIDE = 512.0  # blur and text are of the size they have on a film of so many pixels

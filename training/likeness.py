@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from worker.preprocessing import Pixels
+from worker.imaging.preprocessing import Pixels
 
 Floats = npt.NDArray[np.float32]
 Bits = npt.NDArray[np.uint64]

@@ -27,6 +27,7 @@ from training.start import CONTINUED
 from worker.errors import RegistryError
 from worker.familiar import FAMILIAR
 from worker.familiar import from_bytes as read_familiar
+from worker.imaging.preprocessing import PREPROCESSING_VERSION, Pixels
 from worker.manifest import (
     FORMAT,
     GOLDEN,
@@ -38,7 +39,6 @@ from worker.manifest import (
     Manifest,
 )
 from worker.model import Network
-from worker.preprocessing import PREPROCESSING_VERSION, Pixels
 from worker.registry import Registry
 
 _LIBRARIES = ("ai-edge-litert", "keras", "numpy", "pillow", "simplejpeg", "tensorflow")

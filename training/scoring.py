@@ -28,8 +28,8 @@ from training.evidence import outer_share
 from training.reading import read_again
 from worker.decision import Score
 from worker.errors import FilmRefused, LungwatchError, ModelPackageError
+from worker.imaging.preprocessing import TURNED, Film, Limits, Pixels, check_header, read_film
 from worker.model import Model, load
-from worker.preprocessing import TURNED, Film, Limits, Pixels, check_header, read_film
 
 UNTOUCHED = "as they are"
 _DISTURBED = "--disturbed"

@@ -21,7 +21,7 @@ from training.augmentation import Augmentation, cut_and_mix
 from training.cache import Films
 from training.dataset import LabelledScan
 from training.judging import Judged, is_positive
-from worker.preprocessing import Pixels
+from worker.imaging.preprocessing import Pixels
 from worker.system.redaction import shown
 
 BATCH = 24  # films on a contact sheet

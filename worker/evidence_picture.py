@@ -16,9 +16,9 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from worker.decision import REVIEW
+from worker.imaging.preprocessing import Pixels
 from worker.manifest import NEGATIVE, POSITIVE
 from worker.model import Floats
-from worker.preprocessing import Pixels
 
 # Evidence is told for this part of a film, so that maps of more or fewer cells compare.
 PARTS = 64

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from worker.errors import ModelPackageError
-from worker.preprocessing import Pixels
+from worker.imaging.preprocessing import Pixels
 
 FAMILIAR: Final = "familiar.npz"
 GRID: Final = 8  # cells of a layout, each way

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from worker.errors import ModelPackageError
 from worker.familiar import FAMILIAR
-from worker.preprocessing import PREPROCESSING_VERSION
+from worker.imaging.preprocessing import PREPROCESSING_VERSION
 
 FORMAT: Final = 2  # as new packages are written; 1 had no limits of the familiar
 MANIFEST: Final = "manifest.json"

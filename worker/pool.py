@@ -18,8 +18,8 @@ from pathlib import Path
 
 from worker.child import QUEUE, Child
 from worker.errors import ScreenerTrouble
+from worker.imaging.preprocessing import Limits
 from worker.messages import Job, Message, Ready, Result, Setup, Unfit
-from worker.preprocessing import Limits
 from worker.records import Claim
 from worker.system.filenames import bytes_of
 from worker.system.trouble import doubling

@@ -21,10 +21,10 @@ from pathlib import Path
 
 from worker import fence
 from worker.errors import FilmRefused, ModelPackageError
+from worker.imaging.preprocessing import Limits, read_film, too_many_bytes, warm_up
 from worker.inbox import sighting_of
 from worker.messages import Channel, Job, Ready, Result, Setup, Unfit
 from worker.model import Model, load
-from worker.preprocessing import Limits, read_film, too_many_bytes, warm_up
 from worker.system.filenames import bytes_of
 
 _PR_SET_PDEATHSIG = 1

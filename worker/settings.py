@@ -16,7 +16,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from worker.errors import SettingsError
-from worker.preprocessing import Limits
+from worker.imaging.preprocessing import Limits
 from worker.system.files import shipped
 
 PREFIX = "LUNGWATCH_"

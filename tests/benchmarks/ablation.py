@@ -51,7 +51,7 @@ from training.fit import Recipe, fit
 from training.judging import is_positive
 from training.network import Architecture, build_network
 from training.splits import Side
-from worker.preprocessing import Pixels, resize
+from worker.imaging.preprocessing import Pixels, resize
 
 _FOLDS = 5
 _MEASURED = ("fold", "block", "disturbed")

@@ -39,8 +39,8 @@ from driver import Site, wait_for
 from sqlalchemy import text
 
 from worker.database import Database
+from worker.imaging.preprocessing import read_film
 from worker.model import Model, load
-from worker.preprocessing import read_film
 from worker.registry import Registry
 
 _REPOSITORY = Path(__file__).resolve().parent.parent.parent

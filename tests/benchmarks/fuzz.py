@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 with atheris.instrument_imports(include=["worker"]):
     from worker.errors import FilmRefused
-    from worker.preprocessing import Limits, read_film
+    from worker.imaging.preprocessing import Limits, read_film
 
 import films
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from worker.imaging.preprocessing import Limits, check_header, decode, resize
 from worker.model import Model
-from worker.preprocessing import Limits, check_header, decode, resize
 
 STAGES = ("read", "SHA-256", "header", "decode", "resize", "predict", "familiar")
 _TICKS = os.sysconf("SC_CLK_TCK")

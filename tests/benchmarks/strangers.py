@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from worker.imaging.preprocessing import resize
 from worker.model import Model, load
-from worker.preprocessing import resize
 from worker.registry import Registry
 
 Grey = npt.NDArray[np.uint8]

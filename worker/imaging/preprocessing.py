@@ -16,7 +16,7 @@ import simplejpeg
 from PIL import Image
 
 from worker.errors import FilmRefused, RefusalCode
-from worker.jpeg import HUFFMAN_FRAMES, Header, parse_header
+from worker.imaging.jpeg import HUFFMAN_FRAMES, Header, parse_header
 
 PREPROCESSING_VERSION = "1"
 
@@ -54,7 +54,7 @@ class Film:
     width: int  # of the stored picture, before orientation
     height: int
     contrast: float  # standard deviation of `pixels`, grey levels
-    encoding: str  # what wrote the file: see `worker.jpeg.parse_header`
+    encoding: str  # what wrote the file: see `worker.imaging.jpeg.parse_header`
 
 
 def read_film(data: bytes, *, height: int, width: int, limits: Limits | None = None) -> Film:

@@ -1,0 +1,1 @@
+"""Bytes to pixels. Training and serving both read films through this room."""
