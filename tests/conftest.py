@@ -10,7 +10,7 @@ import pytest
 from driver import Site
 from packages import without_limits
 
-from worker.registry import Registry
+from worker.model.registry import Registry
 
 pytest_plugins = ["databases", "trials"]
 

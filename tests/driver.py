@@ -19,8 +19,8 @@ from packages import without_limits
 from sqlalchemy import text
 
 from worker.database import Database
-from worker.manifest import read_manifest
-from worker.registry import Registry
+from worker.model.manifest import read_manifest
+from worker.model.registry import Registry
 
 # Generous: a deadline only ends a test that would never end.
 _DEADLINE_SECONDS = float(os.environ.get("TEST_DEADLINE_SECONDS", "120"))

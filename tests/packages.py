@@ -13,9 +13,9 @@ import numpy as np
 
 from training import packaging
 from training.familiarity import Familiarity, fit, look
-from worker.familiar import FAMILIAR
 from worker.imaging.preprocessing import Pixels
-from worker.manifest import GOLDEN, MANIFEST, SERVED, read_manifest
+from worker.model.familiarity import FAMILIAR
+from worker.model.manifest import GOLDEN, MANIFEST, SERVED, read_manifest
 
 
 def copy_package(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from worker.database import Database
-from worker.decision import Score, judge
 from worker.errors import FilmRefused, RefusalCode
 from worker.imaging.preprocessing import PREPROCESSING_VERSION
-from worker.manifest import GOLDEN, NEGATIVE, POSITIVE, SERVED, Manifest
+from worker.model.decision import Score, judge
+from worker.model.manifest import GOLDEN, NEGATIVE, POSITIVE, SERVED, Manifest
 from worker.records import Claim, Facts, Outcome, Process, Sighting
 from worker.store import Store
 

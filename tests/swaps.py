@@ -12,7 +12,7 @@ import pytest
 from driver import Site, wait_for
 
 from worker.imaging.preprocessing import read_film
-from worker.model import Model, load
+from worker.model.runtime import Model, load
 
 
 def report(site: Site) -> dict[str, object]:

@@ -12,7 +12,7 @@ import pytest
 from training.download import lay_out, main
 from training.plan import read_plan
 from worker.errors import DataError
-from worker.registry import Registry
+from worker.model.registry import Registry
 from worker.settings import Settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent

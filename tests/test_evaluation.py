@@ -19,9 +19,9 @@ from training.evaluation import (
     evaluate,
     wilson,
 )
-from worker.decision import Score, calibrate, judge
 from worker.errors import DataError
-from worker.manifest import GOLDEN, SERVED, FileFacts, Manifest
+from worker.model.decision import Score, calibrate, judge
+from worker.model.manifest import GOLDEN, SERVED, FileFacts, Manifest
 
 POINT = OperatingPoint(temperature=1.5, threshold=0.4, review_band=(0.3, 0.6))
 

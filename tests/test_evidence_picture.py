@@ -14,7 +14,7 @@ from PIL import Image
 from worker import evidence_picture
 from worker.evidence_picture import END_OF_SCALE, PARTS, Told, colour, draw, fit, spread
 from worker.imaging.preprocessing import Pixels
-from worker.model import Floats
+from worker.model.runtime import Floats
 
 TOLD = Told(
     scan_id=7,

@@ -18,7 +18,7 @@ from worker.database import Database
 from worker.errors import ScanError
 from worker.explanation import Explanation, Places, explain
 from worker.imaging.preprocessing import Limits
-from worker.registry import Registry
+from worker.model.registry import Registry
 
 HAZY = draw(4, width=640, height=400, opacity=0.9)
 FILMS = {

@@ -8,8 +8,8 @@ from films import draw
 
 from training.familiarity import Familiarity, Seen, fit
 from worker.errors import DataError, ModelPackageError
-from worker.familiar import directions, from_bytes, layouts
 from worker.imaging.preprocessing import Pixels, resize
+from worker.model.familiarity import directions, from_bytes, layouts
 
 SIDE = 64
 

@@ -16,8 +16,8 @@ from training.learnt import LEARNT, Marks, marks_of, read, to_bytes, why_not
 from training.patients import Patients
 from training.splits import Side
 from training.start import Start, choose_start
-from worker.manifest import read_manifest, verify_files
-from worker.registry import Registry
+from worker.model.manifest import read_manifest, verify_files
+from worker.model.registry import Registry
 
 SALT = "s"
 ARCHITECTURE = {"height": 32}

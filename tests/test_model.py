@@ -11,11 +11,19 @@ import numpy as np
 import packages
 import pytest
 
-from worker.decision import REVIEW, Score, calibrate, judge
 from worker.errors import ModelPackageError, ReviewReason
 from worker.imaging.preprocessing import PREPROCESSING_VERSION, Pixels, read_film
-from worker.manifest import GOLDEN, MANIFEST, NEGATIVE, POSITIVE, SERVED, Manifest, read_manifest
-from worker.model import Model, load
+from worker.model.decision import REVIEW, Score, calibrate, judge
+from worker.model.manifest import (
+    GOLDEN,
+    MANIFEST,
+    NEGATIVE,
+    POSITIVE,
+    SERVED,
+    Manifest,
+    read_manifest,
+)
+from worker.model.runtime import Model, load
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,11 @@ from packages import change_manifest, copy_package
 from scans import manifest, sighting, verdict, worker
 
 from worker.database import Database
-from worker.history import HISTORY
 from worker.ledger import Ledger, Ruling
-from worker.manifest import SERVED
+from worker.model.history import HISTORY
+from worker.model.manifest import SERVED
+from worker.model.registry import Registry
 from worker.records import Changes
-from worker.registry import Registry
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from training.record import code_digest, made_with, recording
 from worker.database import Database
 from worker.errors import DatabaseTrouble, DataError
 from worker.ledger import Ledger, Ruling
-from worker.registry import Registry
+from worker.model.registry import Registry
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 WORK = {"seed": 20, "data_digest": "aa", "code": "bb"}

@@ -19,9 +19,9 @@ from training.evaluation import OperatingPoint
 from training.start import CONTINUED
 from worker.errors import DataError, ModelPackageError, RegistryError
 from worker.imaging.preprocessing import Pixels, resize
-from worker.manifest import SERVED
-from worker.model import Model, load
-from worker.registry import Registry
+from worker.model.manifest import SERVED
+from worker.model.registry import Registry
+from worker.model.runtime import Model, load
 
 NOW = datetime(2026, 11, 23, 4, 5, 6, tzinfo=UTC)
 SIDE = 64

@@ -20,8 +20,8 @@ from test_screener import NONSENSE
 
 import worker.child
 from worker.errors import ScreenerTrouble
-from worker.manifest import GOLDEN
 from worker.messages import Result
+from worker.model.manifest import GOLDEN
 from worker.pool import Died, HandedBack, NotServing, Screened, Serving
 from worker.records import Claim
 from worker.system.processes import started_at

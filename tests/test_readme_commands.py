@@ -24,7 +24,7 @@ from checkout import copy_project
 from driver import Site, wait_for
 from packages import copy_package
 
-from worker.registry import Registry
+from worker.model.registry import Registry
 
 REPOSITORY = documents.REPOSITORY
 _CONTRIBUTING = "## Contributing"

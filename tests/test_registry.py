@@ -15,10 +15,10 @@ import pytest
 
 from worker import assembly
 from worker.errors import LungwatchError, ModelPackageError, RegistryError, SettingsError
-from worker.history import HISTORY, Kind
-from worker.manifest import GOLDEN, MANIFEST, SERVED, Manifest, verify_files
-from worker.model import load
-from worker.registry import CHAMPION, ChampionChanged, Registry
+from worker.model.history import HISTORY, Kind
+from worker.model.manifest import GOLDEN, MANIFEST, SERVED, Manifest, verify_files
+from worker.model.registry import CHAMPION, ChampionChanged, Registry
+from worker.model.runtime import load
 from worker.settings import Settings
 
 
@@ -121,14 +121,14 @@ def test_what_a_person_says_while_a_promotion_is_made_ready_stands(
     registry.promote("second")
 
     def meddle(folder: Path, manifest: Manifest) -> None:
-        monkeypatch.setattr("worker.registry.verify_files", verify_files)
+        monkeypatch.setattr("worker.model.registry.verify_files", verify_files)
         if meanwhile == "rollback":
             registry.rollback(who="Ann", why="misses effusions")
         else:
             registry.promote("first", who="Ann", why="misses effusions")
         verify_files(folder, manifest)
 
-    monkeypatch.setattr("worker.registry.verify_files", meddle)
+    monkeypatch.setattr("worker.model.registry.verify_files", meddle)
     with pytest.raises(ChampionChanged, match="first serves now"):
         registry.promote("third", instead_of="second")
     assert registry.champion() == "first"
@@ -314,7 +314,7 @@ def test_workers_that_start_together_seed_one_registry(shop: Registry, tmp_path:
     """Four workers on one empty registry: none fails, one package, one champion, no leftovers."""
     root = tmp_path / "models"
     code = (
-        "import sys; from pathlib import Path; from worker.registry import Registry;"
+        "import sys; from pathlib import Path; from worker.model.registry import Registry;"
         "sys.stdin.readline(); Registry(Path(sys.argv[1])).seed(Registry(Path(sys.argv[2])))"
     )
     command = [sys.executable, "-c", code, str(root), str(shop.root)]
@@ -423,7 +423,7 @@ def test_a_line_cut_off_by_a_power_cut_harms_no_other(registry: Registry) -> Non
 def test_two_who_change_at_once_take_turns(registry: Registry) -> None:
     """Forty promotions by four processes: each has its line, whose `from` is the line before."""
     code = (
-        "import sys; from pathlib import Path; from worker.registry import Registry;"
+        "import sys; from pathlib import Path; from worker.model.registry import Registry;"
         "sys.stdin.readline(); registry = Registry(Path(sys.argv[1]));"
         "[registry.promote(one) for one in ('second', 'first') * 5]"
     )

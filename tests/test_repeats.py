@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from scans import refusal, sightings, verdict
 
-from worker.decision import Score
+from worker.model.decision import Score
 from worker.records import Claim, Outcome
 from worker.repeats import Repeats
 

@@ -20,12 +20,12 @@ from tracing import most_of, strace
 
 from worker.archive import Archive, Selection
 from worker.database import Database
-from worker.decision import Verdict
 from worker.errors import ModelPackageError
 from worker.imaging.preprocessing import Limits, Pixels, read_film
-from worker.manifest import SERVED
-from worker.model import Model, load
-from worker.registry import Registry
+from worker.model.decision import Verdict
+from worker.model.manifest import SERVED
+from worker.model.registry import Registry
+from worker.model.runtime import Model, load
 from worker.rescore import ChampionUnfitError, compare_decisions, rescore
 from worker.screening_again import Means
 

@@ -30,13 +30,13 @@ from training.retrain import main, retrain
 from training.splits import SALT
 from training.start import choose_start
 from worker.database import Database
-from worker.decision import REVIEW
 from worker.errors import DatabaseTrouble, ModelPackageError
 from worker.imaging.preprocessing import read_film
 from worker.ledger import Ledger, Ruling
-from worker.manifest import POSITIVE
-from worker.model import load
-from worker.registry import Registry
+from worker.model.decision import REVIEW
+from worker.model.manifest import POSITIVE
+from worker.model.registry import Registry
+from worker.model.runtime import load
 
 NOW = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
 ANY = Rules(

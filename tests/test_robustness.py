@@ -18,12 +18,12 @@ from training.robustness import agree, choose, main, measure
 from training.scoring import UNTOUCHED, score_disturbed
 from training.sources import find_films
 from training.splits import LabelledScan, Shares, Side, split
-from worker.decision import Score
 from worker.errors import DataError, FilmRefused, ModelPackageError, RefusalCode
 from worker.imaging.preprocessing import read_film
-from worker.manifest import SERVED
-from worker.model import load
-from worker.registry import Registry
+from worker.model.decision import Score
+from worker.model.manifest import SERVED
+from worker.model.registry import Registry
+from worker.model.runtime import load
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from films import small_batch
 from packages import copy_package
 from swaps import children, refuses, report, wait_until_serving
 
-from worker.registry import Registry
+from worker.model.registry import Registry
 
 
 class Interpreter:

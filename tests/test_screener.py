@@ -20,7 +20,7 @@ from pools import Ward
 from worker.errors import RefusalCode
 from worker.imaging.preprocessing import Limits, read_film
 from worker.messages import Channel, Result, Unfit, decode, refusal_from
-from worker.model import load
+from worker.model.runtime import load
 from worker.pool import Serving
 
 

@@ -13,7 +13,7 @@ from training.dataset import read_dataset
 from training.patients import Patients, read_pattern
 from training.splits import SALT, Shares, keep_salt, side_of
 from worker.errors import DataError, RegistryError
-from worker.registry import Registry
+from worker.model.registry import Registry
 
 
 def test_a_first_night_makes_a_salt_of_its_own(tmp_path: Path) -> None:

@@ -24,8 +24,8 @@ from scans import (
 )
 
 from worker.database import Database
-from worker.decision import Score
 from worker.errors import DatabaseTrouble, RefusalCode
+from worker.model.decision import Score
 from worker.records import Changes, Claim, Outcome, Sighting
 from worker.store import Store
 from worker.system.filenames import bytes_of, spell

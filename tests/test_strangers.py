@@ -13,12 +13,12 @@ from driver import Site
 from packages import change_manifest, golden_bytes, read_golden, replace_file, with_limits
 from scans import manifest
 
-from worker.decision import REVIEW, Score, judge
 from worker.errors import FilmRefused, ModelPackageError, RefusalCode, ReviewReason
 from worker.imaging.preprocessing import Pixels, read_film
-from worker.manifest import GOLDEN, Manifest, read_manifest
-from worker.model import load
-from worker.registry import Registry
+from worker.model.decision import REVIEW, Score, judge
+from worker.model.manifest import GOLDEN, Manifest, read_manifest
+from worker.model.registry import Registry
+from worker.model.runtime import load
 
 VERSION = "wary-1"
 

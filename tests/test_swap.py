@@ -27,11 +27,11 @@ from swaps import (
 
 from worker.database import Database
 from worker.errors import ScreenerTrouble
-from worker.history import Kind
-from worker.manifest import GOLDEN, SERVED
-from worker.model import load, seconds_for_a_film
+from worker.model.history import Kind
+from worker.model.manifest import GOLDEN, SERVED
+from worker.model.registry import CHAMPION, Registry
+from worker.model.runtime import load, seconds_for_a_film
 from worker.pool import NotServing, Serving
-from worker.registry import CHAMPION, Registry
 from worker.serving import ModelKeeper
 from worker.store import Store
 from worker.system.processes import this_process

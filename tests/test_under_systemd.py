@@ -23,7 +23,7 @@ from machines import Machine
 from packages import copy_package
 
 from worker.journal import message_id
-from worker.registry import Registry
+from worker.model.registry import Registry
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 _KEPT = REPOSITORY / "var" / "trial"  # what is the same for every run

@@ -36,10 +36,10 @@ from worker.database import Database
 from worker.errors import DataError, ModelPackageError, ScreenerTrouble
 from worker.imaging.preprocessing import Limits, read_film
 from worker.ledger import Ledger, Ruling
-from worker.manifest import SERVED, Manifest, verify_files
-from worker.model import load
+from worker.model.manifest import SERVED, Manifest, verify_files
+from worker.model.registry import Registry
+from worker.model.runtime import load
 from worker.records import Changes
-from worker.registry import Registry
 from worker.screening_again import Means
 
 CHAMPION = "drawn-0"
@@ -403,14 +403,14 @@ def test_a_champion_changed_meanwhile_is_not_replaced(
         registry.rollback(who="a person", why="misses effusions")
 
     def while_hashing(folder: Path, manifest: Manifest) -> None:
-        monkeypatch.setattr("worker.registry.verify_files", verify_files)
+        monkeypatch.setattr("worker.model.registry.verify_files", verify_files)
         roll_back()
         verify_files(folder, manifest)
 
     def meddle(line: str) -> None:
         if line.startswith("pictures of films"):  # the last that is said
             if hashing:
-                monkeypatch.setattr("worker.registry.verify_files", while_hashing)
+                monkeypatch.setattr("worker.model.registry.verify_files", while_hashing)
             else:
                 roll_back()
 
@@ -484,7 +484,7 @@ def full(*_: object, **__: object) -> None:
     [
         ("training.splits.write_atomically", "the salt that splits patients cannot be kept"),
         ("training.packaging.np.savez_compressed", "the model's package cannot be written"),
-        ("worker.registry.fsync_folder", "the model's package cannot be written"),
+        ("worker.model.registry.fsync_folder", "the model's package cannot be written"),
     ],
 )
 def test_a_full_models_folder_ends_a_night_with_a_sentence(

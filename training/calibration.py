@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from training.evaluation import OperatingPoint, Scores, Truth, check_both_classes
-from worker.decision import calibrate
+from worker.model.decision import calibrate
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from training.evaluation import Measured, OperatingPoint, Scores, Truth, interval, placement
-from worker.decision import calibrate
+from worker.model.decision import calibrate
 
 DRAWS = 2000  # of patients, for each bootstrap interval
 _CELLS = 8_000_000  # of a table of draws by films that is held at once

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import brier_score_loss, confusion_matrix, roc_auc_score, roc_curve
 
-from worker.decision import calibrate
 from worker.errors import DataError
-from worker.manifest import Manifest
+from worker.model.decision import calibrate
+from worker.model.manifest import Manifest
 
 Truth = npt.NDArray[np.bool_]  # (n,), True for PNEUMONIA
 Scores = npt.NDArray[np.float64]  # (n,), higher for PNEUMONIA

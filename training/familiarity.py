@@ -15,10 +15,10 @@ import numpy.typing as npt
 from sklearn.covariance import ledoit_wolf
 
 from worker.errors import DataError
-from worker.familiar import Familiar, Floats, Spread, directions, layouts, mirrored
 from worker.imaging.preprocessing import Pixels
-from worker.manifest import FamiliarLimits
-from worker.model import Network
+from worker.model.familiarity import Familiar, Floats, Spread, directions, layouts, mirrored
+from worker.model.manifest import FamiliarLimits
+from worker.model.runtime import Network
 
 REVIEWED = 0.01  # of the training films: the share that the inner limit may send to REVIEW
 _REFUSED_FROM = 1.3  # times the inner limit: one film of 5,216 at hand lay beyond

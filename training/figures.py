@@ -16,8 +16,8 @@ from matplotlib.ticker import MaxNLocator
 
 from training.comparison import Reading
 from training.evaluation import OperatingPoint, Truth, equal_weights, roc, wilson
-from worker.decision import shift_prior
-from worker.manifest import NEGATIVE, POSITIVE
+from worker.model.decision import shift_prior
+from worker.model.manifest import NEGATIVE, POSITIVE
 
 _BLUE, _RED, _GREY, _BAND = "#2b6ca3", "#c0392b", "#888888", "#f0e2b6"
 _BINS = 10  # as many as the calibration error has

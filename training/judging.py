@@ -20,7 +20,7 @@ from training.evaluation import OperatingPoint, Scores, Truth, evaluate
 from training.learnt import why_not
 from training.scoring import Scored, score
 from worker.errors import ModelPackageError
-from worker.manifest import POSITIVE, Manifest, read_manifest
+from worker.model.manifest import POSITIVE, Manifest, read_manifest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from training.production import Product, produce
 from training.record import Record
 from training.start import Start, choose_start, from_scratch
 from training.telling import needed
-from worker.registry import Registry
+from worker.model.registry import Registry
 
 Say = Callable[[str], None]
 

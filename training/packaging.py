@@ -25,10 +25,10 @@ from training.familiarity import Familiarity
 from training.learnt import LEARNT, Marks, to_bytes
 from training.start import CONTINUED
 from worker.errors import RegistryError
-from worker.familiar import FAMILIAR
-from worker.familiar import from_bytes as read_familiar
 from worker.imaging.preprocessing import PREPROCESSING_VERSION, Pixels
-from worker.manifest import (
+from worker.model.familiarity import FAMILIAR
+from worker.model.familiarity import from_bytes as read_familiar
+from worker.model.manifest import (
     FORMAT,
     GOLDEN,
     MANIFEST,
@@ -38,8 +38,8 @@ from worker.manifest import (
     FileFacts,
     Manifest,
 )
-from worker.model import Network
-from worker.registry import Registry
+from worker.model.registry import Registry
+from worker.model.runtime import Network
 
 _LIBRARIES = ("ai-edge-litert", "keras", "numpy", "pillow", "simplejpeg", "tensorflow")
 _GOLDEN_FILMS = 6

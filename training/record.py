@@ -19,7 +19,7 @@ from typing import Any
 from worker.database import Database
 from worker.errors import DatabaseTrouble
 from worker.ledger import Ledger, Looks, Ruling
-from worker.manifest import Manifest
+from worker.model.manifest import Manifest
 
 Say = Callable[[str], None]
 _LIBRARIES = (

@@ -38,7 +38,7 @@ from training.splits import keep_salt
 from training.telling import OfFilms, needed, say_error, teller
 from worker.errors import DatabaseTrouble, LungwatchError
 from worker.ledger import Ruling
-from worker.registry import ChampionChanged, Registry
+from worker.model.registry import ChampionChanged, Registry
 from worker.settings import read_settings
 from worker.system.redaction import shut_out_others
 

@@ -28,9 +28,9 @@ from training.reach import agreement_in_words, robustness_table
 from training.scoring import UNTOUCHED, Scored, score, score_disturbed
 from training.sources import CLASSES, find_films
 from training.splits import LabelledScan, Shares, Side, split
-from worker.decision import REVIEW, Score, Verdict, judge
 from worker.errors import DataError, FilmRefused, LungwatchError, ModelPackageError
-from worker.manifest import Manifest, read_manifest
+from worker.model.decision import REVIEW, Score, Verdict, judge
+from worker.model.manifest import Manifest, read_manifest
 
 FILMS_A_NIGHT = 150  # of each class: a night stays short
 

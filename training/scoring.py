@@ -26,10 +26,10 @@ from typing import Any
 from training.disturbances import DISTURBANCES, disturb
 from training.evidence import outer_share
 from training.reading import read_again
-from worker.decision import Score
 from worker.errors import FilmRefused, LungwatchError, ModelPackageError
 from worker.imaging.preprocessing import TURNED, Film, Limits, Pixels, check_header, read_film
-from worker.model import Model, load
+from worker.model.decision import Score
+from worker.model.runtime import Model, load
 
 UNTOUCHED = "as they are"
 _DISTURBED = "--disturbed"

@@ -17,7 +17,7 @@ from training.telling import needed
 from worker.database import Database
 from worker.errors import DataError
 from worker.labels import Labels, ReaderLabel
-from worker.manifest import NEGATIVE, POSITIVE
+from worker.model.manifest import NEGATIVE, POSITIVE
 from worker.system.files import open_regular
 from worker.system.redaction import shown
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from training.sources import Film, Owner
 from training.telling import needed
 from worker.errors import DataError, RegistryError
-from worker.registry import Registry
+from worker.model.registry import Registry
 from worker.system.files import write_atomically
 
 SALT = "SALT"  # the file in the models folder

@@ -10,8 +10,8 @@ from typing import Any
 from training.learnt import why_not, why_not_calibrate
 from training.splits import LabelledScan
 from worker.errors import ModelPackageError, RegistryError
-from worker.manifest import verify_files
-from worker.registry import Registry
+from worker.model.manifest import verify_files
+from worker.model.registry import Registry
 
 CONTINUED = "model.keras"
 

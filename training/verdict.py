@@ -27,10 +27,10 @@ from training.robustness import FILMS_A_NIGHT, measure
 from training.sheets import write_sheets
 from training.telling import needed
 from worker.database import Database
-from worker.decision import Verdict
 from worker.errors import ModelPackageError
 from worker.ledger import Ruling
-from worker.registry import Registry
+from worker.model.decision import Verdict
+from worker.model.registry import Registry
 from worker.rescore import ChampionUnfitError, compare_decisions
 
 Say = Callable[[str], None]

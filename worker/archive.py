@@ -11,10 +11,10 @@ from sqlalchemy import Select, and_, exists, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from worker.database import Database
-from worker.decision import Verdict
 from worker.errors import ScanError
 from worker.finding import choose_screened, find_scans
-from worker.manifest import Manifest
+from worker.model.decision import Verdict
+from worker.model.manifest import Manifest
 from worker.schema import Origin, State, database_time, predictions, scans
 
 _PAGE = 400  # films read from the database in one go

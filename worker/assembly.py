@@ -11,10 +11,10 @@ from worker.backfill import Backfill
 from worker.database import Database
 from worker.errors import ModelPackageError, RegistryError, SettingsError
 from worker.inbox import Inbox
+from worker.model.registry import Registry
 from worker.notify import Notifier
 from worker.pipeline import Policy
 from worker.pool import Pool
-from worker.registry import Registry
 from worker.reporting import Reporter, open_reporter
 from worker.service import Pace, Service
 from worker.settings import Settings, check_folders

@@ -17,7 +17,7 @@ from typing import Self
 
 from worker.errors import FilmStuck, ModelPackageError, OwnTrouble
 from worker.inbox import Inbox
-from worker.manifest import Manifest, read_manifest
+from worker.model.manifest import Manifest, read_manifest
 from worker.pipeline import Pipeline, Policy
 from worker.pool import Event, NotServing, Pool, Serving
 from worker.records import Outcome

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from worker.database import Database
 from worker.errors import LungwatchError
-from worker.model import load
-from worker.registry import Registry
+from worker.model.registry import Registry
+from worker.model.runtime import load
 from worker.schema import REVISION
 from worker.settings import Settings, check_folders, read_settings
 

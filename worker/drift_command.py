@@ -33,7 +33,7 @@ def drift(
     """
     from worker.drift import BUDGET, interval  # noqa: PLC0415
     from worker.drift_rows import agreement, look_for_drift  # noqa: PLC0415
-    from worker.registry import Registry  # noqa: PLC0415
+    from worker.model.registry import Registry  # noqa: PLC0415
     from worker.tables import console, new_table  # noqa: PLC0415
 
     settings = entry.settings()

@@ -15,7 +15,6 @@ import numpy as np
 from sqlalchemy import ColumnElement, Connection, Row, func, select
 
 from worker.database import Database
-from worker.decision import REVIEW
 from worker.drift import (
     LEAST_DAYS,
     LEAST_FILMS,
@@ -26,7 +25,8 @@ from worker.drift import (
     Finding,
     find_drift,
 )
-from worker.manifest import NEGATIVE, POSITIVE
+from worker.model.decision import REVIEW
+from worker.model.manifest import NEGATIVE, POSITIVE
 from worker.schema import Origin, date_of, is_below, predictions, results, scans
 
 _LATEST_DAYS = 90  # with films, that are looked at at most

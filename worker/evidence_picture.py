@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from worker.decision import REVIEW
 from worker.imaging.preprocessing import Pixels
-from worker.manifest import NEGATIVE, POSITIVE
-from worker.model import Floats
+from worker.model.decision import REVIEW
+from worker.model.manifest import NEGATIVE, POSITIVE
+from worker.model.runtime import Floats
 
 # Evidence is told for this part of a film, so that maps of more or fewer cells compare.
 PARTS = 64

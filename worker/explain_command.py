@@ -31,7 +31,7 @@ def explain(
     """
     from worker.explanation import Places  # noqa: PLC0415
     from worker.explanation import explain as explain_film  # noqa: PLC0415
-    from worker.registry import Registry  # noqa: PLC0415
+    from worker.model.registry import Registry  # noqa: PLC0415
 
     if output.suffix.lower() != ".png":
         entry.fail(f"{output}: name a picture that ends in .png")

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from worker.archive import Archive, Archived, Said
 from worker.database import Database
-from worker.decision import SAME_LOGIT, judge
 from worker.errors import FilmRefused, RegistryError, ScanError
 from worker.evidence_picture import Told, draw, fit, thumbnail
 from worker.imaging.preprocessing import TURNED, Limits, Pixels, check_header, read_film
-from worker.model import Floats, Model, load
-from worker.registry import Registry
+from worker.model.decision import SAME_LOGIT, judge
+from worker.model.registry import Registry
+from worker.model.runtime import Floats, Model, load
 from worker.system.filenames import bytes_of
 from worker.system.files import open_regular
 

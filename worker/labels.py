@@ -15,7 +15,7 @@ from sqlalchemy import Row, RowMapping, and_, insert, select
 
 from worker.database import Database
 from worker.finding import choose_screened, find_scans
-from worker.manifest import NEGATIVE, POSITIVE
+from worker.model.manifest import NEGATIVE, POSITIVE
 from worker.schema import State, database_time, labels, scans
 from worker.system.filenames import bytes_of
 

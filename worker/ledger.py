@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Text, cast, func, insert, select, update
 
 from worker.database import Database
-from worker.manifest import Manifest
+from worker.model.manifest import Manifest
 from worker.schema import database_time, model_versions, predictions, training_runs
 from worker.store import register_model
 

@@ -17,9 +17,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from worker.decision import REVIEW
 from worker.errors import OwnTrouble, RefusalCode
-from worker.manifest import NEGATIVE, POSITIVE
+from worker.model.decision import REVIEW
+from worker.model.manifest import NEGATIVE, POSITIVE
 from worker.records import Outcome
 from worker.system.trouble import Trouble
 

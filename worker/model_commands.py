@@ -12,7 +12,7 @@ import typer
 from worker import entry
 
 if TYPE_CHECKING:
-    from worker.registry import Registry
+    from worker.model.registry import Registry
     from worker.settings import Settings
 
 models = typer.Typer(
@@ -170,14 +170,14 @@ def prune(
 
 
 def _registry(settings: Settings) -> Registry:
-    from worker.registry import Registry  # noqa: PLC0415
+    from worker.model.registry import Registry  # noqa: PLC0415
 
     return Registry(settings.models)
 
 
 def _load(registry: Registry, version: str, settings: Settings) -> float:
     """Check a package as a screener does. Returns the seconds that it takes for a film."""
-    from worker.model import load, seconds_for_a_film  # noqa: PLC0415
+    from worker.model.runtime import load, seconds_for_a_film  # noqa: PLC0415
 
     registry.manifest(version)
     model = load(registry.folder(version), predict_seconds=settings.predict_milliseconds / 1000)

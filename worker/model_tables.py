@@ -13,12 +13,12 @@ from rich.table import Table
 
 from worker.database import Database
 from worker.errors import LungwatchError
-from worker.history import Change, Kind
 from worker.ledger import Ledger
-from worker.manifest import Manifest
-from worker.measured import with_review_share
+from worker.model.history import Change, Kind
+from worker.model.manifest import Manifest
+from worker.model.measured import with_review_share
+from worker.model.registry import Registry
 from worker.promotions import Promotions
-from worker.registry import Registry
 from worker.tables import console, new_table, told_time
 
 EVALUATION = "evaluation.json"

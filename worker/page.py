@@ -12,9 +12,9 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from worker.decision import REVIEW
 from worker.errors import LungwatchError, RefusalCode
-from worker.manifest import NEGATIVE, POSITIVE
+from worker.model.decision import REVIEW
+from worker.model.manifest import NEGATIVE, POSITIVE
 from worker.system.redaction import shown
 
 REFUSED = "REFUSED"

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from itertools import islice
 
 from worker.arrivals import Arrivals
-from worker.decision import Score, judge
 from worker.errors import FilmRefused, ModelPackageError, RefusalCode, StorageTrouble
 from worker.filing import Filing
 from worker.inbox import Inbox
-from worker.manifest import Manifest
 from worker.messages import Result, refusal_from
+from worker.model.decision import Score, judge
+from worker.model.manifest import Manifest
 from worker.pool import Died, Event, HandedBack, Pool, Screened
 from worker.records import Changes, Claim, Facts, Outcome
 from worker.repeats import Repeats

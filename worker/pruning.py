@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from worker.database import Database
 from worker.errors import LungwatchError
+from worker.model.registry import Registry
 from worker.promotions import Promotions
-from worker.registry import Registry
 from worker.status import how_things_stand
 
 

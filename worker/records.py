@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from worker.decision import Verdict
 from worker.errors import FilmRefused
-from worker.manifest import Manifest
+from worker.model.decision import Verdict
+from worker.model.manifest import Manifest
 
 
 @dataclass(frozen=True, kw_only=True)

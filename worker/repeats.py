@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from worker.decision import SAME_LOGIT, Score, judge
+from worker.model.decision import SAME_LOGIT, Score, judge
 from worker.records import Outcome
 from worker.store import Store
 

@@ -15,7 +15,7 @@ from worker import entry
 
 if TYPE_CHECKING:
     from worker.database import Database
-    from worker.registry import Registry
+    from worker.model.registry import Registry
     from worker.settings import Settings
 
 _LISTED = 500  # of the worklist
@@ -42,8 +42,8 @@ def report(
 
     It needs nothing beside it, asks nothing of a network, and prints well.
     """
+    from worker.model.registry import Registry  # noqa: PLC0415
     from worker.page import Page, days_of, listed, pictures_of, refusals_of  # noqa: PLC0415
-    from worker.registry import Registry  # noqa: PLC0415
     from worker.results import Results  # noqa: PLC0415
 
     if output.suffix.lower() not in (".html", ".htm"):

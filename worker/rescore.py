@@ -12,9 +12,9 @@ from pathlib import Path
 
 from worker.archive import Archive, Selection
 from worker.database import Database
-from worker.decision import Verdict
 from worker.errors import LungwatchError, ModelPackageError
-from worker.manifest import read_manifest
+from worker.model.decision import Verdict
+from worker.model.manifest import read_manifest
 from worker.promotions import Promotions
 from worker.screening_again import Means, Skipped, screen_again
 from worker.store import register_model

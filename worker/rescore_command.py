@@ -36,7 +36,7 @@ def rescore(
     Exit status: 0 if all could be screened, 1 if some were moved or changed, each with its reason.
     """
     from worker.archive import Archive, Selection  # noqa: PLC0415
-    from worker.registry import Registry  # noqa: PLC0415
+    from worker.model.registry import Registry  # noqa: PLC0415
     from worker.rescore import rescore as screen_all  # noqa: PLC0415
 
     settings = entry.settings()

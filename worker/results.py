@@ -19,10 +19,10 @@ from sqlalchemy import (
 )
 
 from worker.database import Database
-from worker.decision import REVIEW
 from worker.errors import ScanError
 from worker.finding import find_scans
-from worker.manifest import NEGATIVE, POSITIVE
+from worker.model.decision import REVIEW
+from worker.model.manifest import NEGATIVE, POSITIVE
 from worker.schema import (
     State,
     Utc,

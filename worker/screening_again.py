@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worker.archive import Archived
-from worker.decision import Score, Verdict, judge
 from worker.errors import FilmRefused, ModelPackageError, ScreenerTrouble
 from worker.imaging.preprocessing import Limits
 from worker.inbox import sighting_of
-from worker.manifest import Manifest, read_manifest
 from worker.messages import Result
+from worker.model.decision import Score, Verdict, judge
+from worker.model.manifest import Manifest, read_manifest
 from worker.pool import Died, Event, HandedBack, NotServing, Pool, Screened, Serving
 from worker.records import Claim
 from worker.system.filenames import bytes_of, spell

@@ -22,11 +22,11 @@ from worker.errors import (
 )
 from worker.inbox import Inbox
 from worker.lookout import Lookout
+from worker.model.registry import Registry
 from worker.notify import Notifier
 from worker.pipeline import Pipeline, Policy
 from worker.pool import Event, NotServing, Pool, Serving
 from worker.records import Outcome
-from worker.registry import Registry
 from worker.reporting import Reporter
 from worker.serving import ModelKeeper
 from worker.sharing import Crew, Sharing

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from worker.errors import ModelPackageError, RegistryError, ScreenerTrouble
-from worker.manifest import Manifest
+from worker.model.manifest import Manifest
+from worker.model.registry import Registry
 from worker.pool import NotServing, Pool, Serving
 from worker.promotions import Promotions
-from worker.registry import Registry
 from worker.store import Store
 from worker.system.trouble import doubling
 

@@ -33,8 +33,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from worker.database import Database
-from worker.decision import Score
-from worker.manifest import Manifest
+from worker.model.decision import Score
+from worker.model.manifest import Manifest
 from worker.records import (
     Changes,
     Claim,

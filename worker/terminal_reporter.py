@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from worker.manifest import NEGATIVE, POSITIVE
+from worker.model.manifest import NEGATIVE, POSITIVE
 from worker.records import Outcome
 from worker.system.output import standard_output
 from worker.system.redaction import Discretion, shown

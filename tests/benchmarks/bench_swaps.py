@@ -23,7 +23,7 @@ from films import batch
 from packages import copy_package, without_limits
 from swaps import check_rows_are_of_their_models, children, serves, wait_until_serving
 
-from worker.registry import Registry
+from worker.model.registry import Registry
 
 _MODELS = Path(__file__).resolve().parent.parent.parent / "models"
 

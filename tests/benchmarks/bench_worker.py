@@ -40,8 +40,8 @@ from sqlalchemy import text
 
 from worker.database import Database
 from worker.imaging.preprocessing import read_film
-from worker.model import Model, load
-from worker.registry import Registry
+from worker.model.registry import Registry
+from worker.model.runtime import Model, load
 
 _REPOSITORY = Path(__file__).resolve().parent.parent.parent
 _FIGURE = _REPOSITORY / "var" / "bench" / "stages.png"

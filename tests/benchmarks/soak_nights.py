@@ -36,7 +36,7 @@ import films
 from driver import Site, wait_for
 from swaps import check_rows_are_of_their_models, report, serves
 
-from worker.registry import Registry
+from worker.model.registry import Registry
 
 _REPOSITORY = Path(__file__).resolve().parent.parent.parent
 _DATA = Path(os.environ.get("LUNGWATCH_TEST_DATA") or _REPOSITORY.parent / "shared" / "data")

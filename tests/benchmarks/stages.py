@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worker.imaging.preprocessing import Limits, check_header, decode, resize
-from worker.model import Model
+from worker.model.runtime import Model
 
 STAGES = ("read", "SHA-256", "header", "decode", "resize", "predict", "familiar")
 _TICKS = os.sysconf("SC_CLK_TCK")

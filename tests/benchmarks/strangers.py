@@ -21,8 +21,8 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from worker.imaging.preprocessing import resize
-from worker.model import Model, load
-from worker.registry import Registry
+from worker.model.registry import Registry
+from worker.model.runtime import Model, load
 
 Grey = npt.NDArray[np.uint8]
 _REPOSITORY = Path(__file__).resolve().parents[2]

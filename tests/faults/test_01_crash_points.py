@@ -21,7 +21,7 @@ from swaps import children
 from tracing import CRASH_POINTS, calls_in, most_of, strace
 from trials import Trial
 
-from worker.registry import Registry
+from worker.model.registry import Registry
 
 _TOLD = ("sendto", "sendmsg")  # what the database and the screeners are told
 

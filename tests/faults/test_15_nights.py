@@ -20,7 +20,7 @@ from driver import Site, wait_for
 from trials import Trial
 
 from worker.errors import DatabaseTrouble
-from worker.registry import Registry
+from worker.model.registry import Registry
 
 
 def _begun(site: Site, nights: int) -> bool:

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from worker.errors import ModelPackageError, RegistryError
-from worker.history import HISTORY, Change, Kind, add, changing, left_behind, read_history
-from worker.manifest import MANIFEST, VERSION_PATTERN, Manifest, read_manifest, verify_files
+from worker.model.history import HISTORY, Change, Kind, add, changing, left_behind, read_history
+from worker.model.manifest import MANIFEST, VERSION_PATTERN, Manifest, read_manifest, verify_files
 from worker.system.files import fsync_folder, write_atomically
 
 CHAMPION = "CHAMPION"

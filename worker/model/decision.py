@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from worker.errors import FilmRefused, ModelPackageError, RefusalCode, ReviewReason
-from worker.manifest import NEGATIVE, POSITIVE, FamiliarLimits, Manifest
+from worker.model.manifest import NEGATIVE, POSITIVE, FamiliarLimits, Manifest
 
 REVIEW: Final = "REVIEW"
 # On another processor 8-bit rounding may fall the other way. More is another film, or model.

@@ -19,12 +19,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from worker.decision import Score, Verdict, judge
 from worker.errors import ModelPackageError
-from worker.familiar import FAMILIAR, Familiar
-from worker.familiar import from_bytes as read_familiar
 from worker.imaging.preprocessing import Pixels
-from worker.manifest import GOLDEN, SERVED, Manifest, read_manifest, read_verified, verify_files
+from worker.model.decision import Score, Verdict, judge
+from worker.model.familiarity import FAMILIAR, Familiar
+from worker.model.familiarity import from_bytes as read_familiar
+from worker.model.manifest import (
+    GOLDEN,
+    SERVED,
+    Manifest,
+    read_manifest,
+    read_verified,
+    verify_files,
+)
 
 # On another CPU the same file may sum in another order and so round an activation the other way:
 # at most 0.016 between LiteRT's kernels. A wrong model is off by whole logits.

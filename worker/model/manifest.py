@@ -14,8 +14,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from worker.errors import ModelPackageError
-from worker.familiar import FAMILIAR
 from worker.imaging.preprocessing import PREPROCESSING_VERSION
+from worker.model.familiarity import FAMILIAR
 
 FORMAT: Final = 2  # as new packages are written; 1 had no limits of the familiar
 MANIFEST: Final = "manifest.json"

@@ -1,0 +1,1 @@
+"""Model packages: what they say of themselves, how they run, and which one serves."""
