@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from worker.imaging.preprocessing import Limits
 from worker.inbox import Inbox
 from worker.pool import Event, NotServing, Pool, Screened, Serving
-from worker.records import Claim
+from worker.types import Claim
 
 _DEADLINE_SECONDS = 60.0
 Kind = TypeVar("Kind")

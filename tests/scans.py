@@ -9,8 +9,8 @@ from worker.errors import FilmRefused, RefusalCode
 from worker.imaging.preprocessing import PREPROCESSING_VERSION
 from worker.model.decision import Score, judge
 from worker.model.manifest import GOLDEN, NEGATIVE, POSITIVE, SERVED, Manifest
-from worker.records import Claim, Facts, Outcome, Process, Sighting
 from worker.store import Store
+from worker.types import Claim, Facts, Outcome, Process, Sighting
 
 SHA256 = "c0ffee" * 10 + "beef"
 

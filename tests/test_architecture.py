@@ -27,7 +27,7 @@ LAYERS = [
     {"worker.model.manifest", "worker.settings"},
     {"worker.model.decision"},
     {"worker.model.runtime"},
-    {"worker.model.registry", "worker.records", "worker.database", "worker.system.trouble"},
+    {"worker.model.registry", "worker.types", "worker.database", "worker.system.trouble"},
     {"worker.rows", "worker.finding", "worker.whys"},
     {"worker.inbox", "worker.store", "worker.results", "worker.status", "worker.stability"}
     | {"worker.system.processes", "worker.labels", "worker.ledger"},
@@ -78,7 +78,7 @@ SHARED_KERNEL = {
     "worker.imaging.preprocessing",
     "worker.system.redaction",
     "worker.promotions",
-    "worker.records",
+    "worker.types",
     "worker.model.registry",
     "worker.rescore",
     "worker.rows",

@@ -27,12 +27,12 @@ from worker.imaging.preprocessing import Limits
 from worker.inbox import Inbox, sighting_of
 from worker.pipeline import Pipeline, Policy
 from worker.pool import Pool
-from worker.records import Changes, ClaimAnswer, Recorded, Sighting
 from worker.sharing import Crew, Sharing
 from worker.status import how_things_stand
 from worker.store import Store
 from worker.system.trouble import Trouble
 from worker.tables import write_status, write_status_as_json
+from worker.types import Changes, ClaimAnswer, Recorded, Sighting
 from worker.worklist import names_in
 
 

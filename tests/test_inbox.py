@@ -28,8 +28,8 @@ import worker.inbox
 import worker.system.files
 from worker.errors import FilmRefused, FilmStuck, RefusalCode, StorageTrouble
 from worker.inbox import Inbox
-from worker.records import Recorded, Sighting
 from worker.system.filenames import bytes_of, is_passed_over, spell
+from worker.types import Recorded, Sighting
 from worker.whys import whys_of
 
 DAY = "2026-03-04"
@@ -637,7 +637,7 @@ import ctypes, errno
 from pathlib import Path
 import worker.system.files
 from worker.inbox import Inbox
-from worker.records import Recorded
+from worker.types import Recorded
 
 class Nfs:
     def renameat2(self, *_):

@@ -15,8 +15,8 @@ from worker.database import Database
 from worker.errors import DataError
 from worker.label_lists import read_labels
 from worker.labels import Asked, Labels
-from worker.records import Changes
 from worker.store import Store
+from worker.types import Changes
 
 _INODES = itertools.count(1)
 

@@ -13,8 +13,8 @@ from sqlalchemy import update
 
 from worker.database import Database
 from worker.ledger import Ledger, Looks, Ruling
-from worker.records import Changes
 from worker.schema import training_runs
+from worker.types import Changes
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from worker.ledger import Ledger, Ruling
 from worker.model.history import HISTORY
 from worker.model.manifest import SERVED
 from worker.model.registry import Registry
-from worker.records import Changes
+from worker.types import Changes
 
 
 @pytest.fixture

@@ -26,9 +26,9 @@ from worker.inbox import Inbox
 from worker.messages import Result
 from worker.pipeline import Pipeline, Policy
 from worker.pool import Died, Event, HandedBack, Screened
-from worker.records import Claim, Outcome
 from worker.sharing import Crew
 from worker.system.files import move
+from worker.types import Claim, Outcome
 
 VERSION = "drawn-1"
 SETTLE, PATIENCE, LEASE = 1.0, 30.0, 60.0

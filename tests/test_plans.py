@@ -14,11 +14,11 @@ from sqlalchemy import event, text
 from worker.database import Database
 from worker.drift_rows import days_of_refusals, last_before
 from worker.finding import find_scans
-from worker.records import Changes
 from worker.results import Query, Results
 from worker.sharing import Sharing
 from worker.status import how_things_stand
 from worker.store import Store
+from worker.types import Changes
 
 LEASE = 60.0
 

@@ -23,8 +23,8 @@ from worker.errors import ScreenerTrouble
 from worker.messages import Result
 from worker.model.manifest import GOLDEN
 from worker.pool import Died, HandedBack, NotServing, Screened, Serving
-from worker.records import Claim
 from worker.system.processes import started_at
+from worker.types import Claim
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from worker.database import Database
 from worker.errors import StorageTrouble
 from worker.inbox import Inbox
 from worker.reclaiming import unnamed
-from worker.records import Changes, Recorded
+from worker.types import Changes, Recorded
 
 
 class Ward:

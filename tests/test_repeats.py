@@ -9,8 +9,8 @@ import pytest
 from scans import refusal, sightings, verdict
 
 from worker.model.decision import Score
-from worker.records import Claim, Outcome
 from worker.repeats import Repeats
+from worker.types import Claim, Outcome
 
 BEFORE = Score(logit=1.99)
 

@@ -16,8 +16,8 @@ from scans import sighting
 from swaps import report
 
 from worker.errors import FilmRefused, RefusalCode
-from worker.records import Claim, Facts, Outcome
 from worker.terminal_reporter import TerminalReporter
+from worker.types import Claim, Facts, Outcome
 
 _FORMATS = ["json", "plain"]
 

@@ -13,9 +13,9 @@ from sqlalchemy import text
 
 from worker.database import Database
 from worker.errors import ScanError
-from worker.records import Changes
 from worker.results import Query, Results, _page
 from worker.status import how_things_stand
+from worker.types import Changes
 
 _LOGITS = {"NORMAL": -4.0, "REVIEW": 0.6, "PNEUMONIA": 4.0}
 _WAYS = [*_LOGITS, "REVIEW", "refused", "NORMAL", "refused", "PNEUMONIA"]

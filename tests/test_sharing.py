@@ -11,10 +11,10 @@ from databases import execute, query
 from scans import manifest, sighting, sightings, worker
 
 from worker.database import Database
-from worker.records import Changes, Claim
 from worker.sharing import Crew, Sharing
 from worker.status import how_things_stand
 from worker.store import Store
+from worker.types import Changes, Claim
 
 Open = Callable[[str], Database]
 LEASE = 60.0

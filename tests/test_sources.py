@@ -17,7 +17,7 @@ from training.sources import Archive, find_films
 from worker.database import Database
 from worker.errors import DataError
 from worker.labels import Asked, Labels
-from worker.records import Changes
+from worker.types import Changes
 
 DAY = "2026-11-23"
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from scans import sighting, sightings
 
-from worker.records import Sighting
 from worker.stability import Settled, Tracker
+from worker.types import Sighting
 
 SETTLE = 1.0
 

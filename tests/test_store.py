@@ -26,9 +26,9 @@ from scans import (
 from worker.database import Database
 from worker.errors import DatabaseTrouble, RefusalCode
 from worker.model.decision import Score
-from worker.records import Changes, Claim, Outcome, Sighting
 from worker.store import Store
 from worker.system.filenames import bytes_of, spell
+from worker.types import Changes, Claim, Outcome, Sighting
 
 Open = Callable[[str], Database]
 LEASE = 60.0

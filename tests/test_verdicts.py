@@ -39,8 +39,8 @@ from worker.ledger import Ledger, Ruling
 from worker.model.manifest import SERVED, Manifest, verify_files
 from worker.model.registry import Registry
 from worker.model.runtime import load
-from worker.records import Changes
 from worker.screening_again import Means
+from worker.types import Changes
 
 CHAMPION = "drawn-0"
 

@@ -14,9 +14,9 @@ from itertools import islice
 from worker.errors import FilmStuck, StorageTrouble
 from worker.filing import Filing
 from worker.inbox import Inbox
-from worker.records import Sighting
 from worker.stability import Settled, Tracker
 from worker.system.trouble import doubling
+from worker.types import Sighting
 
 
 class Arrivals:

@@ -20,11 +20,11 @@ from worker.inbox import Inbox
 from worker.model.manifest import Manifest, read_manifest
 from worker.pipeline import Pipeline, Policy
 from worker.pool import Event, NotServing, Pool, Serving
-from worker.records import Outcome
 from worker.sharing import Sharing
 from worker.store import Store
 from worker.system.filenames import spell
 from worker.system.trouble import Trouble, Troubles
+from worker.types import Outcome
 
 _BEAT_SECONDS = 5.0
 _LONGEST_WAIT = 1.0

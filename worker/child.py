@@ -12,7 +12,7 @@ from typing import Self
 
 from worker.errors import ScreenerTrouble
 from worker.messages import Channel, Message, Setup
-from worker.records import Claim
+from worker.types import Claim
 
 QUEUE = 12  # films with one screener: enough to bridge a commit
 # Nothing of our surroundings reaches a screener. One thread each: the processes are the threads.

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from worker.errors import FilmStuck
 from worker.inbox import Inbox
-from worker.records import Recorded
 from worker.system.trouble import doubling
+from worker.types import Recorded
 
 _GONE_SECONDS = 3600.0  # a recorded film's file is missed so long before it is given up
 

@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 
 from worker.errors import FilmStuck, StorageTrouble
-from worker.records import Recorded, Sighting
 from worker.system.filenames import (
     NAME_TROUBLE,
     bytes_of,
@@ -26,6 +25,7 @@ from worker.system.filenames import (
     spell,
 )
 from worker.system.files import MistakenError, aside_of, fsync_folder, lies_across, move
+from worker.types import Recorded, Sighting
 from worker.whys import write_why
 
 # A copy to another mount holds everything else up, and what is so large is no film.

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from worker.journal import Journal
-from worker.records import Outcome
 from worker.system.output import standard_output
 from worker.system.redaction import Discretion
 from worker.system.trouble import Trouble
+from worker.types import Outcome
 
 
 class LogReporter:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from worker.errors import FilmRefused, RefusalCode
-from worker.records import Sighting
+from worker.types import Sighting
 
 _LARGEST = 1 << 16  # bytes of a message
 _LONGEST_TEXT = 2000  # letters

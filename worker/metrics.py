@@ -20,8 +20,8 @@ from prometheus_client.registry import Collector
 from worker.errors import OwnTrouble, RefusalCode
 from worker.model.decision import REVIEW
 from worker.model.manifest import NEGATIVE, POSITIVE
-from worker.records import Outcome
 from worker.system.trouble import Trouble
+from worker.types import Outcome
 
 # What the worker's report calls it, what it is called here, and what it is.
 _GAUGES = {

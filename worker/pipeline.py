@@ -22,11 +22,11 @@ from worker.messages import Result, refusal_from
 from worker.model.decision import Score, judge
 from worker.model.manifest import Manifest
 from worker.pool import Died, Event, HandedBack, Pool, Screened
-from worker.records import Changes, Claim, Facts, Outcome
 from worker.repeats import Repeats
 from worker.sharing import Crew, Sharing
 from worker.stability import Settled
 from worker.store import Store
+from worker.types import Changes, Claim, Facts, Outcome
 
 # What a copy that has not ended yet looks like: waited for before it is refused.
 _MAY_BE_INCOMPLETE = frozenset(

@@ -20,9 +20,9 @@ from worker.child import QUEUE, Child
 from worker.errors import ScreenerTrouble
 from worker.imaging.preprocessing import Limits
 from worker.messages import Job, Message, Ready, Result, Setup, Unfit
-from worker.records import Claim
 from worker.system.filenames import bytes_of
 from worker.system.trouble import doubling
+from worker.types import Claim
 
 _LONGEST_TURN = 2.0  # seconds between two looks at screeners, if the loop is well
 _LOAD_SECONDS = 60.0  # to load and check a package before its screener is given up

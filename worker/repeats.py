@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from worker.model.decision import SAME_LOGIT, Score, judge
-from worker.records import Outcome
 from worker.store import Store
+from worker.types import Outcome
 
 _REMEMBERED = 1000  # answers that came again
 

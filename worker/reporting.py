@@ -16,10 +16,10 @@ from typing import Any, Protocol
 
 from worker.journal import Journal, is_our_output
 from worker.log_reporter import LogReporter
-from worker.records import Outcome
 from worker.system.redaction import Discretion
 from worker.system.trouble import Trouble
 from worker.terminal_reporter import TerminalReporter
+from worker.types import Outcome
 
 
 class Reporter(Protocol):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from worker.errors import FilmRefused, RefusalCode
-from worker.records import Outcome, Sighting
 from worker.schema import Origin
+from worker.types import Outcome, Sighting
 
 
 def refusal_of(row: Any) -> FilmRefused | None:

@@ -20,8 +20,8 @@ from worker.messages import Result
 from worker.model.decision import Score, Verdict, judge
 from worker.model.manifest import Manifest, read_manifest
 from worker.pool import Died, Event, HandedBack, NotServing, Pool, Screened, Serving
-from worker.records import Claim
 from worker.system.filenames import bytes_of, spell
+from worker.types import Claim
 
 _WAIT_SECONDS = 0.2
 

@@ -26,13 +26,13 @@ from worker.model.registry import Registry
 from worker.notify import Notifier
 from worker.pipeline import Pipeline, Policy
 from worker.pool import Event, NotServing, Pool, Serving
-from worker.records import Outcome
 from worker.reporting import Reporter
 from worker.serving import ModelKeeper
 from worker.sharing import Crew, Sharing
 from worker.store import Store
 from worker.system.processes import StopSignals
 from worker.system.trouble import Troubles
+from worker.types import Outcome
 from worker.watcher import Watcher
 
 _BEAT_SECONDS = 5.0

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from sqlalchemy import and_, func, literal, or_, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from worker.records import Claim, Sighting
 from worker.rows import sighting_row
 from worker.schema import (
     LAPSED,
@@ -28,6 +27,7 @@ from worker.schema import (
 )
 from worker.store import Store
 from worker.system.processes import is_running
+from worker.types import Claim, Sighting
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from worker.records import Sighting
+from worker.types import Sighting
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,15 +35,6 @@ from sqlalchemy.dialects import postgresql, sqlite
 from worker.database import Database
 from worker.model.decision import Score
 from worker.model.manifest import Manifest
-from worker.records import (
-    Changes,
-    Claim,
-    ClaimAnswer,
-    Outcome,
-    Process,
-    Recorded,
-    Sighting,
-)
 from worker.rows import (
     prediction_row,
     refusal_of,
@@ -63,6 +54,15 @@ from worker.schema import (
     predictions,
     scans,
     workers,
+)
+from worker.types import (
+    Changes,
+    Claim,
+    ClaimAnswer,
+    Outcome,
+    Process,
+    Recorded,
+    Sighting,
 )
 
 _CHUNK = 400  # rows in one statement: well under SQLite's limit on bound values

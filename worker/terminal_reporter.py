@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from worker.model.manifest import NEGATIVE, POSITIVE
-from worker.records import Outcome
 from worker.system.output import standard_output
 from worker.system.redaction import Discretion, shown
 from worker.system.trouble import Trouble
+from worker.types import Outcome
 
 COLOURS = {POSITIVE: "bold red", NEGATIVE: "green"}
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from worker.records import Recorded
 from worker.system.filenames import LONGEST_NAME, NAME_TROUBLE, cut, free_names, names_to_try
 from worker.system.files import fsync_folder, move, open_regular, write_durably
+from worker.types import Recorded
 
 _LARGEST = 1 << 16  # bytes of such a JSON
 _ALWAYS = {"file_name", "refusal_code", "sentence", "what_to_do"}  # is said of each

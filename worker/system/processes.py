@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from worker.records import Process
+from worker.types import Process
 
 _NOBODY = -1  # to be woken
 
