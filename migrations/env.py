@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from worker.schema import metadata
+from worker.db.schema import metadata
 
 
 def run() -> None:
@@ -19,7 +19,7 @@ def run() -> None:
         with context.begin_transaction():
             context.run_migrations()
         return
-    from worker.database import Database  # noqa: PLC0415 - an entry point of its own
+    from worker.db.engine import Database  # noqa: PLC0415 - an entry point of its own
     from worker.settings import read_settings  # noqa: PLC0415
 
     database = Database(read_settings().database_url.get_secret_value())

@@ -1,7 +1,7 @@
 """${message}
 
 Rules: only add (sites build on `results`); name every constraint and index; write for SQLite and
-Postgres; give `downgrade` what undoes it; set REVISION in worker/schema.py to this revision.
+Postgres; give `downgrade` what undoes it; set REVISION in worker/db/schema.py to this revision.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from worker.database import Database
+from worker.db.engine import Database
 
 _KINDS = ("sqlite", "postgres")
 

@@ -18,7 +18,7 @@ import pytest
 from packages import without_limits
 from sqlalchemy import text
 
-from worker.database import Database
+from worker.db.engine import Database
 from worker.model.manifest import read_manifest
 from worker.model.registry import Registry
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from worker.database import Database
+from worker.db.engine import Database
+from worker.db.scans import Store
 from worker.errors import FilmRefused, RefusalCode
 from worker.imaging.preprocessing import PREPROCESSING_VERSION
 from worker.model.decision import Score, judge
 from worker.model.manifest import GOLDEN, NEGATIVE, POSITIVE, SERVED, Manifest
-from worker.store import Store
 from worker.types import Claim, Facts, Outcome, Process, Sighting
 
 SHA256 = "c0ffee" * 10 + "beef"

@@ -12,14 +12,20 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 # Lower layers know nothing of higher ones; within a layer a module may use another listed with it.
 LAYERS = [
-    {"worker.errors", "worker.patience", "worker.fence", "worker.system.redaction", "worker.drift"}
+    {
+        "worker.errors",
+        "worker.db.postgres",
+        "worker.fence",
+        "worker.system.redaction",
+        "worker.drift",
+    }
     | {"worker.system.output"},
     {
         "worker.imaging.jpeg",
         "worker.system.files",
         "worker.system.filenames",
         "worker.model.history",
-        "worker.schema",
+        "worker.db.schema",
     }
     | {"worker.model.measured"},
     {"worker.imaging.preprocessing"},
@@ -27,16 +33,16 @@ LAYERS = [
     {"worker.model.manifest", "worker.settings"},
     {"worker.model.decision"},
     {"worker.model.runtime"},
-    {"worker.model.registry", "worker.types", "worker.database", "worker.system.trouble"},
-    {"worker.rows", "worker.finding", "worker.whys"},
-    {"worker.inbox", "worker.store", "worker.results", "worker.status", "worker.stability"}
-    | {"worker.system.processes", "worker.labels", "worker.ledger"},
+    {"worker.model.registry", "worker.types", "worker.db.engine", "worker.system.trouble"},
+    {"worker.db.rows", "worker.db.lookup", "worker.whys"},
+    {"worker.inbox", "worker.db.scans", "worker.db.results", "worker.db.status", "worker.stability"}
+    | {"worker.system.processes", "worker.db.labels", "worker.db.training_runs"},
     {"worker.label_lists", "worker.worklist", "worker.export"},
     {"worker.messages"},
     {"worker.screener", "worker.watcher", "worker.repeats", "worker.notify"}
     | {"worker.journal", "worker.metrics", "worker.reporting"}
     | {"worker.log_reporter", "worker.terminal_reporter"},
-    {"worker.promotions", "worker.archive", "worker.sharing"}
+    {"worker.db.promotions", "worker.db.predictions", "worker.db.sharing"}
     | {"worker.discarding", "worker.reclaiming", "worker.drift_rows"},
     {
         "worker.pool",
@@ -46,7 +52,7 @@ LAYERS = [
         "worker.tables",
         "worker.checks",
     },
-    {"worker.model_tables", "worker.pruning", "worker.page"},
+    {"worker.model_tables", "worker.db.pruning", "worker.page"},
     {"worker.pipeline", "worker.lookout", "worker.serving", "worker.rescore"}
     | {"worker.screening_again"}
     | {"worker.explanation", "worker.evidence_picture"},
@@ -60,8 +66,8 @@ LAYERS = [
 ]
 # All that training and migrations may import of the worker.
 SHARED_KERNEL = {
-    "worker.archive",
-    "worker.database",
+    "worker.db.predictions",
+    "worker.db.engine",
     "worker.model.decision",
     "worker.drift",
     "worker.drift_rows",
@@ -70,39 +76,44 @@ SHARED_KERNEL = {
     "worker.system.files",
     "worker.model.history",
     "worker.imaging.jpeg",
-    "worker.labels",
-    "worker.ledger",
+    "worker.db.labels",
+    "worker.db.training_runs",
     "worker.model.manifest",
     "worker.model.runtime",
-    "worker.patience",
+    "worker.db.postgres",
     "worker.imaging.preprocessing",
     "worker.system.redaction",
-    "worker.promotions",
+    "worker.db.promotions",
     "worker.types",
     "worker.model.registry",
     "worker.rescore",
-    "worker.rows",
-    "worker.schema",
+    "worker.db.rows",
+    "worker.db.schema",
     "worker.screening_again",
     "worker.settings",
-    "worker.store",
+    "worker.db.scans",
 }
 # One library, one door: where each may be imported.
 DOORS = {
     "simplejpeg": {"worker.imaging.preprocessing"},
     "ai_edge_litert": {"worker.model.runtime"},
     "watchdog": {"worker.watcher"},
-    "sqlalchemy": {"worker.schema", "worker.database", "worker.store", "worker.results"}
-    | {"worker.labels", "worker.ledger", "worker.promotions", "worker.archive"}
-    | {"worker.finding", "worker.sharing", "worker.export", "worker.discarding"}
-    | {"worker.reclaiming", "worker.drift_rows", "worker.status"},
+    "sqlalchemy": {"worker.db.schema", "worker.db.engine", "worker.db.scans", "worker.db.results"}
+    | {
+        "worker.db.labels",
+        "worker.db.training_runs",
+        "worker.db.promotions",
+        "worker.db.predictions",
+    }
+    | {"worker.db.lookup", "worker.db.sharing", "worker.export", "worker.discarding"}
+    | {"worker.reclaiming", "worker.drift_rows", "worker.db.status"},
     "PIL": {"worker.imaging.preprocessing", "worker.evidence_picture", "training.disturbances"},
-    "alembic": {"worker.database"},
+    "alembic": {"worker.db.engine"},
     "prometheus_client": {"worker.metrics"},
     "jinja2": {"worker.page"},
     "ray": {"worker.cluster"},
     "pyarrow": {"worker.worklist", "worker.cluster", "worker.export"},
-    "psycopg": {"worker.patience"},
+    "psycopg": {"worker.db.postgres"},
     "sklearn": {"training.evaluation", "training.calibration", "training.familiarity"},
     "matplotlib": {"training.figures", "training.sheets"},
 }

@@ -21,15 +21,15 @@ from scans import manifest, sighting, verdict, worker
 
 from worker import worklist
 from worker.backfill import Backfill
-from worker.database import Database
+from worker.db.engine import Database
+from worker.db.scans import Store
+from worker.db.sharing import Crew, Sharing
+from worker.db.status import how_things_stand
 from worker.errors import DatabaseTrouble, DataError
 from worker.imaging.preprocessing import Limits
 from worker.inbox import Inbox, sighting_of
 from worker.pipeline import Pipeline, Policy
 from worker.pool import Pool
-from worker.sharing import Crew, Sharing
-from worker.status import how_things_stand
-from worker.store import Store
 from worker.system.trouble import Trouble
 from worker.tables import write_status, write_status_as_json
 from worker.types import Changes, ClaimAnswer, Recorded, Sighting

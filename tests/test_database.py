@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from worker import entry
-from worker.database import Database
+from worker.db.engine import Database
 from worker.errors import DatabaseTrouble, SettingsError
 from worker.settings import Settings
 

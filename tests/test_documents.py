@@ -20,10 +20,10 @@ from pydantic import SecretStr
 
 from worker import errors
 from worker.__main__ import app
-from worker.database import Database
+from worker.db.engine import Database
+from worker.db.schema import results
 from worker.model.measured import with_review_share
 from worker.model.registry import Registry
-from worker.schema import results
 from worker.settings import PREFIX, Settings
 from worker.system.filenames import is_passed_over
 

@@ -14,7 +14,7 @@ from films import draw, jpeg, stored
 from packages import copy_package
 from PIL import Image
 
-from worker.database import Database
+from worker.db.engine import Database
 from worker.errors import ScanError
 from worker.explanation import Explanation, Places, explain
 from worker.imaging.preprocessing import Limits

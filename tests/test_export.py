@@ -15,8 +15,8 @@ from driver import Site
 from pyarrow import parquet
 
 from worker import export
+from worker.db.schema import results
 from worker.errors import DataError
-from worker.schema import results
 
 
 @pytest.fixture

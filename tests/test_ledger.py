@@ -11,9 +11,9 @@ import scans
 from databases import query
 from sqlalchemy import update
 
-from worker.database import Database
-from worker.ledger import Ledger, Looks, Ruling
-from worker.schema import training_runs
+from worker.db.engine import Database
+from worker.db.schema import training_runs
+from worker.db.training_runs import Ledger, Looks, Ruling
 from worker.types import Changes
 
 

@@ -14,8 +14,8 @@ from driver import Site
 from packages import change_manifest, copy_package
 from scans import manifest, sighting, verdict, worker
 
-from worker.database import Database
-from worker.ledger import Ledger, Ruling
+from worker.db.engine import Database
+from worker.db.training_runs import Ledger, Ruling
 from worker.model.history import HISTORY
 from worker.model.manifest import SERVED
 from worker.model.registry import Registry

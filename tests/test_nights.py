@@ -16,9 +16,9 @@ from databases import query
 from training import record as record_module
 from training.nights import LAST, LOCK, NightUnderway, alone, last_night, remember
 from training.record import code_digest, made_with, recording
-from worker.database import Database
+from worker.db.engine import Database
+from worker.db.training_runs import Ledger, Ruling
 from worker.errors import DatabaseTrouble, DataError
-from worker.ledger import Ledger, Ruling
 from worker.model.registry import Registry
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -20,13 +20,13 @@ from scans import manifest
 from scans import worker as a_worker
 
 import worker.pipeline
-from worker.database import Database
+from worker.db.engine import Database
+from worker.db.sharing import Crew
 from worker.errors import DatabaseTrouble, FilmStuck, OwnTrouble, RefusalCode, StorageTrouble
 from worker.inbox import Inbox
 from worker.messages import Result
 from worker.pipeline import Pipeline, Policy
 from worker.pool import Died, Event, HandedBack, Screened
-from worker.sharing import Crew
 from worker.system.files import move
 from worker.types import Claim, Outcome
 

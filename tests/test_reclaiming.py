@@ -13,7 +13,7 @@ import pytest
 from scans import manifest, refusal, verdict, worker
 from sqlalchemy import Connection
 
-from worker.database import Database
+from worker.db.engine import Database
 from worker.errors import StorageTrouble
 from worker.inbox import Inbox
 from worker.reclaiming import unnamed

@@ -18,8 +18,8 @@ from packages import change_manifest, copy_package, with_limits
 from swaps import children
 from tracing import most_of, strace
 
-from worker.archive import Archive, Selection
-from worker.database import Database
+from worker.db.engine import Database
+from worker.db.predictions import Archive, Selection
 from worker.errors import ModelPackageError
 from worker.imaging.preprocessing import Limits, Pixels, read_film
 from worker.model.decision import Verdict

@@ -11,10 +11,10 @@ from databases import execute
 from scans import refusal, sightings, verdict, worker
 from sqlalchemy import text
 
-from worker.database import Database
+from worker.db.engine import Database
+from worker.db.results import Query, Results, _page
+from worker.db.status import how_things_stand
 from worker.errors import ScanError
-from worker.results import Query, Results, _page
-from worker.status import how_things_stand
 from worker.types import Changes
 
 _LOGITS = {"NORMAL": -4.0, "REVIEW": 0.6, "PNEUMONIA": 4.0}
@@ -81,7 +81,7 @@ def test_pages_make_up_the_whole(
         and (query.since is None or row["screened_at"] >= query.since)
     ]
     assert 0 < len(wanted) <= len(everything) == 24
-    monkeypatch.setattr("worker.results._PAGE", 2)
+    monkeypatch.setattr("worker.db.results._PAGE", 2)
     assert list(results.find(query)) == wanted
     assert list(results.find(replace(query, limit=3))) == wanted[:3]
     # A person goes on from the last id that was shown.

@@ -29,10 +29,10 @@ from training.report import write_card
 from training.retrain import main, retrain
 from training.splits import SALT
 from training.start import choose_start
-from worker.database import Database
+from worker.db.engine import Database
+from worker.db.training_runs import Ledger, Ruling
 from worker.errors import DatabaseTrouble, ModelPackageError
 from worker.imaging.preprocessing import read_film
-from worker.ledger import Ledger, Ruling
 from worker.model.decision import REVIEW
 from worker.model.manifest import POSITIVE
 from worker.model.registry import Registry

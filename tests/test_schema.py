@@ -17,9 +17,9 @@ from conftest import REPOSITORY
 from databases import Postgres, execute, query
 from sqlalchemy import inspect, text
 
-from worker.database import Database
+from worker.db.engine import Database
+from worker.db.schema import REVISION, metadata, results
 from worker.errors import DatabaseTrouble, SettingsError
-from worker.schema import REVISION, metadata, results
 
 Open = Callable[[str], Database]
 

@@ -10,10 +10,10 @@ import pytest
 from databases import execute, query
 from scans import manifest, sighting, sightings, worker
 
-from worker.database import Database
-from worker.sharing import Crew, Sharing
-from worker.status import how_things_stand
-from worker.store import Store
+from worker.db.engine import Database
+from worker.db.scans import Store
+from worker.db.sharing import Crew, Sharing
+from worker.db.status import how_things_stand
 from worker.types import Changes, Claim
 
 Open = Callable[[str], Database]

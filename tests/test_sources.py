@@ -14,9 +14,9 @@ from scans import manifest, sighting, verdict, worker
 from training.dataset import read_dataset
 from training.patients import Patients, read_pattern
 from training.sources import Archive, find_films
-from worker.database import Database
+from worker.db.engine import Database
+from worker.db.labels import Asked, Labels
 from worker.errors import DataError
-from worker.labels import Asked, Labels
 from worker.types import Changes
 
 DAY = "2026-11-23"

@@ -23,10 +23,10 @@ from scans import (
     worker,
 )
 
-from worker.database import Database
+from worker.db.engine import Database
+from worker.db.scans import Store
 from worker.errors import DatabaseTrouble, RefusalCode
 from worker.model.decision import Score
-from worker.store import Store
 from worker.system.filenames import bytes_of, spell
 from worker.types import Changes, Claim, Outcome, Sighting
 
@@ -520,7 +520,7 @@ def away(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Store]:
     """Yield a store whose database cannot do its work."""
-    monkeypatch.setattr("worker.database._ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr("worker.db.engine._ANSWER_SECONDS", 0.1)
     path = tmp_path / "folder" / "lungwatch.db"
     url = f"sqlite:///{path}"
     path.parent.mkdir()

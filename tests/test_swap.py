@@ -25,7 +25,8 @@ from swaps import (
     wait_until_serving,
 )
 
-from worker.database import Database
+from worker.db.engine import Database
+from worker.db.scans import Store
 from worker.errors import ScreenerTrouble
 from worker.model.history import Kind
 from worker.model.manifest import GOLDEN, SERVED
@@ -33,7 +34,6 @@ from worker.model.registry import CHAMPION, Registry
 from worker.model.runtime import load, seconds_for_a_film
 from worker.pool import NotServing, Serving
 from worker.serving import ModelKeeper
-from worker.store import Store
 from worker.system.processes import this_process
 
 NOW = datetime(2027, 1, 1, tzinfo=UTC)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from worker.status import Status, WorkerStatus
+from worker.db.status import Status, WorkerStatus
 from worker.tables import write_status, write_status_as_json
 
 

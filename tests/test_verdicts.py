@@ -32,10 +32,10 @@ from training.nights import Outcome, alone
 from training.plan import Plan
 from training.retrain import main, retrain
 from training.scoring import Scored, score
-from worker.database import Database
+from worker.db.engine import Database
+from worker.db.training_runs import Ledger, Ruling
 from worker.errors import DataError, ModelPackageError, ScreenerTrouble
 from worker.imaging.preprocessing import Limits, read_film
-from worker.ledger import Ledger, Ruling
 from worker.model.manifest import SERVED, Manifest, verify_files
 from worker.model.registry import Registry
 from worker.model.runtime import load

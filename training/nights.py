@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from training.telling import needed
-from worker.database import Database
+from worker.db.engine import Database
+from worker.db.training_runs import Ruling
 from worker.drift_rows import look_for_drift
 from worker.errors import LungwatchError
-from worker.ledger import Ruling
 from worker.system.files import write_atomically
 
 LOCK = ".retrain.lock"

@@ -16,9 +16,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from worker.database import Database
+from worker.db.engine import Database
+from worker.db.training_runs import Ledger, Looks, Ruling
 from worker.errors import DatabaseTrouble
-from worker.ledger import Ledger, Looks, Ruling
 from worker.model.manifest import Manifest
 
 Say = Callable[[str], None]

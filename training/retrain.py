@@ -36,8 +36,8 @@ from training.plan import Plan, read_plan
 from training.record import Record, code_digest, recording
 from training.splits import keep_salt
 from training.telling import OfFilms, needed, say_error, teller
+from worker.db.training_runs import Ruling
 from worker.errors import DatabaseTrouble, LungwatchError
-from worker.ledger import Ruling
 from worker.model.registry import ChampionChanged, Registry
 from worker.settings import read_settings
 from worker.system.redaction import shut_out_others

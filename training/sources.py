@@ -14,9 +14,9 @@ from pathlib import Path
 
 from training.patients import Patients, is_alone
 from training.telling import needed
-from worker.database import Database
+from worker.db.engine import Database
+from worker.db.labels import Labels, ReaderLabel
 from worker.errors import DataError
-from worker.labels import Labels, ReaderLabel
 from worker.model.manifest import NEGATIVE, POSITIVE
 from worker.system.files import open_regular
 from worker.system.redaction import shown

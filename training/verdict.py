@@ -26,9 +26,9 @@ from training.report import write_card
 from training.robustness import FILMS_A_NIGHT, measure
 from training.sheets import write_sheets
 from training.telling import needed
-from worker.database import Database
+from worker.db.engine import Database
+from worker.db.training_runs import Ruling
 from worker.errors import ModelPackageError
-from worker.ledger import Ruling
 from worker.model.decision import Verdict
 from worker.model.registry import Registry
 from worker.rescore import ChampionUnfitError, compare_decisions

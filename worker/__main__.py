@@ -28,8 +28,8 @@ from worker.rescore_command import rescore
 from worker.system.redaction import shut_out_others
 
 if TYPE_CHECKING:
-    from worker.database import Database
-    from worker.results import Retriable
+    from worker.db.engine import Database
+    from worker.db.results import Retriable
 
 # What a full or broken disk says of standard output.
 _NOT_WRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
@@ -132,7 +132,7 @@ def results(
     limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = 50,
 ) -> None:
     """Show what was screened, newest first."""
-    from worker.results import Query, Results  # noqa: PLC0415
+    from worker.db.results import Query, Results  # noqa: PLC0415
     from worker.tables import write_results  # noqa: PLC0415
 
     query = Query(
@@ -166,8 +166,8 @@ def label(
 
     Exit status: 0 if every label was given, 1 if none was, each with its reason.
     """
+    from worker.db.labels import Asked, Labels  # noqa: PLC0415
     from worker.label_lists import read_labels  # noqa: PLC0415
-    from worker.labels import Asked, Labels  # noqa: PLC0415
 
     if (csv is None) == (scan is None) or (scan is None) != (said is None):
         entry.fail("name a scan and NORMAL or PNEUMONIA, or a file with --csv")
@@ -195,7 +195,7 @@ def status(
 
     Exit status: 0 if a worker is alive and nothing troubles it, else 1.
     """
-    from worker.status import how_things_stand  # noqa: PLC0415
+    from worker.db.status import how_things_stand  # noqa: PLC0415
     from worker.tables import write_status, write_status_as_json  # noqa: PLC0415
 
     found = how_things_stand(entry.database(entry.settings()))
@@ -211,9 +211,9 @@ def retry(
     ],
 ) -> None:
     """Put refused films back into the inbox, to be screened anew."""
+    from worker.db.results import Results  # noqa: PLC0415
+    from worker.db.scans import forget_places  # noqa: PLC0415
     from worker.inbox import Inbox  # noqa: PLC0415
-    from worker.results import Results  # noqa: PLC0415
-    from worker.store import forget_places  # noqa: PLC0415
 
     settings = entry.settings()
     database = entry.database(settings)
@@ -239,7 +239,7 @@ def retry(
 
 def _went_back(database: Database, refused: Path, scan: Retriable) -> None:
     """Leave nothing of a refused film that went back in its place: the next may take that."""
-    from worker.store import forget_places  # noqa: PLC0415
+    from worker.db.scans import forget_places  # noqa: PLC0415
     from worker.system.filenames import bytes_of  # noqa: PLC0415
     from worker.whys import whys_of  # noqa: PLC0415
 

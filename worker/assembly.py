@@ -8,7 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from worker.backfill import Backfill
-from worker.database import Database
+from worker.db.engine import Database
+from worker.db.scans import Store
 from worker.errors import ModelPackageError, RegistryError, SettingsError
 from worker.inbox import Inbox
 from worker.model.registry import Registry
@@ -18,7 +19,6 @@ from worker.pool import Pool
 from worker.reporting import Reporter, open_reporter
 from worker.service import Pace, Service
 from worker.settings import Settings, check_folders
-from worker.store import Store
 from worker.system.processes import this_process
 from worker.system.trouble import Trouble
 from worker.worklist import fence_around

@@ -15,13 +15,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from worker.db.scans import Store
+from worker.db.sharing import Sharing
 from worker.errors import FilmStuck, ModelPackageError, OwnTrouble
 from worker.inbox import Inbox
 from worker.model.manifest import Manifest, read_manifest
 from worker.pipeline import Pipeline, Policy
 from worker.pool import Event, NotServing, Pool, Serving
-from worker.sharing import Sharing
-from worker.store import Store
 from worker.system.filenames import spell
 from worker.system.trouble import Trouble, Troubles
 from worker.types import Outcome

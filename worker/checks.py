@@ -9,11 +9,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from worker.database import Database
+from worker.db.engine import Database
+from worker.db.schema import REVISION
 from worker.errors import LungwatchError
 from worker.model.registry import Registry
 from worker.model.runtime import load
-from worker.schema import REVISION
 from worker.settings import Settings, check_folders, read_settings
 
 Finding = tuple[str, str | None, str]  # what was checked, the problem if any, else a detail

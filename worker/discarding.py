@@ -13,8 +13,8 @@ from pathlib import Path
 
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
 
-from worker.database import Database
-from worker.schema import State, labels, scans
+from worker.db.engine import Database
+from worker.db.schema import State, labels, scans
 from worker.system.filenames import bytes_of
 from worker.whys import whys_of
 

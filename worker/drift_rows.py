@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from sqlalchemy import ColumnElement, Connection, Row, func, select
 
-from worker.database import Database
+from worker.db.engine import Database
+from worker.db.schema import Origin, date_of, is_below, predictions, results, scans
 from worker.drift import (
     LEAST_DAYS,
     LEAST_FILMS,
@@ -27,7 +28,6 @@ from worker.drift import (
 )
 from worker.model.decision import REVIEW
 from worker.model.manifest import NEGATIVE, POSITIVE
-from worker.schema import Origin, date_of, is_below, predictions, results, scans
 
 _LATEST_DAYS = 90  # with films, that are looked at at most
 _DECISIONS = {NEGATIVE: 0.0, POSITIVE: 1.0, REVIEW: 2.0}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from worker.database import Database
+    from worker.db.engine import Database
     from worker.settings import Settings
 
 
@@ -36,7 +36,7 @@ def database(chosen: Settings) -> Database:
     """Open the database; end the command where there is none yet."""
     found = database_if_any(chosen)
     if found is None:
-        from worker.database import Database  # noqa: PLC0415
+        from worker.db.engine import Database  # noqa: PLC0415
 
         shown = Database(chosen.database_url.get_secret_value())
         fail(f"there is no database at {shown} yet: `lungwatch run` makes it")
@@ -45,7 +45,7 @@ def database(chosen: Settings) -> Database:
 
 def database_if_any(chosen: Settings) -> Database | None:
     """Open the database, or return None where there is none yet."""
-    from worker.database import Database  # noqa: PLC0415
+    from worker.db.engine import Database  # noqa: PLC0415
 
     found = Database(chosen.database_url.get_secret_value(), answer_seconds=chosen.database_seconds)
     return found if found.exists() else None

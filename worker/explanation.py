@@ -11,8 +11,8 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from worker.archive import Archive, Archived, Said
-from worker.database import Database
+from worker.db.engine import Database
+from worker.db.predictions import Archive, Archived, Said
 from worker.errors import FilmRefused, RegistryError, ScanError
 from worker.evidence_picture import Told, draw, fit, thumbnail
 from worker.imaging.preprocessing import TURNED, Limits, Pixels, check_header, read_film

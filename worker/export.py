@@ -12,8 +12,8 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Boolean, Column, Double, Text
 
+from worker.db.schema import Utc, results
 from worker.errors import DataError, not_installed
-from worker.schema import Utc, results
 
 FORMATS = (".csv", ".parquet")
 _NAMES = frozenset({"file_name", "filed_as"})  # what may carry a patient's name

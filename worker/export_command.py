@@ -33,8 +33,8 @@ def export(
 
     Films that are screened while it writes may be left out. The dictionary is `NAME.columns.csv`.
     """
+    from worker.db.results import Query, Results  # noqa: PLC0415
     from worker.export import FORMATS, write_dictionary, write_rows  # noqa: PLC0415
-    from worker.results import Query, Results  # noqa: PLC0415
     from worker.system.files import move  # noqa: PLC0415
 
     if output.suffix not in FORMATS:

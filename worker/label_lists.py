@@ -7,8 +7,8 @@ import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from worker.db.labels import Asked
 from worker.errors import DataError
-from worker.labels import Asked
 
 # How the columns may be called, in this order. `lungwatch results --format csv` and `export` have
 # the first three of `scan`, and both of `label`: the model's, and what a reader filled in.

@@ -156,7 +156,7 @@ def prune(
     A row names the version that it came from; without the package it can no longer be explained
     or made again.
     """
-    from worker.pruning import Prunable, choose  # noqa: PLC0415
+    from worker.db.pruning import Prunable, choose  # noqa: PLC0415
 
     settings = entry.settings()
     registry = _registry(settings)
@@ -186,8 +186,8 @@ def _load(registry: Registry, version: str, settings: Settings) -> float:
 
 def _write_down(registry: Registry, settings: Settings) -> None:
     """Bring the database's history up to the registry's; if it is away, the worker does it."""
+    from worker.db.promotions import Promotions  # noqa: PLC0415
     from worker.errors import DatabaseTrouble  # noqa: PLC0415
-    from worker.promotions import Promotions  # noqa: PLC0415
 
     database = entry.database_if_any(settings)
     if database is None:

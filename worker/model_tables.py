@@ -11,14 +11,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from worker.database import Database
+from worker.db.engine import Database
+from worker.db.promotions import Promotions
+from worker.db.training_runs import Ledger
 from worker.errors import LungwatchError
-from worker.ledger import Ledger
 from worker.model.history import Change, Kind
 from worker.model.manifest import Manifest
 from worker.model.measured import with_review_share
 from worker.model.registry import Registry
-from worker.promotions import Promotions
 from worker.tables import console, new_table, told_time
 
 EVALUATION = "evaluation.json"

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from itertools import islice
 
 from worker.arrivals import Arrivals
+from worker.db.scans import Store
+from worker.db.sharing import Crew, Sharing
 from worker.errors import FilmRefused, ModelPackageError, RefusalCode, StorageTrouble
 from worker.filing import Filing
 from worker.inbox import Inbox
@@ -23,9 +25,7 @@ from worker.model.decision import Score, judge
 from worker.model.manifest import Manifest
 from worker.pool import Died, Event, HandedBack, Pool, Screened
 from worker.repeats import Repeats
-from worker.sharing import Crew, Sharing
 from worker.stability import Settled
-from worker.store import Store
 from worker.types import Changes, Claim, Facts, Outcome
 
 # What a copy that has not ended yet looks like: waited for before it is refused.

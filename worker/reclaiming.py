@@ -10,10 +10,10 @@ from pathlib import Path
 
 from sqlalchemy import Connection, select
 
-from worker.database import Database
+from worker.db.engine import Database
+from worker.db.schema import State, in_hand, scans
 from worker.errors import StorageTrouble
 from worker.inbox import Inbox
-from worker.schema import State, in_hand, scans
 from worker.system.filenames import is_passed_over, spell
 
 _CHUNK = 400  # names in one statement: well under SQLite's limit on bound values

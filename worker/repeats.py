@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
+from worker.db.scans import Store
 from worker.model.decision import SAME_LOGIT, Score, judge
-from worker.store import Store
 from worker.types import Outcome
 
 _REMEMBERED = 1000  # answers that came again

@@ -14,7 +14,7 @@ import typer
 from worker import entry
 
 if TYPE_CHECKING:
-    from worker.database import Database
+    from worker.db.engine import Database
     from worker.model.registry import Registry
     from worker.settings import Settings
 
@@ -42,9 +42,9 @@ def report(
 
     It needs nothing beside it, asks nothing of a network, and prints well.
     """
+    from worker.db.results import Results  # noqa: PLC0415
     from worker.model.registry import Registry  # noqa: PLC0415
     from worker.page import Page, days_of, listed, pictures_of, refusals_of  # noqa: PLC0415
-    from worker.results import Results  # noqa: PLC0415
 
     if output.suffix.lower() not in (".html", ".htm"):
         entry.fail(f"{output}: name a page that ends in .html")

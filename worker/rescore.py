@@ -10,14 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.archive import Archive, Selection
-from worker.database import Database
+from worker.db.engine import Database
+from worker.db.predictions import Archive, Selection
+from worker.db.promotions import Promotions
+from worker.db.scans import register_model
 from worker.errors import LungwatchError, ModelPackageError
 from worker.model.decision import Verdict
 from worker.model.manifest import read_manifest
-from worker.promotions import Promotions
 from worker.screening_again import Means, Skipped, screen_again
-from worker.store import register_model
 
 _BATCH = 64  # verdicts in one commit
 

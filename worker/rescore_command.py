@@ -35,7 +35,7 @@ def rescore(
     `results` goes on showing the screening. Stopped and started again, it goes on where it was.
     Exit status: 0 if all could be screened, 1 if some were moved or changed, each with its reason.
     """
-    from worker.archive import Archive, Selection  # noqa: PLC0415
+    from worker.db.predictions import Archive, Selection  # noqa: PLC0415
     from worker.model.registry import Registry  # noqa: PLC0415
     from worker.rescore import rescore as screen_all  # noqa: PLC0415
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.archive import Archived
+from worker.db.predictions import Archived
 from worker.errors import FilmRefused, ModelPackageError, ScreenerTrouble
 from worker.imaging.preprocessing import Limits
 from worker.inbox import sighting_of

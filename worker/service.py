@@ -16,6 +16,8 @@ from enum import IntEnum
 from types import FrameType
 from typing import Any
 
+from worker.db.scans import Store
+from worker.db.sharing import Crew, Sharing
 from worker.errors import (
     OwnTrouble,
     ScreenerTrouble,
@@ -28,8 +30,6 @@ from worker.pipeline import Pipeline, Policy
 from worker.pool import Event, NotServing, Pool, Serving
 from worker.reporting import Reporter
 from worker.serving import ModelKeeper
-from worker.sharing import Crew, Sharing
-from worker.store import Store
 from worker.system.processes import StopSignals
 from worker.system.trouble import Troubles
 from worker.types import Outcome

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from worker.db.promotions import Promotions
+from worker.db.scans import Store
 from worker.errors import ModelPackageError, RegistryError, ScreenerTrouble
 from worker.model.manifest import Manifest
 from worker.model.registry import Registry
 from worker.pool import NotServing, Pool, Serving
-from worker.promotions import Promotions
-from worker.store import Store
 from worker.system.trouble import doubling
 
 _CHAMPION_SECONDS = 1.0  # between looks at which model should serve

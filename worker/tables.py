@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from worker.db.schema import results as results_view
+from worker.db.status import Status
 from worker.export import csv_cell
-from worker.schema import results as results_view
-from worker.status import Status
 from worker.system.redaction import shown
 from worker.terminal_reporter import COLOURS
 

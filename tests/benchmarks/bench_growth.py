@@ -36,10 +36,10 @@ from driver import Site, wait_for
 from scans import manifest
 from sqlalchemy import text
 
-from worker.database import Database
-from worker.results import Query, Results, _page
-from worker.status import how_things_stand
-from worker.store import register_model
+from worker.db.engine import Database
+from worker.db.results import Query, Results, _page
+from worker.db.scans import register_model
+from worker.db.status import how_things_stand
 
 _LINKS = 50_000  # hard links that one file may have, with room to spare
 _DAYS = 1000  # over which rows are spread
@@ -245,7 +245,7 @@ def _ask(database: Database, count: int) -> None:
     for name, query in questions.items():
         _time(name, lambda query=query: list(reader.find(query)))
         _plan(database, query)
-    from worker.finding import find_scans
+    from worker.db.lookup import find_scans
 
     def find() -> object:
         with database.reading() as connection:

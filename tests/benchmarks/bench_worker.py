@@ -38,7 +38,7 @@ import stages
 from driver import Site, wait_for
 from sqlalchemy import text
 
-from worker.database import Database
+from worker.db.engine import Database
 from worker.imaging.preprocessing import read_film
 from worker.model.registry import Registry
 from worker.model.runtime import Model, load

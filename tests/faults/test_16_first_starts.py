@@ -13,7 +13,7 @@ from driver import Site
 from tracing import calls_in, strace
 from trials import Trial
 
-from worker.schema import REVISION
+from worker.db.schema import REVISION
 
 _STARTERS = 8
 

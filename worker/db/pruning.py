@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from worker.database import Database
+from worker.db.engine import Database
+from worker.db.promotions import Promotions
+from worker.db.status import how_things_stand
 from worker.errors import LungwatchError
 from worker.model.registry import Registry
-from worker.promotions import Promotions
-from worker.status import how_things_stand
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,10 +15,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Text, cast, func, insert, select, update
 
-from worker.database import Database
+from worker.db.engine import Database
+from worker.db.scans import register_model
+from worker.db.schema import database_time, model_versions, predictions, training_runs
 from worker.model.manifest import Manifest
-from worker.schema import database_time, model_versions, predictions, training_runs
-from worker.store import register_model
 
 _LOOKED_AT = "looked_at"  # among a night's details: the digest of its test films
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, RowMapping, or_, select
 
-from worker.schema import State, scans
+from worker.db.schema import State, scans
 
 _CHUNK = 200  # names looked up in one statement: well under SQLite's limit on bound values
 _SHORTEST_PREFIX = 8  # digits of a SHA-256 that tell one film from another

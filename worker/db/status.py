@@ -9,10 +9,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, func, select, text
 
-from worker.database import Database
+from worker.db.engine import Database
+from worker.db.schema import NOBODY, State, database_time, in_hand, predictions, scans, workers
 from worker.model.decision import REVIEW
 from worker.model.manifest import NEGATIVE, POSITIVE
-from worker.schema import NOBODY, State, database_time, in_hand, predictions, scans, workers
 
 # A worker that has not been heard of for this long is taken for dead.
 SILENT_SECONDS = 30.0

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from sqlalchemy import and_, func, literal, or_, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from worker.rows import sighting_row
-from worker.schema import (
+from worker.db.rows import sighting_row
+from worker.db.scans import Store
+from worker.db.schema import (
     LAPSED,
     NOBODY,
     OPEN_PREDICATE,
@@ -25,7 +26,6 @@ from worker.schema import (
     scans,
     workers,
 )
-from worker.store import Store
 from worker.system.processes import is_running
 from worker.types import Claim, Sighting
 

@@ -13,10 +13,10 @@ from typing import Any
 
 from sqlalchemy import Row, RowMapping, and_, insert, select
 
-from worker.database import Database
-from worker.finding import choose_screened, find_scans
+from worker.db.engine import Database
+from worker.db.lookup import choose_screened, find_scans
+from worker.db.schema import State, database_time, labels, scans
 from worker.model.manifest import NEGATIVE, POSITIVE
-from worker.schema import State, database_time, labels, scans
 from worker.system.filenames import bytes_of
 
 

@@ -8,11 +8,11 @@ from typing import Any
 from sqlalchemy import func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from worker.database import Database
+from worker.db.engine import Database
+from worker.db.schema import model_versions, predictions, promotions
 from worker.model.familiarity import FAMILIAR
 from worker.model.history import Change, Kind
 from worker.model.manifest import SERVED, Manifest
-from worker.schema import model_versions, predictions, promotions
 
 # What of a manifest a prediction depends on, beside the weights.
 _DECIDING = (

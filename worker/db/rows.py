@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from worker.db.schema import Origin
 from worker.errors import FilmRefused, RefusalCode
-from worker.schema import Origin
 from worker.types import Outcome, Sighting
 
 

@@ -18,12 +18,9 @@ from sqlalchemy import (
     text,
 )
 
-from worker.database import Database
-from worker.errors import ScanError
-from worker.finding import find_scans
-from worker.model.decision import REVIEW
-from worker.model.manifest import NEGATIVE, POSITIVE
-from worker.schema import (
+from worker.db.engine import Database
+from worker.db.lookup import find_scans
+from worker.db.schema import (
     State,
     Utc,
     date_of,
@@ -31,7 +28,10 @@ from worker.schema import (
     results,
     scans,
 )
-from worker.status import refused_since
+from worker.db.status import refused_since
+from worker.errors import ScanError
+from worker.model.decision import REVIEW
+from worker.model.manifest import NEGATIVE, POSITIVE
 
 _PAGE = 500  # rows at a time
 _HAS_ENDED = scans.c.state.in_([State.RECORDED, State.KEPT, State.FILED])

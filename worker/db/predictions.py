@@ -10,12 +10,12 @@ from typing import Any
 from sqlalchemy import Select, and_, exists, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from worker.database import Database
+from worker.db.engine import Database
+from worker.db.lookup import choose_screened, find_scans
+from worker.db.schema import Origin, State, database_time, predictions, scans
 from worker.errors import ScanError
-from worker.finding import choose_screened, find_scans
 from worker.model.decision import Verdict
 from worker.model.manifest import Manifest
-from worker.schema import Origin, State, database_time, predictions, scans
 
 _PAGE = 400  # films read from the database in one go
 

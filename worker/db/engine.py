@@ -16,8 +16,8 @@ from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_u
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
+from worker.db.schema import REVISION
 from worker.errors import DatabaseTrouble, SettingsError
-from worker.schema import REVISION
 from worker.system.files import shipped
 
 # From this library version on SQLite's WAL is free of a bug that could corrupt the database.
@@ -252,7 +252,7 @@ def _postgres_engine(url: URL, answer_seconds: float) -> Engine:
 
     @event.listens_for(engine, "do_connect")
     def _connect(_dialect: Any, _record: Any, _args: Any, options: dict[str, Any]) -> Any:
-        from worker.patience import Impatient  # noqa: PLC0415 - SQLite needs no Postgres client
+        from worker.db.postgres import Impatient  # noqa: PLC0415 - SQLite needs no Postgres client
 
         connection = Impatient.connect(**options)
         connection.refuse_other_letters()

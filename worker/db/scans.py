@@ -32,17 +32,15 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from worker.database import Database
-from worker.model.decision import Score
-from worker.model.manifest import Manifest
-from worker.rows import (
+from worker.db.engine import Database
+from worker.db.rows import (
     prediction_row,
     refusal_of,
     sighting_in,
     sighting_row,
     verdict_row,
 )
-from worker.schema import (
+from worker.db.schema import (
     LAPSED,
     OPEN_PREDICATE,
     State,
@@ -55,6 +53,8 @@ from worker.schema import (
     scans,
     workers,
 )
+from worker.model.decision import Score
+from worker.model.manifest import Manifest
 from worker.types import (
     Changes,
     Claim,
