@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from worker.imaging.preprocessing import Limits
-from worker.inbox import Inbox
+from worker.inbox.folders import Inbox
 from worker.pool import Event, NotServing, Pool, Screened, Serving
 from worker.types import Claim
 

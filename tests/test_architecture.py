@@ -34,12 +34,18 @@ LAYERS = [
     {"worker.model.decision"},
     {"worker.model.runtime"},
     {"worker.model.registry", "worker.types", "worker.db.engine", "worker.system.trouble"},
-    {"worker.db.rows", "worker.db.lookup", "worker.whys"},
-    {"worker.inbox", "worker.db.scans", "worker.db.results", "worker.db.status", "worker.stability"}
+    {"worker.db.rows", "worker.db.lookup", "worker.inbox.sidecar"},
+    {
+        "worker.inbox.folders",
+        "worker.db.scans",
+        "worker.db.results",
+        "worker.db.status",
+        "worker.inbox.stability",
+    }
     | {"worker.system.processes", "worker.db.labels", "worker.db.training_runs"},
     {"worker.label_lists", "worker.worklist", "worker.export"},
     {"worker.messages"},
-    {"worker.screener", "worker.watcher", "worker.repeats", "worker.notify"}
+    {"worker.screener", "worker.inbox.watcher", "worker.repeats", "worker.notify"}
     | {"worker.journal", "worker.metrics", "worker.reporting"}
     | {"worker.log_reporter", "worker.terminal_reporter"},
     {"worker.db.promotions", "worker.db.predictions", "worker.db.sharing"}
@@ -53,7 +59,7 @@ LAYERS = [
         "worker.checks",
     },
     {"worker.model_tables", "worker.db.pruning", "worker.page"},
-    {"worker.pipeline", "worker.lookout", "worker.serving", "worker.rescore"}
+    {"worker.pipeline", "worker.inbox.scanner", "worker.serving", "worker.rescore"}
     | {"worker.screening_again"}
     | {"worker.explanation", "worker.evidence_picture"},
     {"worker.service", "worker.backfill"},
@@ -97,7 +103,7 @@ SHARED_KERNEL = {
 DOORS = {
     "simplejpeg": {"worker.imaging.preprocessing"},
     "ai_edge_litert": {"worker.model.runtime"},
-    "watchdog": {"worker.watcher"},
+    "watchdog": {"worker.inbox.watcher"},
     "sqlalchemy": {"worker.db.schema", "worker.db.engine", "worker.db.scans", "worker.db.results"}
     | {
         "worker.db.labels",

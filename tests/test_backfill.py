@@ -27,7 +27,7 @@ from worker.db.sharing import Crew, Sharing
 from worker.db.status import how_things_stand
 from worker.errors import DatabaseTrouble, DataError
 from worker.imaging.preprocessing import Limits
-from worker.inbox import Inbox, sighting_of
+from worker.inbox.folders import Inbox, sighting_of
 from worker.pipeline import Pipeline, Policy
 from worker.pool import Pool
 from worker.system.trouble import Trouble

@@ -20,7 +20,7 @@ from pools import Ward
 
 from worker.child import _ENVIRONMENT
 from worker.imaging.preprocessing import Limits
-from worker.inbox import Inbox
+from worker.inbox.folders import Inbox
 from worker.messages import Channel, Job, Message, Ready, Result, Setup
 
 pytestmark = pytest.mark.skipif(platform.system() != "Linux", reason="the fence is Linux's")

@@ -24,13 +24,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scans import SHA256
 
-import worker.inbox
+import worker.inbox.folders
 import worker.system.files
 from worker.errors import FilmRefused, FilmStuck, RefusalCode, StorageTrouble
-from worker.inbox import Inbox
+from worker.inbox.folders import Inbox
+from worker.inbox.sidecar import whys_of
 from worker.system.filenames import bytes_of, is_passed_over, spell
 from worker.types import Recorded, Sighting
-from worker.whys import whys_of
 
 DAY = "2026-03-04"
 FILM = b"\xff\xd8 the bytes of a film"
@@ -636,7 +636,7 @@ _FILE_AS_ON_NFS = """
 import ctypes, errno
 from pathlib import Path
 import worker.system.files
-from worker.inbox import Inbox
+from worker.inbox.folders import Inbox
 from worker.types import Recorded
 
 class Nfs:
@@ -740,7 +740,7 @@ def test_a_folder_that_holds_no_name_for_a_film(
     def none_will_do(source: bytes, target: bytes, **_: Any) -> None:
         raise OSError(number, os.strerror(number), source, None, target)
 
-    monkeypatch.setattr(worker.inbox, "move", none_will_do)
+    monkeypatch.setattr(worker.inbox.folders, "move", none_will_do)
     drop(inbox)
     with pytest.raises(FilmStuck, match="no name will do"):
         inbox.file_away(recorded(inbox))
@@ -766,7 +766,7 @@ def _holds_plain_names(monkeypatch: pytest.MonkeyPatch, root: Path, number: int)
         return real(path, **options)
 
     real = os.stat
-    monkeypatch.setattr(worker.inbox, "move", move)
+    monkeypatch.setattr(worker.inbox.folders, "move", move)
     monkeypatch.setattr(os, "stat", stat)
 
 

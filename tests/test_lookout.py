@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from worker.inbox import Inbox
-from worker.lookout import Lookout
-from worker.watcher import Watcher
+from worker.inbox.folders import Inbox
+from worker.inbox.scanner import Lookout
+from worker.inbox.watcher import Watcher
 
 SCAN = 10.0
 

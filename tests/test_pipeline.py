@@ -23,7 +23,7 @@ import worker.pipeline
 from worker.db.engine import Database
 from worker.db.sharing import Crew
 from worker.errors import DatabaseTrouble, FilmStuck, OwnTrouble, RefusalCode, StorageTrouble
-from worker.inbox import Inbox
+from worker.inbox.folders import Inbox
 from worker.messages import Result
 from worker.pipeline import Pipeline, Policy
 from worker.pool import Died, Event, HandedBack, Screened
@@ -560,7 +560,7 @@ def test_a_restart_files_what_stands_behind_many_that_are_stuck(
     record_all(ward)
     ward.begin()
     with monkeypatch.context() as sticky:
-        sticky.setattr("worker.inbox.move", may_not_move_anothers)
+        sticky.setattr("worker.inbox.folders.move", may_not_move_anothers)
         ward.run(5)
         assert ward.left() == [f"{number}-another's" for number in range(10)]
         assert ward.pipeline.stuck == 10
@@ -785,7 +785,7 @@ def test_a_film_that_cannot_be_moved_holds_up_nobody(
     ward: Ward, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One film that may not leave the inbox keeps its verdict and its place; the others go on."""
-    monkeypatch.setattr("worker.inbox.move", may_not_move_anothers)
+    monkeypatch.setattr("worker.inbox.folders.move", may_not_move_anothers)
     ward.drop(**{"another's": b"film 1", "first": b"film 2"})
     assert ward.run(SETTLE + 1) == 0
     ward.drop(second=b"film 3")
@@ -868,7 +868,7 @@ def test_a_film_that_cannot_be_looked_at_holds_up_nobody(
     ward.drop(**{"bad-sector": b"film 1"})
     if seen_before:
         ward.step()
-    monkeypatch.setattr("worker.inbox.os.stat", broken)
+    monkeypatch.setattr("worker.inbox.folders.os.stat", broken)
     ward.drop(good=b"film 2")
     assert ward.run(20) == 0
     assert ward.results().keys() == {"good"}

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from worker.db.engine import Database
 from worker.errors import StorageTrouble
-from worker.inbox import Inbox
+from worker.inbox.folders import Inbox
 from worker.reclaiming import unnamed
 from worker.types import Changes, Recorded
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from scans import sighting, sightings
 
-from worker.stability import Settled, Tracker
+from worker.inbox.stability import Settled, Tracker
 from worker.types import Sighting
 
 SETTLE = 1.0

@@ -17,9 +17,9 @@ import pytest
 from driver import wait_for
 from watchdog.utils import delayed_queue
 
-import worker.watcher
+import worker.inbox.watcher
+from worker.inbox.watcher import Hint, Watcher, file_system_of
 from worker.system.filenames import spell
-from worker.watcher import Hint, Watcher, file_system_of
 
 DEADLINE = 20.0
 
@@ -214,7 +214,7 @@ def test_a_dead_observer_is_replaced(watcher: Watcher, folder: Path) -> None:
 
 def test_a_full_queue_raises_doubt(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With more hints than are kept the inbox is listed instead; a doubt is told once."""
-    monkeypatch.setattr(worker.watcher, "_QUEUE", 3)
+    monkeypatch.setattr(worker.inbox.watcher, "_QUEUE", 3)
     watcher = Watcher(folder, lambda: None)
     follow(watcher, folder)
     try:
@@ -229,7 +229,7 @@ def test_a_full_queue_raises_doubt(folder: Path, monkeypatch: pytest.MonkeyPatch
 _OVERFLOW = """
 import sys, time
 from pathlib import Path
-from worker.watcher import Watcher
+from worker.inbox.watcher import Watcher
 folder = Path(sys.argv[1])
 watcher = Watcher(folder, lambda: None)
 found = folder.stat()
@@ -271,7 +271,7 @@ def test_no_watches_left(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def schedule(self, *_: object, **__: object) -> None:
             raise OSError(28, "inotify watch limit reached")
 
-    monkeypatch.setattr(worker.watcher, "_Observer", Observer)
+    monkeypatch.setattr(worker.inbox.watcher, "_Observer", Observer)
     watcher = Watcher(folder, lambda: None)
     assert follow(watcher, folder)
     assert not watcher.by_events
@@ -282,7 +282,9 @@ def test_no_watches_left(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs", "9p"])
 def test_no_events_from_a_network(folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """On a file system whose changes come from elsewhere no events are waited for."""
-    monkeypatch.setattr(worker.watcher, "file_system_of", lambda _: kind.split(".", maxsplit=1)[0])
+    monkeypatch.setattr(
+        worker.inbox.watcher, "file_system_of", lambda _: kind.split(".", maxsplit=1)[0]
+    )
     watcher = Watcher(folder, lambda: None)
     assert follow(watcher, folder)
     assert not watcher.by_events
@@ -315,7 +317,7 @@ def test_no_watch_to_be_had_for_a_moment(folder: Path, monkeypatch: pytest.Monke
         raise OSError(errno.EMFILE, "inotify instance limit reached")
 
     with monkeypatch.context() as patch:
-        patch.setattr(worker.watcher._Observer, "start", none_free)
+        patch.setattr(worker.inbox.watcher._Observer, "start", none_free)
         follow(watcher, folder)
         watcher.try_again()
         without = watcher.by_events

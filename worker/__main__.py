@@ -213,7 +213,7 @@ def retry(
     """Put refused films back into the inbox, to be screened anew."""
     from worker.db.results import Results  # noqa: PLC0415
     from worker.db.scans import forget_places  # noqa: PLC0415
-    from worker.inbox import Inbox  # noqa: PLC0415
+    from worker.inbox.folders import Inbox  # noqa: PLC0415
 
     settings = entry.settings()
     database = entry.database(settings)
@@ -240,8 +240,8 @@ def retry(
 def _went_back(database: Database, refused: Path, scan: Retriable) -> None:
     """Leave nothing of a refused film that went back in its place: the next may take that."""
     from worker.db.scans import forget_places  # noqa: PLC0415
+    from worker.inbox.sidecar import whys_of  # noqa: PLC0415
     from worker.system.filenames import bytes_of  # noqa: PLC0415
-    from worker.whys import whys_of  # noqa: PLC0415
 
     if scan.filed_as is None:
         return

@@ -13,8 +13,8 @@ from itertools import islice
 
 from worker.errors import FilmStuck, StorageTrouble
 from worker.filing import Filing
-from worker.inbox import Inbox
-from worker.stability import Settled, Tracker
+from worker.inbox.folders import Inbox
+from worker.inbox.stability import Settled, Tracker
 from worker.system.trouble import doubling
 from worker.types import Sighting
 

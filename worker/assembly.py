@@ -11,7 +11,7 @@ from worker.backfill import Backfill
 from worker.db.engine import Database
 from worker.db.scans import Store
 from worker.errors import ModelPackageError, RegistryError, SettingsError
-from worker.inbox import Inbox
+from worker.inbox.folders import Inbox
 from worker.model.registry import Registry
 from worker.notify import Notifier
 from worker.pipeline import Policy

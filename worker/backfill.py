@@ -18,7 +18,7 @@ from typing import Self
 from worker.db.scans import Store
 from worker.db.sharing import Sharing
 from worker.errors import FilmStuck, ModelPackageError, OwnTrouble
-from worker.inbox import Inbox
+from worker.inbox.folders import Inbox
 from worker.model.manifest import Manifest, read_manifest
 from worker.pipeline import Pipeline, Policy
 from worker.pool import Event, NotServing, Pool, Serving

@@ -15,8 +15,8 @@ from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
 
 from worker.db.engine import Database
 from worker.db.schema import State, labels, scans
+from worker.inbox.sidecar import whys_of
 from worker.system.filenames import bytes_of
-from worker.whys import whys_of
 
 _PAGE = 200
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from worker.errors import FilmStuck
-from worker.inbox import Inbox
+from worker.inbox.folders import Inbox
 from worker.system.trouble import doubling
 from worker.types import Recorded
 

@@ -19,13 +19,13 @@ from worker.db.scans import Store
 from worker.db.sharing import Crew, Sharing
 from worker.errors import FilmRefused, ModelPackageError, RefusalCode, StorageTrouble
 from worker.filing import Filing
-from worker.inbox import Inbox
+from worker.inbox.folders import Inbox
+from worker.inbox.stability import Settled
 from worker.messages import Result, refusal_from
 from worker.model.decision import Score, judge
 from worker.model.manifest import Manifest
 from worker.pool import Died, Event, HandedBack, Pool, Screened
 from worker.repeats import Repeats
-from worker.stability import Settled
 from worker.types import Changes, Claim, Facts, Outcome
 
 # What a copy that has not ended yet looks like: waited for before it is refused.

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, select
 from worker.db.engine import Database
 from worker.db.schema import State, in_hand, scans
 from worker.errors import StorageTrouble
-from worker.inbox import Inbox
+from worker.inbox.folders import Inbox
 from worker.system.filenames import is_passed_over, spell
 
 _CHUNK = 400  # names in one statement: well under SQLite's limit on bound values

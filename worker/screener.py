@@ -22,7 +22,7 @@ from pathlib import Path
 from worker import fence
 from worker.errors import FilmRefused, ModelPackageError
 from worker.imaging.preprocessing import Limits, read_film, too_many_bytes, warm_up
-from worker.inbox import sighting_of
+from worker.inbox.folders import sighting_of
 from worker.messages import Channel, Job, Ready, Result, Setup, Unfit
 from worker.model.runtime import Model, load
 from worker.system.filenames import bytes_of

@@ -15,7 +15,7 @@ from pathlib import Path
 from worker.db.predictions import Archived
 from worker.errors import FilmRefused, ModelPackageError, ScreenerTrouble
 from worker.imaging.preprocessing import Limits
-from worker.inbox import sighting_of
+from worker.inbox.folders import sighting_of
 from worker.messages import Result
 from worker.model.decision import Score, Verdict, judge
 from worker.model.manifest import Manifest, read_manifest

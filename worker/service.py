@@ -22,8 +22,9 @@ from worker.errors import (
     OwnTrouble,
     ScreenerTrouble,
 )
-from worker.inbox import Inbox
-from worker.lookout import Lookout
+from worker.inbox.folders import Inbox
+from worker.inbox.scanner import Lookout
+from worker.inbox.watcher import Watcher
 from worker.model.registry import Registry
 from worker.notify import Notifier
 from worker.pipeline import Pipeline, Policy
@@ -33,7 +34,6 @@ from worker.serving import ModelKeeper
 from worker.system.processes import StopSignals
 from worker.system.trouble import Troubles
 from worker.types import Outcome
-from worker.watcher import Watcher
 
 _BEAT_SECONDS = 5.0
 _LONGEST_WAIT = 1.0

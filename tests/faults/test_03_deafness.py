@@ -11,9 +11,9 @@ from trials import Trial
 from volumes import volume
 
 _DEAF = """
-import os, worker.watcher
+import os, worker.inbox.watcher
 
-heard = worker.watcher._Handler.on_any_event
+heard = worker.inbox.watcher._Handler.on_any_event
 
 def on_any_event(self, event):
     if os.path.exists(os.environ["TRIAL_RAISE"]):
@@ -21,7 +21,7 @@ def on_any_event(self, event):
         raise RuntimeError("a trial")
     heard(self, event)
 
-worker.watcher._Handler.on_any_event = on_any_event
+worker.inbox.watcher._Handler.on_any_event = on_any_event
 """
 
 

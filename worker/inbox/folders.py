@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from worker.errors import FilmStuck, StorageTrouble
+from worker.inbox.sidecar import write_why
 from worker.system.filenames import (
     NAME_TROUBLE,
     bytes_of,
@@ -26,7 +27,6 @@ from worker.system.filenames import (
 )
 from worker.system.files import MistakenError, aside_of, fsync_folder, lies_across, move
 from worker.types import Recorded, Sighting
-from worker.whys import write_why
 
 # A copy to another mount holds everything else up, and what is so large is no film.
 _LARGEST_COPY = 256 << 20  # bytes

@@ -7,8 +7,8 @@ from math import inf
 from typing import Protocol
 
 from worker.errors import StorageTrouble
-from worker.inbox import Inbox
-from worker.watcher import Watcher
+from worker.inbox.folders import Inbox
+from worker.inbox.watcher import Watcher
 
 _LISTED_A_STEP = 512  # names: a step stays short however full the inbox is
 _LEFT_TO_ANOTHER = 9  # listings in a row, before this worker does one all the same

@@ -1,0 +1,1 @@
+"""The inbox: which files are there, which have stopped changing, and where they go."""
