@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from worker.imaging.preprocessing import Limits
 from worker.inbox.folders import Inbox
-from worker.pool import Event, NotServing, Pool, Screened, Serving
+from worker.screening.pool import Event, NotServing, Pool, Screened, Serving
 from worker.types import Claim
 
 _DEADLINE_SECONDS = 60.0

@@ -15,7 +15,7 @@ LAYERS = [
     {
         "worker.errors",
         "worker.db.postgres",
-        "worker.fence",
+        "worker.screening.sandbox",
         "worker.system.redaction",
         "worker.drift",
     }
@@ -44,23 +44,23 @@ LAYERS = [
     }
     | {"worker.system.processes", "worker.db.labels", "worker.db.training_runs"},
     {"worker.label_lists", "worker.worklist", "worker.export"},
-    {"worker.messages"},
-    {"worker.screener", "worker.inbox.watcher", "worker.repeats", "worker.notify"}
+    {"worker.screening.ipc"},
+    {"worker.screening.screener", "worker.inbox.watcher", "worker.repeats", "worker.notify"}
     | {"worker.journal", "worker.metrics", "worker.reporting"}
     | {"worker.log_reporter", "worker.terminal_reporter"},
     {"worker.db.promotions", "worker.db.predictions", "worker.db.sharing"}
     | {"worker.discarding", "worker.reclaiming", "worker.drift_rows"},
     {
-        "worker.pool",
-        "worker.child",
+        "worker.screening.pool",
+        "worker.screening.handle",
         "worker.filing",
         "worker.arrivals",
         "worker.tables",
         "worker.checks",
     },
     {"worker.model_tables", "worker.db.pruning", "worker.page"},
-    {"worker.pipeline", "worker.inbox.scanner", "worker.serving", "worker.rescore"}
-    | {"worker.screening_again"}
+    {"worker.pipeline", "worker.inbox.scanner", "worker.serving", "worker.screening.rescore"}
+    | {"worker.screening.rescreen"}
     | {"worker.explanation", "worker.evidence_picture"},
     {"worker.service", "worker.backfill"},
     {"worker.assembly"},
@@ -92,10 +92,10 @@ SHARED_KERNEL = {
     "worker.db.promotions",
     "worker.types",
     "worker.model.registry",
-    "worker.rescore",
+    "worker.screening.rescore",
     "worker.db.rows",
     "worker.db.schema",
-    "worker.screening_again",
+    "worker.screening.rescreen",
     "worker.settings",
     "worker.db.scans",
 }

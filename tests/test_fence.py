@@ -18,17 +18,17 @@ import films
 import pytest
 from pools import Ward
 
-from worker.child import _ENVIRONMENT
 from worker.imaging.preprocessing import Limits
 from worker.inbox.folders import Inbox
-from worker.messages import Channel, Job, Message, Ready, Result, Setup
+from worker.screening.handle import _ENVIRONMENT
+from worker.screening.ipc import Channel, Job, Message, Ready, Result, Setup
 
 pytestmark = pytest.mark.skipif(platform.system() != "Linux", reason="the fence is Linux's")
 
 # A screener as it is, but that what decodes a film does instead what the film says, in Python.
 TAKEN_OVER = """
 import sys
-import worker.screener
+from worker.screening import screener
 from worker.errors import FilmRefused, RefusalCode
 
 def taken_over(data, **_):
@@ -39,8 +39,8 @@ def taken_over(data, **_):
     raise FilmRefused(RefusalCode.DAMAGED, found)
 
 import ctypes, multiprocessing, os, socket, subprocess, threading
-worker.screener.read_film = taken_over
-worker.screener.main(int(sys.argv[1]))
+screener.read_film = taken_over
+screener.main(int(sys.argv[1]))
 """
 
 
@@ -165,27 +165,25 @@ def test_it_lifts_no_limit(taken_over: TakenOver) -> None:
     """Its limits stand, and those of others are not its to set."""
     for limit in ("RLIMIT_FSIZE", "RLIMIT_NOFILE", "RLIMIT_CORE", "RLIMIT_AS"):
         soft, hard = json.loads(
-            taken_over.evaluate(
-                f"list(worker.screener.resource.getrlimit(worker.screener.resource.{limit}))"
-            )
+            taken_over.evaluate(f"list(screener.resource.getrlimit(screener.resource.{limit}))")
         )
         assert soft == hard >= 0
-    prlimit = "worker.screener.resource.prlimit(os.getppid(), worker.screener.resource.RLIMIT_CPU)"
+    prlimit = "screener.resource.prlimit(os.getppid(), screener.resource.RLIMIT_CPU)"
     assert taken_over.evaluate(prlimit) == f"PermissionError {errno.EPERM}"
 
 
 def test_its_processor_time_ends(tmp_path: Path, shipped: Path) -> None:
     """A film that computes for ever ends by the kernel's hand, its parent frozen or not."""
     one = TakenOver(tmp_path, shipped)
-    limits = "worker.screener.resource.getrlimit(worker.screener.resource.RLIMIT_CPU)[0]"
+    limits = "screener.resource.getrlimit(screener.resource.RLIMIT_CPU)[0]"
     granted = int(one.evaluate(limits))
     assert 0 < granted < 120
     # The same, with a second left of it: no test waits for two times twenty.
-    one.evaluate("worker.screener.fence.limit_processor_time(0.1)")
+    one.evaluate("screener.sandbox.limit_processor_time(0.1)")
     with pytest.raises(EOFError):
         one.screen(
             "film.jpg",
-            b"[worker.screener.fence.limit_processor_time(0)] and [None for _ in iter(int, 1)]\0",
+            b"[screener.sandbox.limit_processor_time(0)] and [None for _ in iter(int, 1)]\0",
         )
     assert one.process.wait() < 0
     one.channel.close()

@@ -24,9 +24,9 @@ from worker.db.engine import Database
 from worker.db.sharing import Crew
 from worker.errors import DatabaseTrouble, FilmStuck, OwnTrouble, RefusalCode, StorageTrouble
 from worker.inbox.folders import Inbox
-from worker.messages import Result
 from worker.pipeline import Pipeline, Policy
-from worker.pool import Died, Event, HandedBack, Screened
+from worker.screening.ipc import Result
+from worker.screening.pool import Died, Event, HandedBack, Screened
 from worker.system.files import move
 from worker.types import Claim, Outcome
 

@@ -26,8 +26,8 @@ from worker.model.decision import Verdict
 from worker.model.manifest import SERVED
 from worker.model.registry import Registry
 from worker.model.runtime import Model, load
-from worker.rescore import ChampionUnfitError, compare_decisions, rescore
-from worker.screening_again import Means
+from worker.screening.rescore import ChampionUnfitError, compare_decisions, rescore
+from worker.screening.rescreen import Means
 
 FILMS = batch(12)
 

@@ -19,9 +19,9 @@ from pools import Ward
 
 from worker.errors import RefusalCode
 from worker.imaging.preprocessing import Limits, read_film
-from worker.messages import Channel, Result, Unfit, decode, refusal_from
 from worker.model.runtime import load
-from worker.pool import Serving
+from worker.screening.ipc import Channel, Result, Unfit, decode, refusal_from
+from worker.screening.pool import Serving
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +118,8 @@ def test_a_film_that_changed_is_lost(
 
 def test_a_film_that_cannot_be_opened(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that may not be read is no refusal: it says which error, and is tried again."""
-    from worker.messages import Job, Setup
-    from worker.screener import Screener
+    from worker.screening.ipc import Job, Setup
+    from worker.screening.screener import Screener
 
     ward.drop("film.jpg", films.jpeg(films.draw(1)))
     claim = ward.claim("film.jpg")

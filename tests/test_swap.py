@@ -32,7 +32,7 @@ from worker.model.history import Kind
 from worker.model.manifest import GOLDEN, SERVED
 from worker.model.registry import CHAMPION, Registry
 from worker.model.runtime import load, seconds_for_a_film
-from worker.pool import NotServing, Serving
+from worker.screening.pool import NotServing, Serving
 from worker.serving import ModelKeeper
 from worker.system.processes import this_process
 

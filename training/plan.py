@@ -15,7 +15,7 @@ from training.patients import Patients, read_patients, read_pattern
 from training.promotion import Floors, Margins, Rules
 from training.sizes import CELL, is_whole
 from training.sources import Archive
-from worker.screening_again import Means
+from worker.screening.rescreen import Means
 from worker.settings import Settings
 
 _LAST_SEED = 2**32 - 1  # that NumPy takes

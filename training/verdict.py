@@ -31,7 +31,7 @@ from worker.db.training_runs import Ruling
 from worker.errors import ModelPackageError
 from worker.model.decision import Verdict
 from worker.model.registry import Registry
-from worker.rescore import ChampionUnfitError, compare_decisions
+from worker.screening.rescore import ChampionUnfitError, compare_decisions
 
 Say = Callable[[str], None]
 

@@ -15,8 +15,8 @@ from worker.inbox.folders import Inbox
 from worker.model.registry import Registry
 from worker.notify import Notifier
 from worker.pipeline import Policy
-from worker.pool import Pool
 from worker.reporting import Reporter, open_reporter
+from worker.screening.pool import Pool
 from worker.service import Pace, Service
 from worker.settings import Settings, check_folders
 from worker.system.processes import this_process

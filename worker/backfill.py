@@ -21,7 +21,7 @@ from worker.errors import FilmStuck, ModelPackageError, OwnTrouble
 from worker.inbox.folders import Inbox
 from worker.model.manifest import Manifest, read_manifest
 from worker.pipeline import Pipeline, Policy
-from worker.pool import Event, NotServing, Pool, Serving
+from worker.screening.pool import Event, NotServing, Pool, Serving
 from worker.system.filenames import spell
 from worker.system.trouble import Trouble, Troubles
 from worker.types import Outcome

@@ -95,7 +95,10 @@ def _model(settings: Settings) -> Finding:
 
 def _fence() -> Finding:
     """Put the fence up in a process of its own, as there is no way out of it."""
-    script = "import sys; from worker.fence import enclose; print('; '.join(enclose(sys.argv[1])))"
+    script = (
+        "import sys; from worker.screening.sandbox import enclose; "
+        "print('; '.join(enclose(sys.argv[1])))"
+    )
     command = [sys.executable, "-c", script, os.curdir]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own

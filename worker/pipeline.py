@@ -21,11 +21,11 @@ from worker.errors import FilmRefused, ModelPackageError, RefusalCode, StorageTr
 from worker.filing import Filing
 from worker.inbox.folders import Inbox
 from worker.inbox.stability import Settled
-from worker.messages import Result, refusal_from
 from worker.model.decision import Score, judge
 from worker.model.manifest import Manifest
-from worker.pool import Died, Event, HandedBack, Pool, Screened
 from worker.repeats import Repeats
+from worker.screening.ipc import Result, refusal_from
+from worker.screening.pool import Died, Event, HandedBack, Pool, Screened
 from worker.types import Changes, Claim, Facts, Outcome
 
 # What a copy that has not ended yet looks like: waited for before it is refused.

@@ -15,7 +15,7 @@ import typer
 from worker import entry
 
 if TYPE_CHECKING:
-    from worker.screening_again import Means
+    from worker.screening.rescreen import Means
     from worker.settings import Settings
 
 
@@ -37,7 +37,7 @@ def rescore(
     """
     from worker.db.predictions import Archive, Selection  # noqa: PLC0415
     from worker.model.registry import Registry  # noqa: PLC0415
-    from worker.rescore import rescore as screen_all  # noqa: PLC0415
+    from worker.screening.rescore import rescore as screen_all  # noqa: PLC0415
 
     settings = entry.settings()
     database = entry.database(settings)
@@ -57,7 +57,7 @@ def rescore(
 
 
 def _means(settings: Settings) -> Means:
-    from worker.screening_again import Means  # noqa: PLC0415
+    from worker.screening.rescreen import Means  # noqa: PLC0415
 
     return Means(
         archive=settings.archive,

@@ -28,8 +28,8 @@ from worker.inbox.watcher import Watcher
 from worker.model.registry import Registry
 from worker.notify import Notifier
 from worker.pipeline import Pipeline, Policy
-from worker.pool import Event, NotServing, Pool, Serving
 from worker.reporting import Reporter
+from worker.screening.pool import Event, NotServing, Pool, Serving
 from worker.serving import ModelKeeper
 from worker.system.processes import StopSignals
 from worker.system.trouble import Troubles

@@ -10,7 +10,7 @@ from worker.db.scans import Store
 from worker.errors import ModelPackageError, RegistryError, ScreenerTrouble
 from worker.model.manifest import Manifest
 from worker.model.registry import Registry
-from worker.pool import NotServing, Pool, Serving
+from worker.screening.pool import NotServing, Pool, Serving
 from worker.system.trouble import doubling
 
 _CHAMPION_SECONDS = 1.0  # between looks at which model should serve

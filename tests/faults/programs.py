@@ -10,7 +10,7 @@ from driver import Site
 _SCREENER = """
 import sys
 {program}
-from worker.screener import main
+from worker.screening.screener import main
 main(int(sys.argv[1]))
 """
 
@@ -30,7 +30,7 @@ def with_screener_program(site: Site, program: str) -> None:
     script.write_text(_SCREENER.format(program=program), encoding="utf-8")
     python = site.root / "python"
     run = shlex.join([sys.executable, "-I", str(script)])
-    # The pool calls `python -I -m worker.screener FD`.
+    # The pool calls `python -I -m worker.screening.screener FD`.
     python.write_text(f'#!/bin/sh\nexec {run} "$4"\n', encoding="utf-8")
     python.chmod(0o755)
     with_program(site, f"\nimport sys\nsys.executable = {str(python)!r}\n")

@@ -8,10 +8,10 @@ from programs import with_screener_program
 from trials import Trial
 
 _SCREENER = """
-import os, signal, sys, worker.screener
+import os, signal, sys, worker.screening.screener
 
-read = worker.screener.read_film
-predict = worker.screener.Model.predict
+read = worker.screening.screener.read_film
+predict = worker.screening.screener.Model.predict
 muddled = []
 
 def spin():
@@ -40,8 +40,8 @@ def read_film(data, **how):
             poison()
     return read(data, **how)
 
-worker.screener.read_film = read_film
-worker.screener.Model.predict = predict_or_not
+worker.screening.screener.read_film = read_film
+worker.screening.screener.Model.predict = predict_or_not
 """
 _CODES = {
     "aborts": "screener_crashed",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from worker.errors import ScreenerTrouble
-from worker.messages import Channel, Message, Setup
+from worker.screening.ipc import Channel, Message, Setup
 from worker.types import Claim
 
 QUEUE = 12  # films with one screener: enough to bridge a commit
@@ -49,7 +49,13 @@ class Child:
                 undo.callback(ours.close)
                 with theirs:
                     process = subprocess.Popen(  # noqa: S603 - our own interpreter, our own module
-                        [sys.executable, "-I", "-m", "worker.screener", str(theirs.fileno())],
+                        [
+                            sys.executable,
+                            "-I",
+                            "-m",
+                            "worker.screening.screener",
+                            str(theirs.fileno()),
+                        ],
                         pass_fds=[theirs.fileno()],
                         env=_ENVIRONMENT,
                         stdin=subprocess.DEVNULL,

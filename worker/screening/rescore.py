@@ -17,7 +17,7 @@ from worker.db.scans import register_model
 from worker.errors import LungwatchError, ModelPackageError
 from worker.model.decision import Verdict
 from worker.model.manifest import read_manifest
-from worker.screening_again import Means, Skipped, screen_again
+from worker.screening.rescreen import Means, Skipped, screen_again
 
 _BATCH = 64  # verdicts in one commit
 

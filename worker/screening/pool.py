@@ -16,10 +16,10 @@ from dataclasses import asdict, dataclass
 from math import inf
 from pathlib import Path
 
-from worker.child import QUEUE, Child
 from worker.errors import ScreenerTrouble
 from worker.imaging.preprocessing import Limits
-from worker.messages import Job, Message, Ready, Result, Setup, Unfit
+from worker.screening.handle import QUEUE, Child
+from worker.screening.ipc import Job, Message, Ready, Result, Setup, Unfit
 from worker.system.filenames import bytes_of
 from worker.system.trouble import doubling
 from worker.types import Claim

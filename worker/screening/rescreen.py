@@ -16,10 +16,10 @@ from worker.db.predictions import Archived
 from worker.errors import FilmRefused, ModelPackageError, ScreenerTrouble
 from worker.imaging.preprocessing import Limits
 from worker.inbox.folders import sighting_of
-from worker.messages import Result
 from worker.model.decision import Score, Verdict, judge
 from worker.model.manifest import Manifest, read_manifest
-from worker.pool import Died, Event, HandedBack, NotServing, Pool, Screened, Serving
+from worker.screening.ipc import Result
+from worker.screening.pool import Died, Event, HandedBack, NotServing, Pool, Screened, Serving
 from worker.system.filenames import bytes_of, spell
 from worker.types import Claim
 

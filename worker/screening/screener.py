@@ -1,7 +1,7 @@
 """A screener: a child process that reads, hashes, decodes and predicts, one film at a time.
 
-Run by the pool as `python -m worker.screener FD`, with a socket to its parent as its only way
-out: see `messages`. With its model loaded it fences itself in: see `fence`.
+Run by the pool as `python -m worker.screening.screener FD`. Its only way out is a socket to its
+parent: see `ipc`. Once its model is loaded it locks itself in: see `sandbox`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import sys
 import time
 from pathlib import Path
 
-from worker import fence
 from worker.errors import FilmRefused, ModelPackageError
 from worker.imaging.preprocessing import Limits, read_film, too_many_bytes, warm_up
 from worker.inbox.folders import sighting_of
-from worker.messages import Channel, Job, Ready, Result, Setup, Unfit
 from worker.model.runtime import Model, load
+from worker.screening import sandbox
+from worker.screening.ipc import Channel, Job, Ready, Result, Setup, Unfit
 from worker.system.filenames import bytes_of
 
 _PR_SET_PDEATHSIG = 1
@@ -51,7 +51,7 @@ class Screener:
         while True:
             job = self._channel.receive()
             if isinstance(job, Job):
-                fence.limit_processor_time(_FROZEN * self._screen_seconds)
+                sandbox.limit_processor_time(_FROZEN * self._screen_seconds)
                 self._channel.send(self._screen(job))
 
     def _screen(self, job: Job) -> Result:
@@ -152,7 +152,7 @@ def main(descriptor: int) -> None:
             return
         warm_up()
         _limit_memory(setup.memory_mb)
-        missing = fence.enclose(Path(setup.inbox))
+        missing = sandbox.enclose(Path(setup.inbox))
         channel.send(Ready(model_version=model.manifest.version, unfenced="; ".join(missing)))
         Screener(channel, setup, model).run()
 

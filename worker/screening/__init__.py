@@ -1,0 +1,1 @@
+"""Screeners: child processes that read and score one film at a time."""
