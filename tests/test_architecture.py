@@ -17,7 +17,7 @@ LAYERS = [
         "worker.db.postgres",
         "worker.screening.sandbox",
         "worker.system.redaction",
-        "worker.drift",
+        "worker.monitoring.drift",
     }
     | {"worker.system.output"},
     {
@@ -46,10 +46,10 @@ LAYERS = [
     {"worker.label_lists", "worker.worklist", "worker.export"},
     {"worker.screening.ipc"},
     {"worker.screening.screener", "worker.inbox.watcher", "worker.repeats", "worker.notify"}
-    | {"worker.journal", "worker.metrics", "worker.reporting"}
-    | {"worker.log_reporter", "worker.terminal_reporter"},
+    | {"worker.monitoring.journald", "worker.monitoring.prometheus", "worker.monitoring.reporter"}
+    | {"worker.monitoring.log", "worker.monitoring.terminal"},
     {"worker.db.promotions", "worker.db.predictions", "worker.db.sharing"}
-    | {"worker.discarding", "worker.reclaiming", "worker.drift_rows"},
+    | {"worker.discarding", "worker.reclaiming", "worker.monitoring.drift_data"},
     {
         "worker.screening.pool",
         "worker.screening.handle",
@@ -75,8 +75,8 @@ SHARED_KERNEL = {
     "worker.db.predictions",
     "worker.db.engine",
     "worker.model.decision",
-    "worker.drift",
-    "worker.drift_rows",
+    "worker.monitoring.drift",
+    "worker.monitoring.drift_data",
     "worker.errors",
     "worker.model.familiarity",
     "worker.system.files",
@@ -112,10 +112,10 @@ DOORS = {
         "worker.db.predictions",
     }
     | {"worker.db.lookup", "worker.db.sharing", "worker.export", "worker.discarding"}
-    | {"worker.reclaiming", "worker.drift_rows", "worker.db.status"},
+    | {"worker.reclaiming", "worker.monitoring.drift_data", "worker.db.status"},
     "PIL": {"worker.imaging.preprocessing", "worker.evidence_picture", "training.disturbances"},
     "alembic": {"worker.db.engine"},
-    "prometheus_client": {"worker.metrics"},
+    "prometheus_client": {"worker.monitoring.prometheus"},
     "jinja2": {"worker.page"},
     "ray": {"worker.cluster"},
     "pyarrow": {"worker.worklist", "worker.cluster", "worker.export"},

@@ -18,8 +18,8 @@ from training.nights import drifted
 from worker.db.engine import Database
 from worker.db.scans import register_model
 from worker.db.schema import labels, predictions, scans
-from worker.drift import BUDGET, WINDOW_DAYS, Day, find_drift, interval, psi
-from worker.drift_rows import agreement, look_for_drift
+from worker.monitoring.drift import BUDGET, WINDOW_DAYS, Day, find_drift, interval, psi
+from worker.monitoring.drift_data import agreement, look_for_drift
 
 VERSION = manifest().version
 DEVICES = {float(0x2D0851A8): 0.7, float(0x9B8BCD08): 0.29, float(0x1B176856): 0.01}

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.journal import Journal, is_our_output, message_id
-from worker.log_reporter import LogReporter
+from worker.monitoring.journald import Journal, is_our_output, message_id
+from worker.monitoring.log import LogReporter
 from worker.system.trouble import Trouble
 
 

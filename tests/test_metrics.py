@@ -14,7 +14,7 @@ import pytest
 from driver import Site, wait_for
 from prometheus_client.parser import text_string_to_metric_families
 
-from worker.metrics import Metrics
+from worker.monitoring.prometheus import Metrics
 from worker.system.trouble import Trouble
 
 UNITS = Path(__file__).resolve().parent.parent / "systemd"

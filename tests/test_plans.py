@@ -17,7 +17,7 @@ from worker.db.results import Query, Results
 from worker.db.scans import Store
 from worker.db.sharing import Sharing
 from worker.db.status import how_things_stand
-from worker.drift_rows import days_of_refusals, last_before
+from worker.monitoring.drift_data import days_of_refusals, last_before
 from worker.types import Changes
 
 LEASE = 60.0

@@ -16,7 +16,7 @@ from scans import sighting
 from swaps import report
 
 from worker.errors import FilmRefused, RefusalCode
-from worker.terminal_reporter import TerminalReporter
+from worker.monitoring.terminal import TerminalReporter
 from worker.types import Claim, Facts, Outcome
 
 _FORMATS = ["json", "plain"]

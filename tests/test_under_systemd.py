@@ -22,8 +22,8 @@ from driver import wait_for
 from machines import Machine
 from packages import copy_package
 
-from worker.journal import message_id
 from worker.model.registry import Registry
+from worker.monitoring.journald import message_id
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 _KEPT = REPOSITORY / "var" / "trial"  # what is the same for every run

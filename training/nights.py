@@ -19,8 +19,8 @@ from typing import Any
 from training.telling import needed
 from worker.db.engine import Database
 from worker.db.training_runs import Ruling
-from worker.drift_rows import look_for_drift
 from worker.errors import LungwatchError
+from worker.monitoring.drift_data import look_for_drift
 from worker.system.files import write_atomically
 
 LOCK = ".retrain.lock"

@@ -13,9 +13,9 @@ from worker.db.scans import Store
 from worker.errors import ModelPackageError, RegistryError, SettingsError
 from worker.inbox.folders import Inbox
 from worker.model.registry import Registry
+from worker.monitoring.reporter import Reporter, open_reporter
 from worker.notify import Notifier
 from worker.pipeline import Policy
-from worker.reporting import Reporter, open_reporter
 from worker.screening.pool import Pool
 from worker.service import Pace, Service
 from worker.settings import Settings, check_folders

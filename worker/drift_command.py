@@ -12,7 +12,7 @@ import typer
 from worker import entry
 
 if TYPE_CHECKING:
-    from worker.drift import Finding
+    from worker.monitoring.drift import Finding
 
 _HEIGHTS = " ▁▂▃▄▅▆▇█"
 _SHOWN_DAYS = 60
@@ -31,9 +31,9 @@ def drift(
     nights, never screening.
     Exit status: 0 if there is no alarm, or too little to tell, else 1.
     """
-    from worker.drift import BUDGET, interval  # noqa: PLC0415
-    from worker.drift_rows import agreement, look_for_drift  # noqa: PLC0415
     from worker.model.registry import Registry  # noqa: PLC0415
+    from worker.monitoring.drift import BUDGET, interval  # noqa: PLC0415
+    from worker.monitoring.drift_data import agreement, look_for_drift  # noqa: PLC0415
     from worker.tables import console, new_table  # noqa: PLC0415
 
     settings = entry.settings()

@@ -26,9 +26,9 @@ from worker.inbox.folders import Inbox
 from worker.inbox.scanner import Lookout
 from worker.inbox.watcher import Watcher
 from worker.model.registry import Registry
+from worker.monitoring.reporter import Reporter
 from worker.notify import Notifier
 from worker.pipeline import Pipeline, Policy
-from worker.reporting import Reporter
 from worker.screening.pool import Event, NotServing, Pool, Serving
 from worker.serving import ModelKeeper
 from worker.system.processes import StopSignals

@@ -17,8 +17,8 @@ from rich.table import Table
 from worker.db.schema import results as results_view
 from worker.db.status import Status
 from worker.export import csv_cell
+from worker.monitoring.terminal import COLOURS
 from worker.system.redaction import shown
-from worker.terminal_reporter import COLOURS
 
 
 def write_results(rows: Iterable[Mapping[str, Any]], form: str, *, refused: bool = False) -> None:

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from worker.drift import REFERENCE_DAYS, WINDOW_DAYS, Day, find_drift
+from worker.monitoring.drift import REFERENCE_DAYS, WINDOW_DAYS, Day, find_drift
 
 FILMS = 60
 YEAR = 365

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from worker.drift import interval
+from worker.monitoring.drift import interval
 
 
 def with_review_share(evaluation: Mapping[str, Any]) -> dict[str, Any]:

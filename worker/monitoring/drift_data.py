@@ -16,7 +16,9 @@ from sqlalchemy import ColumnElement, Connection, Row, func, select
 
 from worker.db.engine import Database
 from worker.db.schema import Origin, date_of, is_below, predictions, results, scans
-from worker.drift import (
+from worker.model.decision import REVIEW
+from worker.model.manifest import NEGATIVE, POSITIVE
+from worker.monitoring.drift import (
     LEAST_DAYS,
     LEAST_FILMS,
     REFERENCE_DAYS,
@@ -26,8 +28,6 @@ from worker.drift import (
     Finding,
     find_drift,
 )
-from worker.model.decision import REVIEW
-from worker.model.manifest import NEGATIVE, POSITIVE
 
 _LATEST_DAYS = 90  # with films, that are looked at at most
 _DECISIONS = {NEGATIVE: 0.0, POSITIVE: 1.0, REVIEW: 2.0}

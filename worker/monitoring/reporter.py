@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from worker.journal import Journal, is_our_output
-from worker.log_reporter import LogReporter
+from worker.monitoring.journald import Journal, is_our_output
+from worker.monitoring.log import LogReporter
+from worker.monitoring.terminal import TerminalReporter
 from worker.system.redaction import Discretion
 from worker.system.trouble import Trouble
-from worker.terminal_reporter import TerminalReporter
 from worker.types import Outcome
 
 
@@ -70,7 +70,7 @@ def open_reporter(
         speaker = LogReporter(level, discretion, Journal() if journal else None)
     if metrics_file is None:
         return speaker
-    from worker.metrics import Metrics  # noqa: PLC0415 - only who wants it pays
+    from worker.monitoring.prometheus import Metrics  # noqa: PLC0415 - only who wants it pays
 
     return Several((speaker, Metrics(metrics_file)))
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from worker.journal import Journal
+from worker.monitoring.journald import Journal
 from worker.system.output import standard_output
 from worker.system.redaction import Discretion
 from worker.system.trouble import Trouble

@@ -1,0 +1,1 @@
+"""What the worker says of itself: log, terminal, journal, metrics, drift."""
