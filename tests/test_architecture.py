@@ -45,7 +45,12 @@ LAYERS = [
     | {"worker.system.processes", "worker.db.labels", "worker.db.training_runs"},
     {"worker.label_lists", "worker.worklist", "worker.export"},
     {"worker.screening.ipc"},
-    {"worker.screening.screener", "worker.inbox.watcher", "worker.repeats", "worker.notify"}
+    {
+        "worker.screening.screener",
+        "worker.inbox.watcher",
+        "worker.service.dedupe",
+        "worker.service.sd_notify",
+    }
     | {"worker.monitoring.journald", "worker.monitoring.prometheus", "worker.monitoring.reporter"}
     | {"worker.monitoring.log", "worker.monitoring.terminal"},
     {"worker.db.promotions", "worker.db.predictions", "worker.db.sharing"}
@@ -53,17 +58,22 @@ LAYERS = [
     {
         "worker.screening.pool",
         "worker.screening.handle",
-        "worker.filing",
-        "worker.arrivals",
+        "worker.service.filing",
+        "worker.service.intake",
         "worker.tables",
         "worker.checks",
     },
     {"worker.model_tables", "worker.db.pruning", "worker.page"},
-    {"worker.pipeline", "worker.inbox.scanner", "worker.serving", "worker.screening.rescore"}
+    {
+        "worker.service.pipeline",
+        "worker.inbox.scanner",
+        "worker.service.model_swap",
+        "worker.screening.rescore",
+    }
     | {"worker.screening.rescreen"}
     | {"worker.explanation", "worker.evidence_picture"},
-    {"worker.service", "worker.backfill"},
-    {"worker.assembly"},
+    {"worker.service.loop", "worker.backfill"},
+    {"worker.service.factory"},
     {"worker.entry", "worker.cluster"},
     {"worker.model_commands", "worker.rescore_command", "worker.explain_command"}
     | {"worker.backfill_command", "worker.export_command", "worker.report_command"}

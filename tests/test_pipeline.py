@@ -19,14 +19,14 @@ from databases import execute, query
 from scans import manifest
 from scans import worker as a_worker
 
-import worker.pipeline
+import worker.service.pipeline
 from worker.db.engine import Database
 from worker.db.sharing import Crew
 from worker.errors import DatabaseTrouble, FilmStuck, OwnTrouble, RefusalCode, StorageTrouble
 from worker.inbox.folders import Inbox
-from worker.pipeline import Pipeline, Policy
 from worker.screening.ipc import Result
 from worker.screening.pool import Died, Event, HandedBack, Screened
+from worker.service.pipeline import Pipeline, Policy
 from worker.system.files import move
 from worker.types import Claim, Outcome
 
@@ -552,7 +552,7 @@ def test_a_restart_files_what_stands_behind_many_that_are_stuck(
     ward: Ward, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many cannot be moved, what a kill left behind them is filed, and all are counted."""
-    monkeypatch.setattr(worker.pipeline, "_LEFT_OVER", 4)
+    monkeypatch.setattr(worker.service.pipeline, "_LEFT_OVER", 4)
     for number in range(10):
         ward.drop(**{f"{number}-another's": b"film %d" % number})
         record_all(ward)
@@ -574,7 +574,7 @@ def test_claims_behind_many_whose_films_are_there_are_ended(
     ward: Ward, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A dead worker's claim on a film that is gone ends, however many others it had in hand."""
-    monkeypatch.setattr(worker.pipeline, "_LEFT_OVER", 4)
+    monkeypatch.setattr(worker.service.pipeline, "_LEFT_OVER", 4)
     names = [f"film-{number:02}" for number in range(11)]
     ward.drop(**dict.fromkeys(names, b"film"))
     seen = [ward.inbox.look(name) for name in names]

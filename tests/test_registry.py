@@ -13,12 +13,12 @@ from pathlib import Path
 import packages
 import pytest
 
-from worker import assembly
 from worker.errors import LungwatchError, ModelPackageError, RegistryError, SettingsError
 from worker.model.history import HISTORY, Kind
 from worker.model.manifest import GOLDEN, MANIFEST, SERVED, Manifest, verify_files
 from worker.model.registry import CHAMPION, ChampionChanged, Registry
 from worker.model.runtime import load
+from worker.service import factory
 from worker.settings import Settings
 
 
@@ -306,7 +306,7 @@ def test_a_full_disk_at_the_first_start_is_told_as_such(
 
     monkeypatch.setattr(shutil, "copyfile", full)
     with pytest.raises(SettingsError, match=r"cannot be written \(No space left on device\)"):
-        assembly._registry(settings)
+        factory._registry(settings)
     assert listing(models) == set()
 
 

@@ -9,7 +9,7 @@ import pytest
 from scans import refusal, sightings, verdict
 
 from worker.model.decision import Score
-from worker.repeats import Repeats
+from worker.service.dedupe import Repeats
 from worker.types import Claim, Outcome
 
 BEFORE = Score(logit=1.99)
@@ -81,7 +81,7 @@ def test_refusals_stay() -> None:
 
 def test_what_comes_again_and_again_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A film dropped a million times is looked up once; and no more is kept than there should."""
-    monkeypatch.setattr("worker.repeats._REMEMBERED", 3)
+    monkeypatch.setattr("worker.service.dedupe._REMEMBERED", 3)
     memory = Memory({"known", *"abc"})
     again = repeats(memory)
     for _ in range(5):

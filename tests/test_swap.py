@@ -33,7 +33,7 @@ from worker.model.manifest import GOLDEN, SERVED
 from worker.model.registry import CHAMPION, Registry
 from worker.model.runtime import load, seconds_for_a_film
 from worker.screening.pool import NotServing, Serving
-from worker.serving import ModelKeeper
+from worker.service.model_swap import ModelKeeper
 from worker.system.processes import this_process
 
 NOW = datetime(2027, 1, 1, tzinfo=UTC)

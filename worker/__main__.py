@@ -109,7 +109,7 @@ def run(
     ] = False,
 ) -> None:
     """Watch the inbox and screen what arrives, until told to stop."""
-    from worker.assembly import open_service  # noqa: PLC0415
+    from worker.service.factory import open_service  # noqa: PLC0415
 
     with entry.discreet(), open_service(entry.settings()) as service:
         raise typer.Exit(service.run(once=once))

@@ -20,8 +20,8 @@ from worker.db.sharing import Sharing
 from worker.errors import FilmStuck, ModelPackageError, OwnTrouble
 from worker.inbox.folders import Inbox
 from worker.model.manifest import Manifest, read_manifest
-from worker.pipeline import Pipeline, Policy
 from worker.screening.pool import Event, NotServing, Pool, Serving
+from worker.service.pipeline import Pipeline, Policy
 from worker.system.filenames import spell
 from worker.system.trouble import Trouble, Troubles
 from worker.types import Outcome

@@ -83,7 +83,7 @@ def _engine(
         return Cluster(entry.settings(), archive, address=address)
     if address is not None:
         entry.fail("--address is of a Ray cluster: it goes with --engine ray")
-    from worker.assembly import open_backfill  # noqa: PLC0415
+    from worker.service.factory import open_backfill  # noqa: PLC0415
 
     return open_backfill(entry.settings(), archive, note=_note)
 

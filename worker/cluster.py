@@ -24,9 +24,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from worker.assembly import model_in_service, open_screeners
 from worker.backfill import Tally
 from worker.errors import DataError, ScreenerTrouble, SettingsError, not_installed
+from worker.service.factory import model_in_service, open_screeners
 from worker.settings import Settings
 from worker.worklist import fence_around
 

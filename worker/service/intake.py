@@ -12,9 +12,9 @@ from contextlib import suppress
 from itertools import islice
 
 from worker.errors import FilmStuck, StorageTrouble
-from worker.filing import Filing
 from worker.inbox.folders import Inbox
 from worker.inbox.stability import Settled, Tracker
+from worker.service.filing import Filing
 from worker.system.trouble import doubling
 from worker.types import Sighting
 

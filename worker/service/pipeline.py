@@ -14,18 +14,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
-from worker.arrivals import Arrivals
 from worker.db.scans import Store
 from worker.db.sharing import Crew, Sharing
 from worker.errors import FilmRefused, ModelPackageError, RefusalCode, StorageTrouble
-from worker.filing import Filing
 from worker.inbox.folders import Inbox
 from worker.inbox.stability import Settled
 from worker.model.decision import Score, judge
 from worker.model.manifest import Manifest
-from worker.repeats import Repeats
 from worker.screening.ipc import Result, refusal_from
 from worker.screening.pool import Died, Event, HandedBack, Pool, Screened
+from worker.service.dedupe import Repeats
+from worker.service.filing import Filing
+from worker.service.intake import Arrivals
 from worker.types import Changes, Claim, Facts, Outcome
 
 # What a copy that has not ended yet looks like: waited for before it is refused.

@@ -14,10 +14,10 @@ from worker.errors import ModelPackageError, RegistryError, SettingsError
 from worker.inbox.folders import Inbox
 from worker.model.registry import Registry
 from worker.monitoring.reporter import Reporter, open_reporter
-from worker.notify import Notifier
-from worker.pipeline import Policy
 from worker.screening.pool import Pool
-from worker.service import Pace, Service
+from worker.service.loop import Pace, Service
+from worker.service.pipeline import Policy
+from worker.service.sd_notify import Notifier
 from worker.settings import Settings, check_folders
 from worker.system.processes import this_process
 from worker.system.trouble import Trouble

@@ -27,10 +27,10 @@ from worker.inbox.scanner import Lookout
 from worker.inbox.watcher import Watcher
 from worker.model.registry import Registry
 from worker.monitoring.reporter import Reporter
-from worker.notify import Notifier
-from worker.pipeline import Pipeline, Policy
 from worker.screening.pool import Event, NotServing, Pool, Serving
-from worker.serving import ModelKeeper
+from worker.service.model_swap import ModelKeeper
+from worker.service.pipeline import Pipeline, Policy
+from worker.service.sd_notify import Notifier
 from worker.system.processes import StopSignals
 from worker.system.trouble import Troubles
 from worker.types import Outcome

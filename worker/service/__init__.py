@@ -1,0 +1,1 @@
+"""The long-running worker: its loop, the way of a film, and the change of models."""
