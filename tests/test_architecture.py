@@ -43,7 +43,7 @@ LAYERS = [
         "worker.inbox.stability",
     }
     | {"worker.system.processes", "worker.db.labels", "worker.db.training_runs"},
-    {"worker.label_lists", "worker.worklist", "worker.export"},
+    {"worker.label_lists", "worker.archive.sources", "worker.export"},
     {"worker.screening.ipc"},
     {
         "worker.screening.screener",
@@ -54,7 +54,7 @@ LAYERS = [
     | {"worker.monitoring.journald", "worker.monitoring.prometheus", "worker.monitoring.reporter"}
     | {"worker.monitoring.log", "worker.monitoring.terminal"},
     {"worker.db.promotions", "worker.db.predictions", "worker.db.sharing"}
-    | {"worker.discarding", "worker.reclaiming", "worker.monitoring.drift_data"},
+    | {"worker.archive.discard", "worker.archive.reclaim", "worker.monitoring.drift_data"},
     {
         "worker.screening.pool",
         "worker.screening.handle",
@@ -72,9 +72,9 @@ LAYERS = [
     }
     | {"worker.screening.rescreen"}
     | {"worker.explanation", "worker.evidence_picture"},
-    {"worker.service.loop", "worker.backfill"},
+    {"worker.service.loop", "worker.archive.backfill"},
     {"worker.service.factory"},
-    {"worker.entry", "worker.cluster"},
+    {"worker.entry", "worker.archive.ray_cluster"},
     {"worker.model_commands", "worker.rescore_command", "worker.explain_command"}
     | {"worker.backfill_command", "worker.export_command", "worker.report_command"}
     | {"worker.discard_command", "worker.reclaim_command", "worker.drift_command"},
@@ -121,14 +121,14 @@ DOORS = {
         "worker.db.promotions",
         "worker.db.predictions",
     }
-    | {"worker.db.lookup", "worker.db.sharing", "worker.export", "worker.discarding"}
-    | {"worker.reclaiming", "worker.monitoring.drift_data", "worker.db.status"},
+    | {"worker.db.lookup", "worker.db.sharing", "worker.export", "worker.archive.discard"}
+    | {"worker.archive.reclaim", "worker.monitoring.drift_data", "worker.db.status"},
     "PIL": {"worker.imaging.preprocessing", "worker.evidence_picture", "training.disturbances"},
     "alembic": {"worker.db.engine"},
     "prometheus_client": {"worker.monitoring.prometheus"},
     "jinja2": {"worker.page"},
-    "ray": {"worker.cluster"},
-    "pyarrow": {"worker.worklist", "worker.cluster", "worker.export"},
+    "ray": {"worker.archive.ray_cluster"},
+    "pyarrow": {"worker.archive.sources", "worker.archive.ray_cluster", "worker.export"},
     "psycopg": {"worker.db.postgres"},
     "sklearn": {"training.evaluation", "training.calibration", "training.familiarity"},
     "matplotlib": {"training.figures", "training.sheets"},

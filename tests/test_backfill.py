@@ -19,8 +19,9 @@ from driver import Site, wait_for, without_rights
 from pyarrow import parquet
 from scans import manifest, sighting, verdict, worker
 
-from worker import worklist
-from worker.backfill import Backfill
+from worker.archive import sources as worklist
+from worker.archive.backfill import Backfill
+from worker.archive.sources import names_in
 from worker.db.engine import Database
 from worker.db.scans import Store
 from worker.db.sharing import Crew, Sharing
@@ -33,7 +34,6 @@ from worker.service.pipeline import Pipeline, Policy
 from worker.system.trouble import Trouble
 from worker.tables import write_status, write_status_as_json
 from worker.types import Changes, ClaimAnswer, Recorded, Sighting
-from worker.worklist import names_in
 
 
 def an_archive(folder: Path, pictures: Mapping[str, bytes]) -> Path:

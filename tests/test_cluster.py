@@ -16,7 +16,7 @@ import pytest
 from databases import Postgres
 from driver import Site, wait_for
 
-from worker.cluster import Plan, Screening
+from worker.archive.ray_cluster import Plan, Screening
 from worker.errors import DataError
 from worker.settings import Settings
 

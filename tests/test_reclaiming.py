@@ -13,10 +13,10 @@ import pytest
 from scans import manifest, refusal, verdict, worker
 from sqlalchemy import Connection
 
+from worker.archive.reclaim import unnamed
 from worker.db.engine import Database
 from worker.errors import StorageTrouble
 from worker.inbox.folders import Inbox
-from worker.reclaiming import unnamed
 from worker.types import Changes, Recorded
 
 
@@ -91,7 +91,7 @@ def test_a_worker_that_files_all_the_while(
         ward.screen()
         return reading(self)
 
-    monkeypatch.setattr("worker.reclaiming.os.scandir", list_and_screen)
+    monkeypatch.setattr("worker.archive.reclaim.os.scandir", list_and_screen)
     monkeypatch.setattr(Database, "reading", read_and_screen)
     assert list(unnamed(database, ward.inbox)) == [without]
 
@@ -112,6 +112,6 @@ def test_a_film_that_was_moved_and_whose_row_does_not_know(
     if when == "before":
         filing()
     else:
-        monkeypatch.setattr("worker.reclaiming.os.scandir", move_and_list)
+        monkeypatch.setattr("worker.archive.reclaim.os.scandir", move_and_list)
     with pytest.raises(StorageTrouble, match="films are being filed"):
         list(unnamed(database, ward.inbox))

@@ -19,8 +19,8 @@ import typer
 from worker import entry
 
 if TYPE_CHECKING:
-    from worker.backfill import Backfill, Tally
-    from worker.cluster import Cluster
+    from worker.archive.backfill import Backfill, Tally
+    from worker.archive.ray_cluster import Cluster
 
 _TOLD_SECONDS = 30.0  # between lines, where no terminal is watching
 
@@ -56,8 +56,8 @@ def backfill(
     Exit status: 0 if every film was screened or refused, 1 if some could not be read or are
     missing, or if it was stopped.
     """
+    from worker.archive.sources import names_in  # noqa: PLC0415
     from worker.system.processes import told_to_stop  # noqa: PLC0415
-    from worker.worklist import names_in  # noqa: PLC0415
 
     names = names_in(archive)
     with (
@@ -78,7 +78,7 @@ def _engine(
     engine: Engine, archive: Path, address: str | None
 ) -> AbstractContextManager[Backfill | Cluster]:
     if engine is Engine.RAY:
-        from worker.cluster import Cluster  # noqa: PLC0415
+        from worker.archive.ray_cluster import Cluster  # noqa: PLC0415
 
         return Cluster(entry.settings(), archive, address=address)
     if address is not None:
@@ -127,8 +127,8 @@ def _progress(archive: Path) -> Iterator[Callable[[Tally], None]]:
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
+    from worker.archive.sources import names_in  # noqa: PLC0415
     from worker.errors import LungwatchError  # noqa: PLC0415
-    from worker.worklist import names_in  # noqa: PLC0415
 
     columns = (BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:

@@ -28,7 +28,7 @@ def discard(
     was screened. Nothing is removed without --yes.
     Exit status: 0 if all that was to go is gone, else 1.
     """
-    from worker.discarding import Discarding  # noqa: PLC0415
+    from worker.archive.discard import Discarding  # noqa: PLC0415
 
     before = entry.moment(older_than, option="--older-than")
     settings = entry.settings()

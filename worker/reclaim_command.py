@@ -21,8 +21,8 @@ def reclaim(
     So it is with films screened after the backup that a database was restored from.
     Exit status: 0 if none is left over, else 1.
     """
+    from worker.archive.reclaim import unnamed  # noqa: PLC0415
     from worker.inbox.folders import Inbox  # noqa: PLC0415
-    from worker.reclaiming import unnamed  # noqa: PLC0415
     from worker.system.files import move  # noqa: PLC0415
 
     settings = entry.settings()

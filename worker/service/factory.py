@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-from worker.backfill import Backfill
+from worker.archive.backfill import Backfill
+from worker.archive.sources import fence_around
 from worker.db.engine import Database
 from worker.db.scans import Store
 from worker.errors import ModelPackageError, RegistryError, SettingsError
@@ -21,7 +22,6 @@ from worker.service.sd_notify import Notifier
 from worker.settings import Settings, check_folders
 from worker.system.processes import this_process
 from worker.system.trouble import Trouble
-from worker.worklist import fence_around
 
 
 @contextmanager

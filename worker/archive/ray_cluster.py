@@ -24,11 +24,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from worker.backfill import Tally
+from worker.archive.backfill import Tally
+from worker.archive.sources import fence_around
 from worker.errors import DataError, ScreenerTrouble, SettingsError, not_installed
 from worker.service.factory import model_in_service, open_screeners
 from worker.settings import Settings
-from worker.worklist import fence_around
 
 _NAMES = 512  # in one task: seconds of work, which is what a node that dies can cost
 _WAVE = 2048  # tasks: a million names are listed while the million before are screened
