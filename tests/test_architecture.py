@@ -43,7 +43,7 @@ LAYERS = [
         "worker.inbox.stability",
     }
     | {"worker.system.processes", "worker.db.labels", "worker.db.training_runs"},
-    {"worker.label_lists", "worker.archive.sources", "worker.export"},
+    {"worker.cli.label_lists", "worker.archive.sources", "worker.reports.export"},
     {"worker.screening.ipc"},
     {
         "worker.screening.screener",
@@ -60,10 +60,10 @@ LAYERS = [
         "worker.screening.handle",
         "worker.service.filing",
         "worker.service.intake",
-        "worker.tables",
-        "worker.checks",
+        "worker.reports.tables",
+        "worker.cli.check",
     },
-    {"worker.model_tables", "worker.db.pruning", "worker.page"},
+    {"worker.reports.models", "worker.db.pruning", "worker.reports.page"},
     {
         "worker.service.pipeline",
         "worker.inbox.scanner",
@@ -71,13 +71,13 @@ LAYERS = [
         "worker.screening.rescore",
     }
     | {"worker.screening.rescreen"}
-    | {"worker.explanation", "worker.evidence_picture"},
+    | {"worker.reports.explain", "worker.reports.overlay"},
     {"worker.service.loop", "worker.archive.backfill"},
     {"worker.service.factory"},
-    {"worker.entry", "worker.archive.ray_cluster"},
-    {"worker.model_commands", "worker.rescore_command", "worker.explain_command"}
-    | {"worker.backfill_command", "worker.export_command", "worker.report_command"}
-    | {"worker.discard_command", "worker.reclaim_command", "worker.drift_command"},
+    {"worker.cli.common", "worker.archive.ray_cluster"},
+    {"worker.cli.models", "worker.cli.rescore", "worker.cli.explain"}
+    | {"worker.cli.backfill", "worker.cli.export", "worker.cli.report"}
+    | {"worker.cli.discard", "worker.cli.reclaim", "worker.cli.drift"},
     {"worker.__main__"},
 ]
 # All that training and migrations may import of the worker.
@@ -121,14 +121,14 @@ DOORS = {
         "worker.db.promotions",
         "worker.db.predictions",
     }
-    | {"worker.db.lookup", "worker.db.sharing", "worker.export", "worker.archive.discard"}
+    | {"worker.db.lookup", "worker.db.sharing", "worker.reports.export", "worker.archive.discard"}
     | {"worker.archive.reclaim", "worker.monitoring.drift_data", "worker.db.status"},
-    "PIL": {"worker.imaging.preprocessing", "worker.evidence_picture", "training.disturbances"},
+    "PIL": {"worker.imaging.preprocessing", "worker.reports.overlay", "training.disturbances"},
     "alembic": {"worker.db.engine"},
     "prometheus_client": {"worker.monitoring.prometheus"},
-    "jinja2": {"worker.page"},
+    "jinja2": {"worker.reports.page"},
     "ray": {"worker.archive.ray_cluster"},
-    "pyarrow": {"worker.archive.sources", "worker.archive.ray_cluster", "worker.export"},
+    "pyarrow": {"worker.archive.sources", "worker.archive.ray_cluster", "worker.reports.export"},
     "psycopg": {"worker.db.postgres"},
     "sklearn": {"training.evaluation", "training.calibration", "training.familiarity"},
     "matplotlib": {"training.figures", "training.sheets"},
@@ -197,7 +197,7 @@ def test_no_settings_are_read_but_in_entry_points(name: str) -> None:
     """Everything but an entry point is handed plain values."""
     path = (WORKER | TRAINING)[name]
     reads = "read_settings" in path.read_text(encoding="utf-8")
-    entries = {"worker.settings", "worker.entry", "worker.checks", "training.retrain"}
+    entries = {"worker.settings", "worker.cli.common", "worker.cli.check", "training.retrain"}
     assert not reads or name in entries
 
 

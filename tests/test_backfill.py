@@ -29,10 +29,10 @@ from worker.db.status import how_things_stand
 from worker.errors import DatabaseTrouble, DataError
 from worker.imaging.preprocessing import Limits
 from worker.inbox.folders import Inbox, sighting_of
+from worker.reports.tables import write_status, write_status_as_json
 from worker.screening.pool import Pool
 from worker.service.pipeline import Pipeline, Policy
 from worker.system.trouble import Trouble
-from worker.tables import write_status, write_status_as_json
 from worker.types import Changes, ClaimAnswer, Recorded, Sighting
 
 

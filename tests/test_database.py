@@ -12,7 +12,7 @@ from databases import Postgres, query
 from pydantic import SecretStr
 from sqlalchemy import text
 
-from worker import entry
+from worker.cli import common
 from worker.db.engine import Database
 from worker.errors import DatabaseTrouble, SettingsError
 from worker.settings import Settings
@@ -89,5 +89,5 @@ def test_a_long_table_may_be_read_at_length(postgres: Postgres) -> None:
         with pytest.raises(DatabaseTrouble, match="statement timeout"), database.reading() as asked:
             asked.execute(slow)
     settings = Settings(database_url=SecretStr(url), database_seconds=40)
-    with closing(entry.database(settings)) as database, database.reading() as asked:
+    with closing(common.database(settings)) as database, database.reading() as asked:
         assert asked.scalar(text("SHOW statement_timeout")) == "30s"

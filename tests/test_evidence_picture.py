@@ -11,10 +11,10 @@ import pytest
 from films import draw as draw_film
 from PIL import Image
 
-from worker import evidence_picture
-from worker.evidence_picture import END_OF_SCALE, PARTS, Told, colour, draw, fit, spread
 from worker.imaging.preprocessing import Pixels
 from worker.model.runtime import Floats
+from worker.reports import overlay as evidence_picture
+from worker.reports.overlay import END_OF_SCALE, PARTS, Told, colour, draw, fit, spread
 
 TOLD = Told(
     scan_id=7,

@@ -16,9 +16,9 @@ from PIL import Image
 
 from worker.db.engine import Database
 from worker.errors import ScanError
-from worker.explanation import Explanation, Places, explain
 from worker.imaging.preprocessing import Limits
 from worker.model.registry import Registry
+from worker.reports.explain import Explanation, Places, explain
 
 HAZY = draw(4, width=640, height=400, opacity=0.9)
 FILMS = {

@@ -14,9 +14,9 @@ import pytest
 from driver import Site
 from pyarrow import parquet
 
-from worker import export
 from worker.db.schema import results
 from worker.errors import DataError
+from worker.reports import export
 
 
 @pytest.fixture

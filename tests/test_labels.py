@@ -11,11 +11,11 @@ from databases import query
 from scans import manifest, refusal, sighting, verdict, worker
 from sqlalchemy import event
 
+from worker.cli.label_lists import read_labels
 from worker.db.engine import Database
 from worker.db.labels import Asked, Labels
 from worker.db.scans import Store
 from worker.errors import DataError
-from worker.label_lists import read_labels
 from worker.types import Changes
 
 _INODES = itertools.count(1)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from worker.db.status import Status, WorkerStatus
-from worker.tables import write_status, write_status_as_json
+from worker.reports.tables import write_status, write_status_as_json
 
 
 def a_status(worker: WorkerStatus, *, offered: int = 0) -> Status:

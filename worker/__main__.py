@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker import entry
-from worker.backfill_command import backfill
-from worker.discard_command import discard
-from worker.drift_command import drift
-from worker.explain_command import explain
-from worker.export_command import export
-from worker.model_commands import models
-from worker.reclaim_command import reclaim
-from worker.report_command import report
-from worker.rescore_command import rescore
+from worker.cli import common
+from worker.cli.backfill import backfill
+from worker.cli.discard import discard
+from worker.cli.drift import drift
+from worker.cli.explain import explain
+from worker.cli.export import export
+from worker.cli.models import models
+from worker.cli.reclaim import reclaim
+from worker.cli.report import report
+from worker.cli.rescore import rescore
 from worker.system.redaction import shut_out_others
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def main() -> None:
     try:
         app()
     except LungwatchError as error:
-        entry.fail(str(error))
+        common.fail(str(error))
     except BrokenPipeError:
         # The reader of our output has gone, as `| head` does.
         sys.stderr.close()
@@ -76,7 +76,7 @@ def main() -> None:
     except OSError as error:
         if error.filename is not None or error.errno not in _NOT_WRITTEN:
             raise
-        entry.fail(f"what was asked for cannot be written: {error.strerror}")
+        common.fail(f"what was asked for cannot be written: {error.strerror}")
 
 
 def _say_version(asked: bool) -> None:  # noqa: FBT001 # as typer calls it
@@ -111,7 +111,7 @@ def run(
     """Watch the inbox and screen what arrives, until told to stop."""
     from worker.service.factory import open_service  # noqa: PLC0415
 
-    with entry.discreet(), open_service(entry.settings()) as service:
+    with common.discreet(), open_service(common.settings()) as service:
         raise typer.Exit(service.run(once=once))
 
 
@@ -133,16 +133,16 @@ def results(
 ) -> None:
     """Show what was screened, newest first."""
     from worker.db.results import Query, Results  # noqa: PLC0415
-    from worker.tables import write_results  # noqa: PLC0415
+    from worker.reports.tables import write_results  # noqa: PLC0415
 
     query = Query(
-        since=None if since is None else entry.moment(since),
+        since=None if since is None else common.moment(since),
         before=before,
         decision=None if decision is None else decision.value,
         refused=refused,
         limit=limit,
     )
-    database = entry.database(entry.settings())
+    database = common.database(common.settings())
     write_results(Results(database).find(query), output.value, refused=refused)
 
 
@@ -166,19 +166,19 @@ def label(
 
     Exit status: 0 if every label was given, 1 if none was, each with its reason.
     """
+    from worker.cli.label_lists import read_labels  # noqa: PLC0415
     from worker.db.labels import Asked, Labels  # noqa: PLC0415
-    from worker.label_lists import read_labels  # noqa: PLC0415
 
     if (csv is None) == (scan is None) or (scan is None) != (said is None):
-        entry.fail("name a scan and NORMAL or PNEUMONIA, or a file with --csv")
+        common.fail("name a scan and NORMAL or PNEUMONIA, or a file with --csv")
     if csv is not None:
         asked = read_labels(csv, by=by, note=note)
     else:
         asked = [Asked(scan=scan or "", label=(said or "").upper(), reader=by or "", note=note)]
-    given = Labels(entry.database(entry.settings())).give(asked)
+    given = Labels(common.database(common.settings())).give(asked)
     for problem in given.problems:
         place = f"line {problem.line}: " if problem.line is not None else ""
-        entry.complain(f"{place}{problem.scan}: {problem.why}")
+        common.complain(f"{place}{problem.scan}: {problem.why}")
     count = len(given.scan_ids)
     if given.problems:
         typer.echo("nothing was labelled", err=True)
@@ -196,9 +196,9 @@ def status(
     Exit status: 0 if a worker is alive and nothing troubles it, else 1.
     """
     from worker.db.status import how_things_stand  # noqa: PLC0415
-    from worker.tables import write_status, write_status_as_json  # noqa: PLC0415
+    from worker.reports.tables import write_status, write_status_as_json  # noqa: PLC0415
 
-    found = how_things_stand(entry.database(entry.settings()))
+    found = how_things_stand(common.database(common.settings()))
     (write_status_as_json if as_json else write_status)(found)
     raise typer.Exit(0 if found.is_well else 1)
 
@@ -215,8 +215,8 @@ def retry(
     from worker.db.scans import forget_places  # noqa: PLC0415
     from worker.inbox.folders import Inbox  # noqa: PLC0415
 
-    settings = entry.settings()
-    database = entry.database(settings)
+    settings = common.settings()
+    database = common.database(settings)
     reader = Results(database)
     inbox = Inbox(settings.inbox, archive=settings.archive, refused=settings.refused)
     unmet = 0
@@ -256,7 +256,7 @@ def _went_back(database: Database, refused: Path, scan: Retriable) -> None:
 @app.command()
 def check() -> None:
     """Check settings, folders, rights, database, migrations and model, a line each."""
-    from worker.checks import run_checks  # noqa: PLC0415
+    from worker.cli.check import run_checks  # noqa: PLC0415
 
     failed = 0
     for name, problem, detail in run_checks():

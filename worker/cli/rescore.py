@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker import entry
+from worker.cli import common
 
 if TYPE_CHECKING:
     from worker.screening.rescreen import Means
@@ -39,11 +39,11 @@ def rescore(
     from worker.model.registry import Registry  # noqa: PLC0415
     from worker.screening.rescore import rescore as screen_all  # noqa: PLC0415
 
-    settings = entry.settings()
-    database = entry.database(settings)
+    settings = common.settings()
+    database = common.database(settings)
     registry = Registry(settings.models)
     registry.manifest(model)
-    moment = None if since is None else entry.moment(since)
+    moment = None if since is None else common.moment(since)
     selection = Selection(without=model, since=moment, limit=limit)
     with _progress(Archive(database).count(selection)) as progress:
         done = screen_all(

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from worker import entry
+from worker.cli import common
 
 
 def export(
@@ -34,16 +34,16 @@ def export(
     Films that are screened while it writes may be left out. The dictionary is `NAME.columns.csv`.
     """
     from worker.db.results import Query, Results  # noqa: PLC0415
-    from worker.export import FORMATS, write_dictionary, write_rows  # noqa: PLC0415
+    from worker.reports.export import FORMATS, write_dictionary, write_rows  # noqa: PLC0415
     from worker.system.files import move  # noqa: PLC0415
 
     if output.suffix not in FORMATS:
-        entry.fail(f"{output}: name a file that ends in {' or '.join(FORMATS)}")
+        common.fail(f"{output}: name a file that ends in {' or '.join(FORMATS)}")
     dictionary = output.with_suffix(".columns.csv")
     for path in (output, dictionary):
-        entry.refuse_to_replace(path, force=force)
-    query = Query(since=None if since is None else entry.moment(since), limit=sys.maxsize)
-    rows = Results(entry.database(entry.settings())).find(query)
+        common.refuse_to_replace(path, force=force)
+    query = Query(since=None if since is None else common.moment(since), limit=sys.maxsize)
+    rows = Results(common.database(common.settings())).find(query)
     # Aside first: what has its name is whole.
     aside = output.with_name(f".{output.stem}.{os.getpid()}{output.suffix}")
     try:
@@ -54,9 +54,9 @@ def export(
         else:
             move(os.fsencode(aside), os.fsencode(output))
     except FileExistsError:
-        entry.fail(f"{output} is there already: --force replaces it")
+        common.fail(f"{output} is there already: --force replaces it")
     except OSError as error:
-        entry.fail(f"{output} cannot be written: {error.strerror}")
+        common.fail(f"{output} cannot be written: {error.strerror}")
     finally:
         with suppress(OSError):
             aside.unlink()

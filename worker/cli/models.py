@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker import entry
+from worker.cli import common
 
 if TYPE_CHECKING:
     from worker.model.registry import Registry
@@ -32,9 +32,9 @@ def default(context: typer.Context) -> None:
 @models.command("list")
 def list_models() -> None:
     """List the model packages, and which one serves."""
-    from worker.model_tables import write_models  # noqa: PLC0415
+    from worker.reports.models import write_models  # noqa: PLC0415
 
-    write_models(_registry(entry.settings()))
+    write_models(_registry(common.settings()))
 
 
 @models.command()
@@ -50,11 +50,11 @@ def promote(
 
     A running worker takes it within seconds, between films.
     """
-    settings = entry.settings()
+    settings = common.settings()
     registry = _registry(settings)
     _load(registry, version, settings)
     left = registry.rejected(version)
-    registry.promote(version, who=entry.person(), why=why, again=again)
+    registry.promote(version, who=common.person(), why=why, again=again)
     if left is not None:
         typer.echo(
             f"{version} was left behind on {left.at:%Y-%m-%d} ({left.why}); "
@@ -77,11 +77,11 @@ def rollback(
     What is left behind is not promoted again, by no night either; only
     `models promote VERSION --again` overrules that.
     """
-    settings = entry.settings()
+    settings = common.settings()
     registry = _registry(settings)
     if to is not None:
         _load(registry, to, settings)
-    change = registry.rollback(to=to, who=entry.person(), why=why)
+    change = registry.rollback(to=to, who=common.person(), why=why)
     typer.echo(
         f"{change.version} serves again: a running worker takes it within seconds\n"
         f"{change.from_version} is left behind, and not promoted again"
@@ -99,7 +99,7 @@ def verify(
     """
     from worker.errors import LungwatchError  # noqa: PLC0415
 
-    settings = entry.settings()
+    settings = common.settings()
     registry = _registry(settings)
     failed = 0
     versions = [version] if version else registry.versions()
@@ -120,26 +120,26 @@ def verify(
 @models.command()
 def show(version: Version) -> None:
     """Show a version's manifest, and its evaluation in short."""
-    from worker.model_tables import write_model  # noqa: PLC0415
+    from worker.reports.models import write_model  # noqa: PLC0415
 
-    write_model(_registry(entry.settings()), version)
+    write_model(_registry(common.settings()), version)
 
 
 @models.command()
 def diff(one: Version, other: Version) -> None:
     """Show what differs between two versions: manifest and evaluation."""
-    from worker.model_tables import write_difference  # noqa: PLC0415
+    from worker.reports.models import write_difference  # noqa: PLC0415
 
-    write_difference(_registry(entry.settings()), one, other)
+    write_difference(_registry(common.settings()), one, other)
 
 
 @models.command()
 def explain(version: Version) -> None:
     """Print all that is known of a version: package, card, measures, training run, promotions."""
-    from worker.model_tables import write_explanation  # noqa: PLC0415
+    from worker.reports.models import write_explanation  # noqa: PLC0415
 
-    settings = entry.settings()
-    write_explanation(_registry(settings), entry.database_if_any(settings), version)
+    settings = common.settings()
+    write_explanation(_registry(settings), common.database_if_any(settings), version)
 
 
 @models.command()
@@ -158,9 +158,9 @@ def prune(
     """
     from worker.db.pruning import Prunable, choose  # noqa: PLC0415
 
-    settings = entry.settings()
+    settings = common.settings()
     registry = _registry(settings)
-    database = entry.database_if_any(settings) if even_if_needed else entry.database(settings)
+    database = common.database_if_any(settings) if even_if_needed else common.database(settings)
     for found in choose(registry, database, keep=keep, even_if_needed=even_if_needed):
         if isinstance(found, Prunable):
             registry.remove(found.version)
@@ -189,7 +189,7 @@ def _write_down(registry: Registry, settings: Settings) -> None:
     from worker.db.promotions import Promotions  # noqa: PLC0415
     from worker.errors import DatabaseTrouble  # noqa: PLC0415
 
-    database = entry.database_if_any(settings)
+    database = common.database_if_any(settings)
     if database is None:
         return
     try:

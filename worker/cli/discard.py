@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from worker import entry
+from worker.cli import common
 
 
 def discard(
@@ -30,10 +30,10 @@ def discard(
     """
     from worker.archive.discard import Discarding  # noqa: PLC0415
 
-    before = entry.moment(older_than, option="--older-than")
-    settings = entry.settings()
+    before = common.moment(older_than, option="--older-than")
+    settings = common.settings()
     folder = settings.refused if refused else settings.archive
-    discarding = Discarding(entry.database(settings), folder, refused=refused, before=before)
+    discarding = Discarding(common.database(settings), folder, refused=refused, before=before)
     extent = discarding.extent()
     which = "refused" if refused else "archived"
     told = f"{extent.films:,} {which} films, {extent.size_bytes / 1e9:.2f} GB"

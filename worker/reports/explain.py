@@ -14,11 +14,11 @@ from pathlib import Path
 from worker.db.engine import Database
 from worker.db.predictions import Archive, Archived, Said
 from worker.errors import FilmRefused, RegistryError, ScanError
-from worker.evidence_picture import Told, draw, fit, thumbnail
 from worker.imaging.preprocessing import TURNED, Limits, Pixels, check_header, read_film
 from worker.model.decision import SAME_LOGIT, judge
 from worker.model.registry import Registry
 from worker.model.runtime import Floats, Model, load
+from worker.reports.overlay import Told, draw, fit, thumbnail
 from worker.system.filenames import bytes_of
 from worker.system.files import open_regular
 

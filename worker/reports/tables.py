@@ -16,8 +16,8 @@ from rich.table import Table
 
 from worker.db.schema import results as results_view
 from worker.db.status import Status
-from worker.export import csv_cell
 from worker.monitoring.terminal import COLOURS
+from worker.reports.export import csv_cell
 from worker.system.redaction import shown
 
 

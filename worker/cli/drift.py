@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker import entry
+from worker.cli import common
 
 if TYPE_CHECKING:
     from worker.monitoring.drift import Finding
@@ -34,11 +34,11 @@ def drift(
     from worker.model.registry import Registry  # noqa: PLC0415
     from worker.monitoring.drift import BUDGET, interval  # noqa: PLC0415
     from worker.monitoring.drift_data import agreement, look_for_drift  # noqa: PLC0415
-    from worker.tables import console, new_table  # noqa: PLC0415
+    from worker.reports.tables import console, new_table  # noqa: PLC0415
 
-    settings = entry.settings()
+    settings = common.settings()
     version = model or Registry(settings.models).serving()
-    database = entry.database(settings)
+    database = common.database(settings)
     findings, why = look_for_drift(database, version)
     if why:
         typer.echo(f"Nothing to tell yet: {why}.")

@@ -19,7 +19,7 @@ from worker.model.history import Change, Kind
 from worker.model.manifest import Manifest
 from worker.model.measured import with_review_share
 from worker.model.registry import Registry
-from worker.tables import console, new_table, told_time
+from worker.reports.tables import console, new_table, told_time
 
 EVALUATION = "evaluation.json"
 CARD = "card.md"

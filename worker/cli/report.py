@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker import entry
+from worker.cli import common
 
 if TYPE_CHECKING:
     from worker.db.engine import Database
@@ -44,14 +44,14 @@ def report(
     """
     from worker.db.results import Results  # noqa: PLC0415
     from worker.model.registry import Registry  # noqa: PLC0415
-    from worker.page import Page, days_of, listed, pictures_of, refusals_of  # noqa: PLC0415
+    from worker.reports.page import Page, days_of, listed, pictures_of, refusals_of  # noqa: PLC0415
 
     if output.suffix.lower() not in (".html", ".htm"):
-        entry.fail(f"{output}: name a page that ends in .html")
-    entry.refuse_to_replace(output, force=force)
-    begin = entry.moment(since)
-    settings = entry.settings()
-    database, registry = entry.database(settings), Registry(settings.models)
+        common.fail(f"{output}: name a page that ends in .html")
+    common.refuse_to_replace(output, force=force)
+    begin = common.moment(since)
+    settings = common.settings()
+    database, registry = common.database(settings), Registry(settings.models)
     reader = Results(database)
     worklist, total = reader.worklist(begin, limit=_LISTED)
     serving = registry.champion()
@@ -70,12 +70,12 @@ def report(
         model=serving or "none",
         measures=_measures(registry, serving),
     )
-    entry.write_file(output, page.as_html().encode(), force=force)
+    common.write_file(output, page.as_html().encode(), force=force)
     typer.echo(f"{output}: {sum(day.total for day in page.days):,} films, {total:,} to look at")
 
 
 def _draw(settings: Settings, database: Database, registry: Registry, scan_id: int) -> bytes:
-    from worker.explanation import Places, explain  # noqa: PLC0415
+    from worker.reports.explain import Places, explain  # noqa: PLC0415
 
     places = Places(archive=settings.archive, inbox=settings.inbox, limits=settings.limits)
     return explain(database, registry, places, f"id:{scan_id}", predict_seconds=None).thumbnail()
@@ -83,6 +83,6 @@ def _draw(settings: Settings, database: Database, registry: Registry, scan_id: i
 
 def _measures(registry: Registry, version: str | None) -> dict[str, str]:
     """Return what the model in service was measured to be, in words."""
-    from worker.model_tables import told_measures  # noqa: PLC0415
+    from worker.reports.models import told_measures  # noqa: PLC0415
 
     return {} if version is None else told_measures(registry, version)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker import entry
+from worker.cli import common
 
 if TYPE_CHECKING:
     from worker.archive.backfill import Backfill, Tally
@@ -80,12 +80,12 @@ def _engine(
     if engine is Engine.RAY:
         from worker.archive.ray_cluster import Cluster  # noqa: PLC0415
 
-        return Cluster(entry.settings(), archive, address=address)
+        return Cluster(common.settings(), archive, address=address)
     if address is not None:
-        entry.fail("--address is of a Ray cluster: it goes with --engine ray")
+        common.fail("--address is of a Ray cluster: it goes with --engine ray")
     from worker.service.factory import open_backfill  # noqa: PLC0415
 
-    return open_backfill(entry.settings(), archive, note=_note)
+    return open_backfill(common.settings(), archive, note=_note)
 
 
 def _note(trouble: object) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from worker import entry
+from worker.cli import common
 
 
 def reclaim(
@@ -25,17 +25,17 @@ def reclaim(
     from worker.inbox.folders import Inbox  # noqa: PLC0415
     from worker.system.files import move  # noqa: PLC0415
 
-    settings = entry.settings()
+    settings = common.settings()
     inbox = Inbox(settings.inbox, archive=settings.archive, refused=settings.refused)
     found = back = 0
-    for path in list(unnamed(entry.database(settings), inbox)):
+    for path in list(unnamed(common.database(settings), inbox)):
         found += 1
         if not yes:
             continue
         try:
             move(os.fsencode(path), os.fsencode(settings.inbox / path.name))
         except OSError as error:
-            entry.complain(f"{path} stays: {error.strerror}")
+            common.complain(f"{path} stays: {error.strerror}")
         else:
             back += 1
     if not yes:

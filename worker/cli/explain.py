@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from worker import entry
+from worker.cli import common
 
 
 def explain(
@@ -29,16 +29,16 @@ def explain(
     The film is screened again, and must give what its row says. It shows what the model went by,
     not the outline of a lesion. One colour scale for all films.
     """
-    from worker.explanation import Places  # noqa: PLC0415
-    from worker.explanation import explain as explain_film  # noqa: PLC0415
     from worker.model.registry import Registry  # noqa: PLC0415
+    from worker.reports.explain import Places  # noqa: PLC0415
+    from worker.reports.explain import explain as explain_film  # noqa: PLC0415
 
     if output.suffix.lower() != ".png":
-        entry.fail(f"{output}: name a picture that ends in .png")
-    entry.refuse_to_replace(output, force=force)
-    settings = entry.settings()
+        common.fail(f"{output}: name a picture that ends in .png")
+    common.refuse_to_replace(output, force=force)
+    settings = common.settings()
     found = explain_film(
-        entry.database(settings),
+        common.database(settings),
         Registry(settings.models),
         Places(archive=settings.archive, inbox=settings.inbox, limits=settings.limits),
         scan,
@@ -46,7 +46,7 @@ def explain(
         predict_seconds=settings.predict_milliseconds / 1000,
         prevalence=settings.prevalence,
     )
-    entry.write_file(output, found.draw(), force=force)
+    common.write_file(output, found.draw(), force=force)
     told = found.told
     typer.echo(
         f"{output}: scan {told.scan_id}, {told.decision}, score {told.probability:.3f}, "
