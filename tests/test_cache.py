@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from films import draw, jpeg
 
-from training import cache
-from training.cache import decode_films
-from training.dataset import LabelledScan, Side
-from training.likeness import perceptual_hash
+from training.data import cache
+from training.data.cache import decode_films
+from training.data.dataset import LabelledScan, Side
+from training.data.near_duplicates import perceptual_hash
 from worker.errors import DataError, RefusalCode
 from worker.imaging.preprocessing import Pixels, read_film
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from films import draw, jpeg
 
-from training.conflicts import find_near_conflicts
-from training.dataset import Dataset, read_dataset
-from training.sources import Owner
-from training.splits import LabelledScan, Side
+from training.data.dataset import Dataset, read_dataset
+from training.data.leakage import find_near_conflicts
+from training.data.sources import Owner
+from training.data.splits import LabelledScan, Side
 from worker.errors import DataError
 from worker.imaging.preprocessing import Pixels, read_film
 

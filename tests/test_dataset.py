@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from training.dataset import Dataset, Shares, Side, read_dataset, side_of
-from training.patients import Patients
-from training.sources import Owner
+from training.data.dataset import Dataset, Shares, Side, read_dataset, side_of
+from training.data.patients import Patients
+from training.data.sources import Owner
 from worker.errors import DataError
 
 SALT = "salt"

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from packages import change_manifest, replace_file
 
-from training.dataset import Dataset, read_dataset
-from training.learnt import LEARNT, Marks, marks_of, read, to_bytes, why_not
-from training.patients import Patients
-from training.splits import Side
+from training.data.dataset import Dataset, read_dataset
+from training.data.patients import Patients
+from training.data.seen_films import LEARNT, Marks, marks_of, read, to_bytes, why_not
+from training.data.splits import Side
 from training.start import Start, choose_start
 from worker.model.manifest import read_manifest, verify_files
 from worker.model.registry import Registry

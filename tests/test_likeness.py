@@ -10,7 +10,7 @@ import pytest
 from films import Grey, draw, jpeg
 from PIL import Image, ImageEnhance
 
-from training.likeness import Likeness, near_copies
+from training.data.near_duplicates import Likeness, near_copies
 from worker.imaging.preprocessing import Pixels, read_film, resize
 
 SIDE = 128
@@ -66,8 +66,8 @@ def test_many_films_are_compared_in_tiles(monkeypatch: pytest.MonkeyPatch) -> No
     films = np.stack([pixels(draw(seed % 17)) for seed in range(40)])
     whole = near_copies(films)
     assert len(whole) == sum(one % 17 == other % 17 for other in range(40) for one in range(other))
-    monkeypatch.setattr("training.likeness._TILE", (3, 7))
-    monkeypatch.setattr("training.likeness._ROWS", 5)
+    monkeypatch.setattr("training.data.near_duplicates._TILE", (3, 7))
+    monkeypatch.setattr("training.data.near_duplicates._ROWS", 5)
     assert [pair[:2] for pair in near_copies(films)] == [pair[:2] for pair in whole]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from training.patients import Patients, read_patients, read_pattern
+from training.data.patients import Patients, read_patients, read_pattern
 from worker.errors import DataError
 
 

@@ -12,9 +12,9 @@ import pytest
 from films import draw
 from PIL import Image
 
-from training.cache import Films
 from training.comparison import Reading, compare
-from training.dataset import LabelledScan, Side
+from training.data.cache import Films
+from training.data.dataset import LabelledScan, Side
 from training.evaluation import OperatingPoint, evaluate
 from training.figures import draw_figures
 from training.judging import Judged

@@ -20,14 +20,14 @@ from databases import query
 from driver import without_rights
 from films import draw, jpeg, truncated
 
-from training.dataset import Side, read_dataset
+from training.data.dataset import Side, read_dataset
+from training.data.patients import Patients
+from training.data.splits import SALT
 from training.nights import LAST, LOCK, Outcome
-from training.patients import Patients
 from training.plan import Plan
 from training.promotion import Floors, Rules
 from training.report import write_card
 from training.retrain import main, retrain
-from training.splits import SALT
 from training.start import choose_start
 from worker.db.engine import Database
 from worker.db.training_runs import Ledger, Ruling

@@ -13,11 +13,11 @@ from films import draw, jpeg, stored
 from packages import copy_package
 from test_retrain import draw_folder
 
+from training.data.sources import find_films
+from training.data.splits import LabelledScan, Shares, Side, split
 from training.disturbances import DISTURBANCES, disturb
 from training.robustness import agree, choose, main, measure
 from training.scoring import UNTOUCHED, score_disturbed
-from training.sources import find_films
-from training.splits import LabelledScan, Shares, Side, split
 from worker.errors import DataError, FilmRefused, ModelPackageError, RefusalCode
 from worker.imaging.preprocessing import read_film
 from worker.model.decision import Score

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from scans import manifest, sighting, verdict, worker
 
-from training.dataset import read_dataset
-from training.patients import Patients, read_pattern
-from training.sources import Archive, find_films
+from training.data.dataset import read_dataset
+from training.data.patients import Patients, read_pattern
+from training.data.sources import Archive, find_films
 from worker.db.engine import Database
 from worker.db.labels import Asked, Labels
 from worker.errors import DataError

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from packages import change_manifest, copy_package
 
-from training.dataset import read_dataset
-from training.patients import Patients, read_pattern
-from training.splits import SALT, Shares, keep_salt, side_of
+from training.data.dataset import read_dataset
+from training.data.patients import Patients, read_pattern
+from training.data.splits import SALT, Shares, keep_salt, side_of
 from worker.errors import DataError, RegistryError
 from worker.model.registry import Registry
 

@@ -26,7 +26,7 @@ from films import draw, jpeg, truncated
 from packages import change_manifest, copy_package, replace_file, with_limits
 from test_retrain import ANY, NOW, draw_folder
 
-from training.dataset import LabelledScan, Side
+from training.data.dataset import LabelledScan, Side
 from training.judging import digest_of, judge
 from training.nights import Outcome, alone
 from training.plan import Plan
@@ -482,7 +482,7 @@ def full(*_: object, **__: object) -> None:
 @pytest.mark.parametrize(
     ("where", "what"),
     [
-        ("training.splits.write_atomically", "the salt that splits patients cannot be kept"),
+        ("training.data.splits.write_atomically", "the salt that splits patients cannot be kept"),
         ("training.packaging.np.savez_compressed", "the model's package cannot be written"),
         ("worker.model.registry.fsync_folder", "the model's package cannot be written"),
     ],

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from training.comparison import Reading
+from training.data.patients import series_of
 from training.evaluation import Truth, auc, wilson
 from training.evidence import EVEN_SHARE
-from training.patients import series_of
 
 _UNKNOWN = "of no known series"
 
@@ -29,7 +29,7 @@ def break_down(
     Args:
         truth: (n,).
         reading: of the same films.
-        patients: (n,) keys, as `training.patients` gives them.
+        patients: (n,) keys, as `training.data.patients` gives them.
         sizes: (n,) pixels of the stored pictures; or none, where they are not known.
         outside: (n,) shares from `evidence.outer_share`; or none.
 

@@ -15,8 +15,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from training.patients import Patients
-from training.sources import CLASSES
+from training.data.patients import Patients
+from training.data.sources import CLASSES
 from worker.errors import DataError
 
 # First and last patient number of the block in each series of names. Fixed: the shipped model's

@@ -15,9 +15,9 @@ import numpy as np
 
 from training.breakdown import break_down
 from training.comparison import Reading, compare
-from training.dataset import LabelledScan
+from training.data.dataset import LabelledScan
+from training.data.seen_films import why_not
 from training.evaluation import OperatingPoint, Scores, Truth, evaluate
-from training.learnt import why_not
 from training.scoring import Scored, score
 from worker.errors import ModelPackageError
 from worker.model.manifest import POSITIVE, Manifest, read_manifest

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from training import packaging
-from training.cache import Films
-from training.dataset import Dataset, Side
+from training.data.cache import Films
+from training.data.dataset import Dataset, Side
+from training.data.seen_films import marks_of
 from training.fit import Limits, Recipe
-from training.learnt import marks_of
 from training.network import Architecture, describe
 from training.plan import Plan
 from training.production import Product, produce

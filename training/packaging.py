@@ -19,10 +19,10 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from training.data.seen_films import LEARNT, Marks, to_bytes
 from training.evaluation import OperatingPoint
 from training.exporting import to_files
 from training.familiarity import Familiarity
-from training.learnt import LEARNT, Marks, to_bytes
 from training.start import CONTINUED
 from worker.errors import RegistryError
 from worker.imaging.preprocessing import PREPROCESSING_VERSION, Pixels

@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from training.patients import Patients, read_patients, read_pattern
+from training.data.patients import Patients, read_patients, read_pattern
+from training.data.sources import Archive
 from training.promotion import Floors, Margins, Rules
 from training.sizes import CELL, is_whole
-from training.sources import Archive
 from worker.screening.rescreen import Means
 from worker.settings import Settings
 

@@ -19,9 +19,9 @@ import numpy as np
 
 from training import evaluation, familiarity, packaging
 from training.batches import Examples, InOrder
-from training.cache import Films
 from training.calibration import Aims, choose_operating_point, fit_calibration
-from training.dataset import Dataset, Side
+from training.data.cache import Films
+from training.data.dataset import Dataset, Side
 from training.fit import Fitted, Limits, Recipe, fit
 from training.judging import is_positive
 from training.network import Architecture, build_network, describe, shift_logit

@@ -21,8 +21,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from training.cache import Films, decode_films
-from training.dataset import Dataset, read_dataset
+from training.data.cache import Films, decode_films
+from training.data.dataset import Dataset, read_dataset
+from training.data.splits import keep_salt
 from training.nights import (
     NightUnderway,
     Outcome,
@@ -34,7 +35,6 @@ from training.nights import (
 )
 from training.plan import Plan, read_plan
 from training.record import Record, code_digest, recording
-from training.splits import keep_salt
 from training.telling import OfFilms, needed, say_error, teller
 from worker.db.training_runs import Ruling
 from worker.errors import DatabaseTrouble, LungwatchError

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.learnt import why_not, why_not_calibrate
-from training.splits import LabelledScan
+from training.data.seen_films import why_not, why_not_calibrate
+from training.data.splits import LabelledScan
 from worker.errors import ModelPackageError, RegistryError
 from worker.model.manifest import verify_files
 from worker.model.registry import Registry

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from training import packaging
-from training.dataset import Side
+from training.data.dataset import Side
 from training.figures import draw_figures
 from training.judging import Judged, digest_of, judge
 from training.making import Made

@@ -43,14 +43,14 @@ import training.fit
 import training.network
 from training.augmentation import Labels
 from training.batches import Examples, Shuffled
-from training.cache import decode_films
-from training.dataset import Dataset, read_dataset
+from training.data.cache import decode_films
+from training.data.dataset import Dataset, read_dataset
+from training.data.splits import Side
 from training.disturbances import DISTURBANCES
 from training.evaluation import auc
 from training.fit import Recipe, fit
 from training.judging import is_positive
 from training.network import Architecture, build_network
-from training.splits import Side
 from worker.imaging.preprocessing import Pixels, resize
 
 _FOLDS = 5

@@ -29,8 +29,8 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as a night does
 
 import numpy as np
 
-from training.cache import _read, decode_films
-from training.splits import LabelledScan, Side
+from training.data.cache import _read, decode_films
+from training.data.splits import LabelledScan, Side
 
 # Processes that decode load this module too and no Keras, as in a night: imported where needed.
 

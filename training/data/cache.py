@@ -27,9 +27,9 @@ from pathlib import Path
 
 import numpy as np
 
+from training.data.splits import LabelledScan
 from training.progress import bar
 from training.reading import read_again
-from training.splits import LabelledScan
 from training.telling import needed
 from worker.errors import DataError, FilmRefused
 from worker.imaging.preprocessing import PREPROCESSING_VERSION, Pixels, read_film

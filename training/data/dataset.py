@@ -12,10 +12,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from training.conflicts import find_conflicts, find_near_conflicts, settle
-from training.patients import Patients
-from training.sources import CLASSES, Archive, Film, Owner, find_films
-from training.splits import LabelledScan, Shares, Side, side_of, split
+from training.data.leakage import find_conflicts, find_near_conflicts, settle
+from training.data.patients import Patients
+from training.data.sources import CLASSES, Archive, Film, Owner, find_films
+from training.data.splits import LabelledScan, Shares, Side, side_of, split
 from worker.errors import DataError
 from worker.imaging.preprocessing import Pixels
 

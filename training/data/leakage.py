@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.likeness import near_copies
-from training.sources import Owner
-from training.splits import LabelledScan, Side
+from training.data.near_duplicates import near_copies
+from training.data.sources import Owner
+from training.data.splits import LabelledScan, Side
 from worker.errors import DataError
 from worker.imaging.preprocessing import Pixels
 

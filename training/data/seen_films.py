@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from training.splits import LabelledScan, Side
+from training.data.splits import LabelledScan, Side
 from worker.errors import ModelPackageError
 
 LEARNT = "learnt.npy"

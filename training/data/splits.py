@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from training.sources import Film, Owner
+from training.data.sources import Film, Owner
 from training.telling import needed
 from worker.errors import DataError, RegistryError
 from worker.model.registry import Registry
