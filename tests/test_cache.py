@@ -266,7 +266,7 @@ def test_a_fit_that_nobody_goes_on_with_goes_after_a_month(tmp_path: Path) -> No
 
 def test_memory_does_not_grow_with_the_films(tmp_path: Path) -> None:
     """With 16 times the films, an epoch and a look for copies still hold but a few at a time."""
-    from training.batches import Examples, InOrder, Shuffled
+    from training.fit.batches import Examples, InOrder, Shuffled
 
     most = []
     for count in (2000, 32000):

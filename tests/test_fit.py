@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from films import draw
 
-from training import watching
-from training.augmentation import cut_and_mix
-from training.batches import Shuffled
-from training.fit import Examples, Limits, NonFiniteLossError, Recipe, fit
-from training.watching import ALL_EPOCHS, NO_BETTER, OUT_OF_TIME
+from training.fit import checkpoints as watching
+from training.fit.augmentation import cut_and_mix
+from training.fit.batches import Shuffled
+from training.fit.checkpoints import ALL_EPOCHS, NO_BETTER, OUT_OF_TIME
+from training.fit.trainer import Examples, Limits, NonFiniteLossError, Recipe, fit
 from worker.errors import DataError
 from worker.imaging.preprocessing import resize
 
@@ -41,7 +41,7 @@ def build(seed: int = 0) -> Any:
     """Build a very small network."""
     import keras
 
-    from training.network import Architecture, build_network
+    from training.fit.network import Architecture, build_network
 
     keras.utils.set_random_seed(seed)
     return build_network(
@@ -333,7 +333,7 @@ def test_one_class_alone_stops(tmp_path: Path) -> None:
 @pytest.mark.parametrize("margin", [0, 4, 8])
 def test_the_map_lies_over_the_whole_film(margin: int) -> None:
     """However wide the margin, a cell of the map is a square of the film, and the sum stays."""
-    from training.network import Architecture, build_network
+    from training.fit.network import Architecture, build_network
 
     architecture = Architecture(
         height=48, width=48, margin=margin, stem=4, stages=(8, 8), strides=(2, 2), dropout=0.0
@@ -355,7 +355,7 @@ def test_the_map_lies_over_the_whole_film(margin: int) -> None:
 
 def test_augmentation_is_for_training_alone() -> None:
     """Serving sees the film as it is; training sees others each time, within the grey levels."""
-    from training.augmentation import Augmentation
+    from training.fit.augmentation import Augmentation
 
     films = examples(4).pixels[..., np.newaxis]
     layer = Augmentation(seed=3)
@@ -378,7 +378,7 @@ def test_augmentation_is_for_training_alone() -> None:
 
 def test_augmentation_leaves_the_film_in_place_when_told_to() -> None:
     """With every limit at zero only the mirror is left: the geometry itself is exact."""
-    from training.augmentation import Augmentation
+    from training.fit.augmentation import Augmentation
 
     layer = Augmentation(seed=3)
     layer.limits = dict.fromkeys(layer.limits, 0.0)
@@ -395,7 +395,7 @@ def test_augmentation_leaves_the_film_in_place_when_told_to() -> None:
 
 def test_augmentation_moves_films_as_far_as_it_is_told() -> None:
     """Followed by a bright spot, 12 pixels below the middle of each of twenty films."""
-    from training.augmentation import Augmentation
+    from training.fit.augmentation import Augmentation
 
     def moved(**limits: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return where the spot is on each film, from the middle, and how much there is of it."""
@@ -424,7 +424,7 @@ def test_augmentation_moves_films_as_far_as_it_is_told() -> None:
 
 def test_a_bent_film_keeps_the_order_of_its_grey_levels() -> None:
     """What was darker stays darker, black stays black and white white; no two curves are alike."""
-    from training.augmentation import Augmentation
+    from training.fit.augmentation import Augmentation
 
     layer = Augmentation(tone=1.0, seed=3)
     ramp = np.linspace(0, 1, 256, dtype=np.float32).reshape(1, 16, 16, 1)
@@ -438,7 +438,7 @@ def test_a_bent_film_keeps_the_order_of_its_grey_levels() -> None:
 
 def test_a_framed_film_is_masked_alike_on_all_sides() -> None:
     """Its middle is as it was, around it one grey level, as wide above as below and beside."""
-    from training.augmentation import Augmentation
+    from training.fit.augmentation import Augmentation
 
     layer = Augmentation(framed=1.0, frame=0.25, seed=3)
     film = np.full((20, 40, 40, 1), 0.123, dtype=np.float32)

@@ -15,7 +15,7 @@ from training.data.dataset import Dataset, read_dataset
 from training.data.patients import Patients
 from training.data.seen_films import LEARNT, Marks, marks_of, read, to_bytes, why_not
 from training.data.splits import Side
-from training.start import Start, choose_start
+from training.fit.warm_start import Start, choose_start
 from worker.model.manifest import read_manifest, verify_files
 from worker.model.registry import Registry
 

@@ -11,7 +11,7 @@ import pytest
 # Takes, touches and frees a step's worth of memory again and again; prints the pages given anew.
 _STEPS = """
 import ctypes, json, resource, sys
-from training.memory import keep_freed_memory
+from training.fit.memory import keep_freed_memory
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 libc.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from films import draw
 
-from training.network import Architecture, BlurPool, FillFrame, build_network
+from training.fit.network import Architecture, BlurPool, FillFrame, build_network
 
 SIDE = 64
 

@@ -16,7 +16,7 @@ from films import draw
 
 from training import packaging
 from training.evaluation import OperatingPoint
-from training.start import CONTINUED
+from training.fit.warm_start import CONTINUED
 from worker.errors import DataError, ModelPackageError, RegistryError
 from worker.imaging.preprocessing import Pixels, resize
 from worker.model.manifest import SERVED
@@ -34,7 +34,7 @@ def network() -> Any:
     """Build a small network whose weights are random, batch statistics and bias included."""
     import keras
 
-    from training.network import Architecture, build_network
+    from training.fit.network import Architecture, build_network
 
     keras.utils.set_random_seed(5)
     architecture = Architecture(
@@ -182,7 +182,7 @@ def test_exposure_hardly_moves_the_logit(model: Model, pixels: Pixels) -> None:
 
 def test_shifting_the_logit_shifts_every_logit(network: Any, pixels: Pixels) -> None:
     """The calibration's shift goes into the bias, and its evidence with it."""
-    from training.network import shift_logit
+    from training.fit.network import shift_logit
 
     before = network.predict(pixels[..., np.newaxis], verbose=0)
     shift_logit(network, 0.75)

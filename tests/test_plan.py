@@ -6,8 +6,8 @@ import math
 
 import pytest
 
+from training.fit.sizes import CELL, is_whole
 from training.plan import read_plan
-from training.sizes import CELL, is_whole
 from worker.settings import Settings
 
 
@@ -66,7 +66,7 @@ def test_sentences_and_half_minutes_are_taken() -> None:
 
 def test_the_command_line_knows_the_networks_strides() -> None:
     """A size is taken where the architecture's own strides divide what it looks at."""
-    from training.network import Architecture
+    from training.fit.network import Architecture
 
     assert math.prod((2, *Architecture().strides)) == CELL
     for side in range(16, 400):

@@ -23,12 +23,12 @@ from films import draw, jpeg, truncated
 from training.data.dataset import Side, read_dataset
 from training.data.patients import Patients
 from training.data.splits import SALT
+from training.fit.warm_start import choose_start
 from training.nights import LAST, LOCK, Outcome
 from training.plan import Plan
 from training.promotion import Floors, Rules
 from training.report import write_card
 from training.retrain import main, retrain
-from training.start import choose_start
 from worker.db.engine import Database
 from worker.db.training_runs import Ledger, Ruling
 from worker.errors import DatabaseTrouble, ModelPackageError

@@ -61,7 +61,7 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a package that is sound, and takes many times as long over a film."""
     from training import packaging
     from training.evaluation import OperatingPoint
-    from training.network import Architecture, build_network
+    from training.fit.network import Architecture, build_network
 
     side = 640
     architecture = Architecture(

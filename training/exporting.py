@@ -17,7 +17,7 @@ from pathlib import Path
 
 import keras
 
-from training import network as _network  # noqa: F401 - registers the layers that files name
+from training.fit import network as _network  # noqa: F401 - registers the layers that files name
 from training.telling import needed
 from worker.errors import ModelPackageError
 

@@ -13,12 +13,12 @@ from training import packaging
 from training.data.cache import Films
 from training.data.dataset import Dataset, Side
 from training.data.seen_films import marks_of
-from training.fit import Limits, Recipe
-from training.network import Architecture, describe
+from training.fit.network import Architecture, describe
+from training.fit.trainer import Limits, Recipe
+from training.fit.warm_start import Start, choose_start, from_scratch
 from training.plan import Plan
 from training.production import Product, produce
 from training.record import Record
-from training.start import Start, choose_start, from_scratch
 from training.telling import needed
 from worker.model.registry import Registry
 

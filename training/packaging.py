@@ -23,7 +23,7 @@ from training.data.seen_films import LEARNT, Marks, to_bytes
 from training.evaluation import OperatingPoint
 from training.exporting import to_files
 from training.familiarity import Familiarity
-from training.start import CONTINUED
+from training.fit.warm_start import CONTINUED
 from worker.errors import RegistryError
 from worker.imaging.preprocessing import PREPROCESSING_VERSION, Pixels
 from worker.model.familiarity import FAMILIAR

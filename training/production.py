@@ -18,15 +18,15 @@ import keras
 import numpy as np
 
 from training import evaluation, familiarity, packaging
-from training.batches import Examples, InOrder
 from training.calibration import Aims, choose_operating_point, fit_calibration
 from training.data.cache import Films
 from training.data.dataset import Dataset, Side
-from training.fit import Fitted, Limits, Recipe, fit
+from training.fit.batches import Examples, InOrder
+from training.fit.network import Architecture, build_network, describe, shift_logit
+from training.fit.trainer import Fitted, Limits, Recipe, fit
+from training.fit.warm_start import Start
 from training.judging import is_positive
-from training.network import Architecture, build_network, describe, shift_logit
 from training.record import code_digest
-from training.start import Start
 
 Say = Callable[[str], None]
 

@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from training.augmentation import Augmentation, cut_and_mix
 from training.data.cache import Films
 from training.data.dataset import LabelledScan
+from training.fit.augmentation import Augmentation, cut_and_mix
 from training.judging import Judged, is_positive
 from worker.imaging.preprocessing import Pixels
 from worker.system.redaction import shown

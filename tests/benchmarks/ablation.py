@@ -38,19 +38,19 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as a night does
 
 import keras
 
-import training.batches
-import training.fit
-import training.network
-from training.augmentation import Labels
-from training.batches import Examples, Shuffled
+import training.fit.batches
+import training.fit.network
+import training.fit.trainer
 from training.data.cache import decode_films
 from training.data.dataset import Dataset, read_dataset
 from training.data.splits import Side
 from training.disturbances import DISTURBANCES
 from training.evaluation import auc
-from training.fit import Recipe, fit
+from training.fit.augmentation import Labels
+from training.fit.batches import Examples, Shuffled
+from training.fit.network import Architecture, build_network
+from training.fit.trainer import Recipe, fit
 from training.judging import is_positive
-from training.network import Architecture, build_network
 from worker.imaging.preprocessing import Pixels, resize
 
 _FOLDS = 5
@@ -73,14 +73,14 @@ class Variant:
 @contextmanager
 def _without_averaging() -> Iterator[None]:
     """Let the averaged weights be those of the last step."""
-    compiled = training.fit._optimizer
+    compiled = training.fit.trainer._optimizer
 
     def last_step(recipe: Recipe, *, steps_per_epoch: int) -> keras.optimizers.Optimizer:
         optimizer = compiled(recipe, steps_per_epoch=steps_per_epoch)
         optimizer.ema_momentum = 0.0
         return optimizer
 
-    with patch.object(training.fit, "_optimizer", last_step):
+    with patch.object(training.fit.trainer, "_optimizer", last_step):
         yield
 
 
@@ -97,13 +97,13 @@ def _as_they_come(*, weighed: bool) -> Iterator[None]:
     def weigh(batches: Shuffled, position: int) -> tuple[Pixels, Labels, Labels]:
         films, labels = drawn(batches, position)
         chosen = batches._order[position * batches._batch :][: len(films)]
-        weights = training.batches.balance(batches._examples.labels)
+        weights = training.fit.batches.balance(batches._examples.labels)
         return films, labels, weights[chosen]
 
     with (
         patch.object(Shuffled, "turn_to", turn_to),
         patch.object(Shuffled, "__getitem__", weigh),
-        nullcontext() if weighed else patch.object(training.batches, "balance", np.ones_like),
+        nullcontext() if weighed else patch.object(training.fit.batches, "balance", np.ones_like),
     ):
         yield
 
@@ -117,7 +117,7 @@ def _mixup() -> AbstractContextManager[object]:
         mixed = np.rint(films * share + films[partner] * (1 - share)).astype(np.uint8)
         return mixed, labels * share + labels[partner] * (1 - share)
 
-    return patch.object(training.batches, "cut_and_mix", mix)
+    return patch.object(training.fit.batches, "cut_and_mix", mix)
 
 
 def _not_standardised() -> AbstractContextManager[object]:
@@ -126,7 +126,7 @@ def _not_standardised() -> AbstractContextManager[object]:
     def scale(_: object, films: Any) -> Any:
         return keras.ops.cast(films, "float32") / 64.0 - 2.0
 
-    return patch.object(training.network.Standardise, "call", scale)
+    return patch.object(training.fit.network.Standardise, "call", scale)
 
 
 def _group_norm() -> AbstractContextManager[object]:

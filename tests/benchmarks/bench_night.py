@@ -106,10 +106,10 @@ def _decode(job: tuple[LabelledScan, int]) -> None:
 def _epoch(asked: argparse.Namespace) -> None:
     import keras
 
-    from training.batches import Examples, Shuffled
-    from training.fit import Recipe, _compiled
-    from training.memory import KeepFreedMemory
-    from training.network import Architecture, build_network
+    from training.fit.batches import Examples, Shuffled
+    from training.fit.memory import KeepFreedMemory
+    from training.fit.network import Architecture, build_network
+    from training.fit.trainer import Recipe, _compiled
 
     generator = np.random.default_rng(1)
     count = asked.films // 64 * 64

@@ -17,7 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 
-import training.network  # noqa: F401 - names the layers that the file holds
+import training.fit.network  # noqa: F401 - names the layers that the file holds
 
 
 def main(package: Path) -> None:

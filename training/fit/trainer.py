@@ -13,11 +13,8 @@ from pathlib import Path
 
 import keras
 
-from training.batches import Examples, InOrder, Shuffled
-from training.events import EventFile
-from training.memory import KeepFreedMemory
-from training.progress import bar
-from training.watching import (
+from training.fit.batches import Examples, InOrder, Shuffled
+from training.fit.checkpoints import (
     Clock,
     Keeper,
     NonFiniteLossError,
@@ -26,6 +23,9 @@ from training.watching import (
     StopNonFinite,
     TakeBest,
 )
+from training.fit.memory import KeepFreedMemory
+from training.fit.tensorboard import EventFile
+from training.progress import bar
 
 __all__ = ["Examples", "Fitted", "Limits", "NonFiniteLossError", "Recipe", "fit"]
 

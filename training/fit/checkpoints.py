@@ -25,8 +25,8 @@ from zipfile import BadZipFile
 import keras
 import numpy as np
 
-from training.batches import Shuffled
-from training.events import EventFile
+from training.fit.batches import Shuffled
+from training.fit.tensorboard import EventFile
 from training.progress import Advance
 from training.telling import needed
 from worker.errors import DataError

@@ -14,8 +14,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from training.augmentation import Augmentation
-from training.sizes import margin_of
+from training.fit.augmentation import Augmentation
+from training.fit.sizes import margin_of
 
 _PACKAGE = "lungwatch"
 _LEVEL = 6.0  # grey levels that a frame's may differ by: what JPEG leaves of an even area

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from training.augmentation import Labels, cut_and_mix
+from training.fit.augmentation import Labels, cut_and_mix
 from worker.errors import DataError
 from worker.imaging.preprocessing import Pixels
 
