@@ -123,14 +123,22 @@ DOORS = {
     }
     | {"worker.db.lookup", "worker.db.sharing", "worker.reports.export", "worker.archive.discard"}
     | {"worker.archive.reclaim", "worker.monitoring.drift_data", "worker.db.status"},
-    "PIL": {"worker.imaging.preprocessing", "worker.reports.overlay", "training.disturbances"},
+    "PIL": {
+        "worker.imaging.preprocessing",
+        "worker.reports.overlay",
+        "training.evaluate.corruptions",
+    },
     "alembic": {"worker.db.engine"},
     "prometheus_client": {"worker.monitoring.prometheus"},
     "jinja2": {"worker.reports.page"},
     "ray": {"worker.archive.ray_cluster"},
     "pyarrow": {"worker.archive.sources", "worker.archive.ray_cluster", "worker.reports.export"},
     "psycopg": {"worker.db.postgres"},
-    "sklearn": {"training.evaluation", "training.calibration", "training.familiarity"},
+    "sklearn": {
+        "training.evaluate.metrics",
+        "training.evaluate.operating_point",
+        "training.familiarity",
+    },
     "matplotlib": {"training.figures", "training.sheets"},
 }
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.breakdown import break_down
-from training.comparison import Reading
+from training.evaluate.paired import Reading
+from training.evaluate.subgroups import break_down
 
 TRUTH = np.array([True, True, True, True, False, False])
 CALLED = np.array([True, True, False, True, False, True])

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
-from training.comparison import Reading, _weighted_auc, auc_difference, compare, mcnemar
-from training.evaluation import OperatingPoint, Scores, Truth, auc, calibration_error
+from training.evaluate.metrics import OperatingPoint, Scores, Truth, auc, calibration_error
+from training.evaluate.paired import Reading, _weighted_auc, auc_difference, compare, mcnemar
 
 POINT = OperatingPoint(temperature=1.2, threshold=0.4, review_band=(0.3, 0.6))
 

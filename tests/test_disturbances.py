@@ -9,7 +9,7 @@ import pytest
 from films import Grey, draw
 from PIL import Image
 
-from training.disturbances import DISTURBANCES, disturb
+from training.evaluate.corruptions import DISTURBANCES, disturb
 
 FILM = draw(5, width=400, height=300, opacity=0.5)
 

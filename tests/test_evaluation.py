@@ -9,8 +9,7 @@ import math
 import numpy as np
 import pytest
 
-from training.calibration import Aims, choose_operating_point, fit_calibration, promised_coverage
-from training.evaluation import (
+from training.evaluate.metrics import (
     OperatingPoint,
     Scores,
     Truth,
@@ -18,6 +17,12 @@ from training.evaluation import (
     calibration_error,
     evaluate,
     wilson,
+)
+from training.evaluate.operating_point import (
+    Aims,
+    choose_operating_point,
+    fit_calibration,
+    promised_coverage,
 )
 from worker.errors import DataError
 from worker.model.decision import Score, calibrate, judge

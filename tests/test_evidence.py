@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.evidence import EVEN_SHARE, outer_share
+from training.evaluate.edge_evidence import EVEN_SHARE, outer_share
 
 
 def test_an_even_map_has_the_share_of_the_area() -> None:

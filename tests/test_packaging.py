@@ -15,7 +15,7 @@ import pytest
 from films import draw
 
 from training import packaging
-from training.evaluation import OperatingPoint
+from training.evaluate.metrics import OperatingPoint
 from training.fit.warm_start import CONTINUED
 from worker.errors import DataError, ModelPackageError, RegistryError
 from worker.imaging.preprocessing import Pixels, resize

@@ -12,12 +12,12 @@ import pytest
 from films import draw
 from PIL import Image
 
-from training.comparison import Reading, compare
 from training.data.cache import Films
 from training.data.dataset import LabelledScan, Side
-from training.evaluation import OperatingPoint, evaluate
+from training.evaluate.head_to_head import Judged
+from training.evaluate.metrics import OperatingPoint, evaluate
+from training.evaluate.paired import Reading, compare
 from training.figures import draw_figures
-from training.judging import Judged
 from training.report import write_card
 from training.sheets import augment, draw_batch, worst_mistakes, write_sheets
 

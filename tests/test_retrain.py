@@ -243,7 +243,7 @@ def test_a_failure_while_measuring_leaves_nothing_behind(
     def fail(*_: object, **__: object) -> list[float]:
         raise ModelPackageError("it does not load")
 
-    monkeypatch.setattr("training.judging.score", fail)
+    monkeypatch.setattr("training.evaluate.head_to_head.score", fail)
     with pytest.raises(ModelPackageError, match="does not load"):
         retrain(replace(night.plan, models=tmp_path / "models"), now=NOW, say=lambda _: None)
     assert {path.name for path in (tmp_path / "models").iterdir()} == {LOCK, SALT}

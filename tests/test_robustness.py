@@ -15,9 +15,9 @@ from test_retrain import draw_folder
 
 from training.data.sources import find_films
 from training.data.splits import LabelledScan, Shares, Side, split
-from training.disturbances import DISTURBANCES, disturb
+from training.evaluate.corruptions import DISTURBANCES, disturb
+from training.evaluate.scoring import UNTOUCHED, score_disturbed
 from training.robustness import agree, choose, main, measure
-from training.scoring import UNTOUCHED, score_disturbed
 from worker.errors import DataError, FilmRefused, ModelPackageError, RefusalCode
 from worker.imaging.preprocessing import read_film
 from worker.model.decision import Score

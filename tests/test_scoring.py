@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from films import draw, jpeg
 
-from training.scoring import score, score_disturbed
+from training.evaluate.scoring import score, score_disturbed
 from worker.errors import ModelPackageError
 
 

@@ -60,7 +60,7 @@ def any_site(site: Site, database_url: str) -> Site:
 def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a package that is sound, and takes many times as long over a film."""
     from training import packaging
-    from training.evaluation import OperatingPoint
+    from training.evaluate.metrics import OperatingPoint
     from training.fit.network import Architecture, build_network
 
     side = 640

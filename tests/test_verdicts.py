@@ -27,11 +27,11 @@ from packages import change_manifest, copy_package, replace_file, with_limits
 from test_retrain import ANY, NOW, draw_folder
 
 from training.data.dataset import LabelledScan, Side
-from training.judging import digest_of, judge
+from training.evaluate.head_to_head import digest_of, judge
+from training.evaluate.scoring import Scored, score
 from training.nights import Outcome, alone
 from training.plan import Plan
 from training.retrain import main, retrain
-from training.scoring import Scored, score
 from worker.db.engine import Database
 from worker.db.training_runs import Ledger, Ruling
 from worker.errors import DataError, ModelPackageError, ScreenerTrouble
@@ -109,7 +109,7 @@ def pretend(
             found.append(Scored(error=broken) if ill else Scored(scores=logits.tolist()))
         return found
 
-    monkeypatch.setattr("training.judging.score", told)
+    monkeypatch.setattr("training.evaluate.head_to_head.score", told)
 
 
 def test_a_better_challenger_is_promoted_and_on_record(
@@ -464,7 +464,7 @@ def test_a_night_that_fails_is_on_record_with_the_whole_reason(
     def fail(*_: object, **__: object) -> None:
         raise ModelPackageError("it does not load")
 
-    monkeypatch.setattr("training.judging.score", fail)
+    monkeypatch.setattr("training.evaluate.head_to_head.score", fail)
     with pytest.raises(ModelPackageError):
         retrain(plan, now=NOW, say=say_nothing)
     night = ledger.nights()[0]

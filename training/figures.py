@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from training.comparison import Reading
-from training.evaluation import OperatingPoint, Truth, equal_weights, roc, wilson
+from training.evaluate.metrics import OperatingPoint, Truth, equal_weights, roc, wilson
+from training.evaluate.paired import Reading
 from worker.model.decision import shift_prior
 from worker.model.manifest import NEGATIVE, POSITIVE
 

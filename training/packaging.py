@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from training.data.seen_films import LEARNT, Marks, to_bytes
-from training.evaluation import OperatingPoint
+from training.evaluate.metrics import OperatingPoint
 from training.exporting import to_files
 from training.familiarity import Familiarity
 from training.fit.warm_start import CONTINUED

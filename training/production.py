@@ -17,15 +17,17 @@ from typing import Any
 import keras
 import numpy as np
 
-from training import evaluation, familiarity, packaging
-from training.calibration import Aims, choose_operating_point, fit_calibration
+from training import familiarity
+from training import packaging
+from training.evaluate import metrics
 from training.data.cache import Films
 from training.data.dataset import Dataset, Side
+from training.evaluate.head_to_head import is_positive
+from training.evaluate.operating_point import Aims, choose_operating_point, fit_calibration
 from training.fit.batches import Examples, InOrder
 from training.fit.network import Architecture, build_network, describe, shift_logit
 from training.fit.trainer import Fitted, Limits, Recipe, fit
 from training.fit.warm_start import Start
-from training.judging import is_positive
 from training.record import code_digest
 
 Say = Callable[[str], None]
@@ -146,7 +148,7 @@ def _finished(
         exported=exported,
         point=point,
         familiarity=familiar,
-        calibration_side=evaluation.evaluate(truth, logits, point),
+        calibration_side=metrics.evaluate(truth, logits, point),
         training={
             **training,
             "aims": asdict(aims),

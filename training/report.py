@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from training import reach
-from training.calibration import promised_coverage
+from training.evaluate.operating_point import promised_coverage
 
 _NO_POPULATION = (
     "Not stated: the run that made this model was given no `--population`. Without knowing whose "

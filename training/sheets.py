@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 
 from training.data.cache import Films
 from training.data.dataset import LabelledScan
+from training.evaluate.head_to_head import Judged, is_positive
 from training.fit.augmentation import Augmentation, cut_and_mix
-from training.judging import Judged, is_positive
 from worker.imaging.preprocessing import Pixels
 from worker.system.redaction import shown
 

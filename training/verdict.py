@@ -15,8 +15,8 @@ from typing import Any
 
 from training import packaging
 from training.data.dataset import Side
+from training.evaluate.head_to_head import Judged, digest_of, judge
 from training.figures import draw_figures
-from training.judging import Judged, digest_of, judge
 from training.making import Made
 from training.nights import Outcome
 from training.plan import Plan

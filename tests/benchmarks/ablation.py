@@ -44,13 +44,13 @@ import training.fit.trainer
 from training.data.cache import decode_films
 from training.data.dataset import Dataset, read_dataset
 from training.data.splits import Side
-from training.disturbances import DISTURBANCES
-from training.evaluation import auc
+from training.evaluate.corruptions import DISTURBANCES
+from training.evaluate.head_to_head import is_positive
+from training.evaluate.metrics import auc
 from training.fit.augmentation import Labels
 from training.fit.batches import Examples, Shuffled
 from training.fit.network import Architecture, build_network
 from training.fit.trainer import Recipe, fit
-from training.judging import is_positive
 from worker.imaging.preprocessing import Pixels, resize
 
 _FOLDS = 5

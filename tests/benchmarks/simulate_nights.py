@@ -27,8 +27,8 @@ from statistics import NormalDist
 
 import numpy as np
 
-from training.comparison import Reading, compare
-from training.evaluation import OperatingPoint, Scores, Truth, auc, evaluate
+from training.evaluate.metrics import OperatingPoint, Scores, Truth, auc, evaluate
+from training.evaluate.paired import Reading, compare
 from training.promotion import Evidence, Rules, judge_promotion
 
 NIGHTS = 365

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from training.comparison import Reading
 from training.data.patients import series_of
-from training.evaluation import Truth, auc, wilson
-from training.evidence import EVEN_SHARE
+from training.evaluate.edge_evidence import EVEN_SHARE
+from training.evaluate.metrics import Truth, auc, wilson
+from training.evaluate.paired import Reading
 
 _UNKNOWN = "of no known series"
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from training.evaluation import OperatingPoint, Scores, Truth, check_both_classes
+from training.evaluate.metrics import OperatingPoint, Scores, Truth, check_both_classes
 from worker.model.decision import calibrate
 
 

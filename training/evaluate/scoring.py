@@ -1,7 +1,7 @@
 """Score films with packages as they lie on disk, in a fresh process and by the worker's code.
 
-    python -m training.scoring PACKAGE... < films.json > scores.json
-    python -m training.scoring --disturbed PACKAGE < films.json > scores.json
+    python -m training.evaluate.scoring PACKAGE... < films.json > scores.json
+    python -m training.evaluate.scoring --disturbed PACKAGE < films.json > scores.json
 
 Reads a list of paths, each with the SHA-256 of the film that must be there, or null; writes, for
 each package, each film's logit, or its refusal code, in the same order, or why the package cannot
@@ -23,8 +23,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from training.disturbances import DISTURBANCES, disturb
-from training.evidence import outer_share
+from training.evaluate.corruptions import DISTURBANCES, disturb
+from training.evaluate.edge_evidence import outer_share
 from training.reading import read_again
 from worker.errors import FilmRefused, LungwatchError, ModelPackageError
 from worker.imaging.preprocessing import TURNED, Film, Limits, Pixels, check_header, read_film
@@ -109,7 +109,7 @@ def _wanted(films: Sequence[Path], digests: Sequence[str] | None) -> list[_Wante
 
 def _run(arguments: Sequence[str], films: Sequence[_Wanted]) -> Any:
     run = subprocess.run(  # noqa: S603 - our own module, on our own interpreter
-        [sys.executable, "-m", "training.scoring", *arguments],
+        [sys.executable, "-m", "training.evaluate.scoring", *arguments],
         input=json.dumps(films),
         capture_output=True,
         text=True,

@@ -13,12 +13,12 @@ from typing import Any, Self
 
 import numpy as np
 
-from training.breakdown import break_down
-from training.comparison import Reading, compare
 from training.data.dataset import LabelledScan
 from training.data.seen_films import why_not
-from training.evaluation import OperatingPoint, Scores, Truth, evaluate
-from training.scoring import Scored, score
+from training.evaluate.metrics import OperatingPoint, Scores, Truth, evaluate
+from training.evaluate.paired import Reading, compare
+from training.evaluate.scoring import Scored, score
+from training.evaluate.subgroups import break_down
 from worker.errors import ModelPackageError
 from worker.model.manifest import POSITIVE, Manifest, read_manifest
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from training.evaluation import Measured, OperatingPoint, Scores, Truth, interval, placement
+from training.evaluate.metrics import Measured, OperatingPoint, Scores, Truth, interval, placement
 from worker.model.decision import calibrate
 
 DRAWS = 2000  # of patients, for each bootstrap interval
