@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from training import packaging
-from training.familiarity import Familiarity, fit, look
+from training.package import build
+from training.package.familiarity import Familiarity, fit, look
 from worker.imaging.preprocessing import Pixels
 from worker.model.familiarity import FAMILIAR
 from worker.model.manifest import GOLDEN, MANIFEST, SERVED, read_manifest
@@ -95,7 +95,7 @@ def with_limits(
     written = found.familiar.to_bytes()
     replace_file(folder, FAMILIAR, written)
     arrays = read_golden(folder)
-    strange = packaging.golden_strangeness(served, written, arrays["inputs"])
+    strange = build.golden_strangeness(served, written, arrays["inputs"])
     replace_file(folder, GOLDEN, golden_bytes(arrays | {"strangeness": strange}))
     facts = {"familiar": found.limits.model_dump()} | manifest_changes
     change_manifest(folder, **facts)

@@ -137,7 +137,7 @@ DOORS = {
     "sklearn": {
         "training.evaluate.metrics",
         "training.evaluate.operating_point",
-        "training.familiarity",
+        "training.package.familiarity",
     },
     "matplotlib": {"training.figures", "training.sheets"},
 }

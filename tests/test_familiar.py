@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from films import draw
 
-from training.familiarity import Familiarity, Seen, fit
+from training.package.familiarity import Familiarity, Seen, fit
 from worker.errors import DataError, ModelPackageError
 from worker.imaging.preprocessing import Pixels, resize
 from worker.model.familiarity import directions, from_bytes, layouts

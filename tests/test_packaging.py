@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from films import draw
 
-from training import packaging
 from training.evaluate.metrics import OperatingPoint
 from training.fit.warm_start import CONTINUED
+from training.package import build
 from worker.errors import DataError, ModelPackageError, RegistryError
 from worker.imaging.preprocessing import Pixels, resize
 from worker.model.manifest import SERVED
@@ -49,17 +49,17 @@ def network() -> Any:
 
 
 @pytest.fixture(scope="module")
-def exported(network: Any) -> packaging.Exported:
+def exported(network: Any) -> build.Exported:
     """Export the network once."""
-    return packaging.export(network, now=NOW)
+    return build.export(network, now=NOW)
 
 
 @pytest.fixture
-def published(exported: packaging.Exported, tmp_path: Path) -> Path:
+def published(exported: build.Exported, tmp_path: Path) -> Path:
     """Stage and publish a package of it."""
     registry = Registry(tmp_path)
-    staged = packaging.stage(registry, exported, POINT, training={"seed": 5}, now=NOW)
-    packaging.add_files(staged, {"card.md": b"# A card\n"})
+    staged = build.stage(registry, exported, POINT, training={"seed": 5}, now=NOW)
+    build.add_files(staged, {"card.md": b"# A card\n"})
     return registry.publish(staged, exported.version)
 
 
@@ -90,7 +90,7 @@ def test_no_room_for_what_is_temporary_is_told_in_a_line(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(network, "save" if who == "Keras" else "export", full)
     with pytest.raises((DataError, ModelPackageError)) as ended:
-        packaging.export(network, now=NOW)
+        build.export(network, now=NOW)
     matter, where = str(ended.value).split("\n")
     why = "No space left on device" if who == "Keras" else "ResourceExhaustedError"
     assert matter == f"the network cannot be exported ({why}):"
@@ -213,7 +213,7 @@ def test_golden_inputs_are_drawn_and_tell_models_apart(published: Path) -> None:
     """Golden films are the same on every machine, and their outputs differ from each other."""
     with np.load(published / "golden.npz") as golden:
         inputs, logits = golden["inputs"], golden["logits"]
-    np.testing.assert_array_equal(inputs, packaging.draw_golden(SIDE, SIDE))
+    np.testing.assert_array_equal(inputs, build.draw_golden(SIDE, SIDE))
     assert np.ptp(logits) > 0.01
 
 
@@ -228,23 +228,21 @@ def test_a_file_changed_afterwards_is_noticed(published: Path, name: str) -> Non
         load(published)
 
 
-def test_the_same_model_is_not_packaged_twice(
-    exported: packaging.Exported, published: Path
-) -> None:
+def test_the_same_model_is_not_packaged_twice(exported: build.Exported, published: Path) -> None:
     """A version never changes once it has its name."""
     with pytest.raises(RegistryError, match="exists already"):
-        packaging.stage(Registry(published.parent), exported, POINT, training={}, now=NOW)
+        build.stage(Registry(published.parent), exported, POINT, training={}, now=NOW)
 
 
-def test_a_record_is_added_once(exported: packaging.Exported, tmp_path: Path) -> None:
+def test_a_record_is_added_once(exported: build.Exported, tmp_path: Path) -> None:
     """A second file of one name is refused: the first may have been measured on."""
-    staged = packaging.stage(Registry(tmp_path), exported, POINT, training={}, now=NOW)
-    packaging.add_files(staged, {"card.md": b"one"})
+    staged = build.stage(Registry(tmp_path), exported, POINT, training={}, now=NOW)
+    build.add_files(staged, {"card.md": b"one"})
     with pytest.raises(RegistryError, match="has a card"):
-        packaging.add_files(staged, {"card.md": b"two"})
+        build.add_files(staged, {"card.md": b"two"})
 
 
 def test_a_record_holds_no_nan() -> None:
     """evaluation.json is JSON: NaN, which is not, stops the packaging."""
     with pytest.raises(ValueError, match="JSON"):
-        packaging.to_json({"auc": float("nan")})
+        build.to_json({"auc": float("nan")})

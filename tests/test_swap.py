@@ -59,18 +59,18 @@ def any_site(site: Site, database_url: str) -> Site:
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a package that is sound, and takes many times as long over a film."""
-    from training import packaging
     from training.evaluate.metrics import OperatingPoint
     from training.fit.network import Architecture, build_network
+    from training.package import build
 
     side = 640
     architecture = Architecture(
         height=side, width=side, stem=16, stages=(32, 64), strides=(1, 2), dropout=0.0
     )
-    exported = packaging.export(build_network(architecture), now=NOW)
+    exported = build.export(build_network(architecture), now=NOW)
     point = OperatingPoint(temperature=1.0, threshold=0.5, review_band=(0.4, 0.6))
     registry = Registry(tmp_path_factory.mktemp("slow"))
-    staged = packaging.stage(registry, exported, point, training={}, now=NOW)
+    staged = build.stage(registry, exported, point, training={}, now=NOW)
     return registry.publish(staged, exported.version)
 
 

@@ -483,7 +483,7 @@ def full(*_: object, **__: object) -> None:
     ("where", "what"),
     [
         ("training.data.splits.write_atomically", "the salt that splits patients cannot be kept"),
-        ("training.packaging.np.savez_compressed", "the model's package cannot be written"),
+        ("training.package.build.np.savez_compressed", "the model's package cannot be written"),
         ("worker.model.registry.fsync_folder", "the model's package cannot be written"),
     ],
 )

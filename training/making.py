@@ -9,13 +9,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from training import packaging
 from training.data.cache import Films
 from training.data.dataset import Dataset, Side
 from training.data.seen_films import marks_of
 from training.fit.network import Architecture, describe
 from training.fit.trainer import Limits, Recipe
 from training.fit.warm_start import Start, choose_start, from_scratch
+from training.package import build
 from training.plan import Plan
 from training.production import Product, produce
 from training.record import Record
@@ -89,7 +89,7 @@ def make(
         say(f"{package.name} is there already: its card is of the night that made it first")
     else:
         with needed("the model's package cannot be written", registry.root):
-            package = packaging.stage(
+            package = build.stage(
                 registry,
                 product.exported,
                 product.point,

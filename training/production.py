@@ -17,17 +17,16 @@ from typing import Any
 import keras
 import numpy as np
 
-from training import familiarity
-from training import packaging
-from training.evaluate import metrics
 from training.data.cache import Films
 from training.data.dataset import Dataset, Side
+from training.evaluate import metrics
 from training.evaluate.head_to_head import is_positive
 from training.evaluate.operating_point import Aims, choose_operating_point, fit_calibration
 from training.fit.batches import Examples, InOrder
 from training.fit.network import Architecture, build_network, describe, shift_logit
 from training.fit.trainer import Fitted, Limits, Recipe, fit
 from training.fit.warm_start import Start
+from training.package import build, familiarity
 from training.record import code_digest
 
 Say = Callable[[str], None]
@@ -37,8 +36,8 @@ Say = Callable[[str], None]
 class Product:
     """A model that nobody has measured yet."""
 
-    exported: packaging.Exported
-    point: evaluation.OperatingPoint
+    exported: build.Exported
+    point: metrics.OperatingPoint
     familiarity: familiarity.Familiarity
     calibration_side: dict[str, Any]  # what it makes of the films it was calibrated on
     training: dict[str, Any]  # what was trained on what, and how: for the manifest
@@ -134,8 +133,8 @@ def _finished(
     shift_logit(network, scale.shift)
 
     # The threshold is chosen on what the served file gives, not on what Keras gives.
-    exported = packaging.export(network, now=now)
-    logits = packaging.litert_logits(exported.served, calibration.films()).astype(np.float64)
+    exported = build.export(network, now=now)
+    logits = build.litert_logits(exported.served, calibration.films()).astype(np.float64)
     aims = Aims()
     point = choose_operating_point(truth, logits, temperature=scale.temperature, aims=aims)
 

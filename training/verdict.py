@@ -13,12 +13,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from training import packaging
 from training.data.dataset import Side
 from training.evaluate.head_to_head import Judged, digest_of, judge
 from training.figures import draw_figures
 from training.making import Made
 from training.nights import Outcome
+from training.package import build
 from training.plan import Plan
 from training.promotion import Promotion, judge_promotion
 from training.record import Record
@@ -208,9 +208,9 @@ def _publish(
         numbers=judged.numbers,
     )
     card = write_card(made.version, evaluation, made.training, promotion.reasons, figures.keys())
-    record = {"evaluation.json": packaging.to_json(evaluation), "card.md": card.encode()}
+    record = {"evaluation.json": build.to_json(evaluation), "card.md": card.encode()}
     with needed("the model's package cannot be written", registry.root):
-        packaging.add_files(made.package, record | figures)
+        build.add_files(made.package, record | figures)
         return registry.publish(made.package, made.version)
 
 

@@ -1,6 +1,6 @@
 """A Keras network to the file that serves, by TensorFlow's converter.
 
-    KERAS_BACKEND=tensorflow python -m training.exporting model.keras model.tflite
+    KERAS_BACKEND=tensorflow python -m training.package.tflite model.keras model.tflite
 
 Where another backend trained, the weights are loaded under TensorFlow by a process of its own.
 """
@@ -72,7 +72,7 @@ def _convert(network: keras.Model, saved: Path) -> bytes:
 
 def _convert_elsewhere(kept: Path, served: Path) -> None:
     run = subprocess.run(  # noqa: S603 - our own module, on our own interpreter
-        [sys.executable, "-m", "training.exporting", str(kept), str(served)],
+        [sys.executable, "-m", "training.package.tflite", str(kept), str(served)],
         env={**os.environ, "KERAS_BACKEND": "tensorflow"},
         capture_output=True,
         text=True,

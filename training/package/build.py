@@ -21,9 +21,9 @@ import numpy.typing as npt
 
 from training.data.seen_films import LEARNT, Marks, to_bytes
 from training.evaluate.metrics import OperatingPoint
-from training.exporting import to_files
-from training.familiarity import Familiarity
 from training.fit.warm_start import CONTINUED
+from training.package.familiarity import Familiarity
+from training.package.tflite import to_files
 from worker.errors import RegistryError
 from worker.imaging.preprocessing import PREPROCESSING_VERSION, Pixels
 from worker.model.familiarity import FAMILIAR
