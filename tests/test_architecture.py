@@ -139,7 +139,7 @@ DOORS = {
         "training.evaluate.operating_point",
         "training.package.familiarity",
     },
-    "matplotlib": {"training.figures", "training.sheets"},
+    "matplotlib": {"training.card.figures", "training.card.sheets"},
 }
 
 

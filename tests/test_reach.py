@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from training.reach import sections
+from training.card.reach import sections
 
 PLAIN: dict[str, Any] = {"sensitivity": 0.9, "specificity": 0.8}
 

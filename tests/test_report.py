@@ -12,14 +12,14 @@ import pytest
 from films import draw
 from PIL import Image
 
+from training.card.card import write_card
+from training.card.figures import draw_figures
+from training.card.sheets import augment, draw_batch, worst_mistakes, write_sheets
 from training.data.cache import Films
 from training.data.dataset import LabelledScan, Side
 from training.evaluate.head_to_head import Judged
 from training.evaluate.metrics import OperatingPoint, evaluate
 from training.evaluate.paired import Reading, compare
-from training.figures import draw_figures
-from training.report import write_card
-from training.sheets import augment, draw_batch, worst_mistakes, write_sheets
 
 POINT = OperatingPoint(temperature=1.0, threshold=0.4, review_band=(0.2, 0.7))
 CURVE = [

@@ -20,6 +20,7 @@ from databases import query
 from driver import without_rights
 from films import draw, jpeg, truncated
 
+from training.card.card import write_card
 from training.data.dataset import Side, read_dataset
 from training.data.patients import Patients
 from training.data.splits import SALT
@@ -27,7 +28,6 @@ from training.fit.warm_start import choose_start
 from training.nights import LAST, LOCK, Outcome
 from training.plan import Plan
 from training.promotion import Floors, Rules
-from training.report import write_card
 from training.retrain import main, retrain
 from worker.db.engine import Database
 from worker.db.training_runs import Ledger, Ruling

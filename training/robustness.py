@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from training.card.reach import agreement_in_words, robustness_table
 from training.data.seen_films import why_not
 from training.data.sources import CLASSES, find_films
 from training.data.splits import LabelledScan, Shares, Side, split
@@ -27,7 +28,6 @@ from training.evaluate.head_to_head import is_positive
 from training.evaluate.metrics import OperatingPoint, Scores, Truth, auc
 from training.evaluate.paired import Reading, auc_difference
 from training.evaluate.scoring import UNTOUCHED, Scored, score, score_disturbed
-from training.reach import agreement_in_words, robustness_table
 from worker.errors import DataError, FilmRefused, LungwatchError, ModelPackageError
 from worker.model.decision import REVIEW, Score, Verdict, judge
 from worker.model.manifest import Manifest, read_manifest

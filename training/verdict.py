@@ -13,18 +13,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from training.card.card import write_card
+from training.card.figures import draw_figures
+from training.card.sheets import write_sheets
 from training.data.dataset import Side
 from training.evaluate.head_to_head import Judged, digest_of, judge
-from training.figures import draw_figures
 from training.making import Made
 from training.nights import Outcome
 from training.package import build
 from training.plan import Plan
 from training.promotion import Promotion, judge_promotion
 from training.record import Record
-from training.report import write_card
 from training.robustness import FILMS_A_NIGHT, measure
-from training.sheets import write_sheets
 from training.telling import needed
 from worker.db.engine import Database
 from worker.db.training_runs import Ruling

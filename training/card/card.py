@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from training import reach
+from training.card import reach
 from training.evaluate.operating_point import promised_coverage
 
 _NO_POPULATION = (

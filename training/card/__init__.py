@@ -1,0 +1,1 @@
+"""The model card, its figures and its pictures."""
