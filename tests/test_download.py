@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from training.download import lay_out, main
-from training.plan import read_plan
+from training.night.options import read_plan
 from worker.errors import DataError
 from worker.model.registry import Registry
 from worker.settings import Settings

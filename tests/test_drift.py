@@ -14,7 +14,7 @@ from driver import Site
 from scans import manifest
 from sqlalchemy import insert
 
-from training.nights import drifted
+from training.night.state import drifted
 from worker.db.engine import Database
 from worker.db.scans import register_model
 from worker.db.schema import labels, predictions, scans

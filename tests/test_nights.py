@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from databases import query
 
-from training import record as record_module
-from training.nights import LAST, LOCK, NightUnderway, alone, last_night, remember
-from training.record import code_digest, made_with, recording
+from training.night import record as record_module
+from training.night.record import code_digest, made_with, recording
+from training.night.state import LAST, LOCK, NightUnderway, alone, last_night, remember
 from worker.db.engine import Database
 from worker.db.training_runs import Ledger, Ruling
 from worker.errors import DatabaseTrouble, DataError
@@ -26,7 +26,7 @@ WORK = {"seed": 20, "data_digest": "aa", "code": "bb"}
 HOLDER = """
 import sys
 from pathlib import Path
-from training.nights import alone
+from training.night.state import alone
 with alone(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

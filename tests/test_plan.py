@@ -7,7 +7,7 @@ import math
 import pytest
 
 from training.fit.sizes import CELL, is_whole
-from training.plan import read_plan
+from training.night.options import read_plan
 from worker.settings import Settings
 
 

@@ -25,8 +25,8 @@ from training.data.dataset import Side, read_dataset
 from training.data.patients import Patients
 from training.data.splits import SALT
 from training.fit.warm_start import choose_start
-from training.nights import LAST, LOCK, Outcome
-from training.plan import Plan
+from training.night.options import Plan
+from training.night.state import LAST, LOCK, Outcome
 from training.promotion import Floors, Rules
 from training.retrain import main, retrain
 from worker.db.engine import Database

@@ -29,8 +29,8 @@ from test_retrain import ANY, NOW, draw_folder
 from training.data.dataset import LabelledScan, Side
 from training.evaluate.head_to_head import digest_of, judge
 from training.evaluate.scoring import Scored, score
-from training.nights import Outcome, alone
-from training.plan import Plan
+from training.night.options import Plan
+from training.night.state import Outcome, alone
 from training.retrain import main, retrain
 from worker.db.engine import Database
 from worker.db.training_runs import Ledger, Ruling
@@ -521,7 +521,7 @@ def test_a_disk_that_is_full_after_a_promotion_undoes_nothing(
 ) -> None:
     """What serves was promoted and is on record; the next night just does not know of this one."""
     pretend(monkeypatch, champion=3)
-    monkeypatch.setattr("training.nights.write_atomically", full)
+    monkeypatch.setattr("training.night.state.write_atomically", full)
     said: list[str] = []
     outcome = retrain(plan, now=NOW, say=said.append)
     assert outcome.ruling is Ruling.PROMOTED

@@ -24,7 +24,9 @@ from typing import Any
 from training.data.cache import Films, decode_films
 from training.data.dataset import Dataset, read_dataset
 from training.data.splits import keep_salt
-from training.nights import (
+from training.night.options import Plan, read_plan
+from training.night.record import Record, code_digest, recording
+from training.night.state import (
     NightUnderway,
     Outcome,
     alone,
@@ -33,8 +35,6 @@ from training.nights import (
     remember,
     stand_back,
 )
-from training.plan import Plan, read_plan
-from training.record import Record, code_digest, recording
 from training.telling import OfFilms, needed, say_error, teller
 from worker.db.training_runs import Ruling
 from worker.errors import DatabaseTrouble, LungwatchError
@@ -90,8 +90,8 @@ def retrain(plan: Plan, *, now: datetime, say: Say) -> Outcome:
             drift = drifted(plan.database_url, registry.champion())
             dataset, films = _decode(plan, dataset, record, say=say)
             # A network, fitted and packaged; measured beside the champion, judged, published.
-            from training.making import make
-            from training.verdict import conclude
+            from training.night.build import make
+            from training.night.review import conclude
 
             made = make(plan, dataset, films, registry, record, now=now, say=say)
             outcome = conclude(plan, made, registry, record, drift=drift, say=say)

@@ -15,10 +15,10 @@ from training.data.seen_films import marks_of
 from training.fit.network import Architecture, describe
 from training.fit.trainer import Limits, Recipe
 from training.fit.warm_start import Start, choose_start, from_scratch
+from training.night.options import Plan
+from training.night.production import Product, produce
+from training.night.record import Record
 from training.package import build
-from training.plan import Plan
-from training.production import Product, produce
-from training.record import Record
 from training.telling import needed
 from worker.model.registry import Registry
 

@@ -18,12 +18,12 @@ from training.card.figures import draw_figures
 from training.card.sheets import write_sheets
 from training.data.dataset import Side
 from training.evaluate.head_to_head import Judged, digest_of, judge
-from training.making import Made
-from training.nights import Outcome
+from training.night.build import Made
+from training.night.options import Plan
+from training.night.record import Record
+from training.night.state import Outcome
 from training.package import build
-from training.plan import Plan
 from training.promotion import Promotion, judge_promotion
-from training.record import Record
 from training.robustness import FILMS_A_NIGHT, measure
 from training.telling import needed
 from worker.db.engine import Database

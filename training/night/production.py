@@ -26,8 +26,8 @@ from training.fit.batches import Examples, InOrder
 from training.fit.network import Architecture, build_network, describe, shift_logit
 from training.fit.trainer import Fitted, Limits, Recipe, fit
 from training.fit.warm_start import Start
+from training.night.record import code_digest
 from training.package import build, familiarity
-from training.record import code_digest
 
 Say = Callable[[str], None]
 

@@ -1,0 +1,1 @@
+"""The steps of a night: options, state, record, build, review."""
