@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from training.promotion import Evidence, Floors, Margins, Promotion, Rules, judge_promotion
+from training.gate import Evidence, Floors, Margins, Promotion, Rules, judge_promotion
 
 GOOD = {
     "films": {"NORMAL": 224, "PNEUMONIA": 360},

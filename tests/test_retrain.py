@@ -25,9 +25,9 @@ from training.data.dataset import Side, read_dataset
 from training.data.patients import Patients
 from training.data.splits import SALT
 from training.fit.warm_start import choose_start
+from training.gate import Floors, Rules
 from training.night.options import Plan
 from training.night.state import LAST, LOCK, Outcome
-from training.promotion import Floors, Rules
 from training.retrain import main, retrain
 from worker.db.engine import Database
 from worker.db.training_runs import Ledger, Ruling

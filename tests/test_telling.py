@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from training.telling import OfFilms, needed, say_error, teller
+from training.console import OfFilms, needed, say_error, teller
 from worker.errors import DataError
 
 

@@ -21,6 +21,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from training.console import OfFilms, needed, say_error, teller
 from training.data.cache import Films, decode_films
 from training.data.dataset import Dataset, read_dataset
 from training.data.splits import keep_salt
@@ -35,7 +36,6 @@ from training.night.state import (
     remember,
     stand_back,
 )
-from training.telling import OfFilms, needed, say_error, teller
 from worker.db.training_runs import Ruling
 from worker.errors import DatabaseTrouble, LungwatchError
 from worker.model.registry import ChampionChanged, Registry

@@ -29,7 +29,7 @@ import numpy as np
 
 from training.evaluate.metrics import OperatingPoint, Scores, Truth, auc, evaluate
 from training.evaluate.paired import Reading, compare
-from training.promotion import Evidence, Rules, judge_promotion
+from training.gate import Evidence, Rules, judge_promotion
 
 NIGHTS = 365
 FILMS, PATIENTS = (224, 360), (200, 171)  # NORMAL, PNEUMONIA

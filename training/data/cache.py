@@ -27,10 +27,10 @@ from pathlib import Path
 
 import numpy as np
 
+from training.console import needed
 from training.data.splits import LabelledScan
+from training.io import read_again
 from training.progress import bar
-from training.reading import read_again
-from training.telling import needed
 from worker.errors import DataError, FilmRefused
 from worker.imaging.preprocessing import PREPROCESSING_VERSION, Pixels, read_film
 from worker.system.files import fsync_folder, write_atomically

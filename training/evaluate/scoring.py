@@ -25,7 +25,7 @@ from typing import Any
 
 from training.evaluate.corruptions import DISTURBANCES, disturb
 from training.evaluate.edge_evidence import outer_share
-from training.reading import read_again
+from training.io import read_again
 from worker.errors import FilmRefused, LungwatchError, ModelPackageError
 from worker.imaging.preprocessing import TURNED, Film, Limits, Pixels, check_header, read_film
 from worker.model.decision import Score

@@ -25,10 +25,10 @@ from zipfile import BadZipFile
 import keras
 import numpy as np
 
+from training.console import needed
 from training.fit.batches import Shuffled
 from training.fit.tensorboard import EventFile
 from training.progress import Advance
-from training.telling import needed
 from worker.errors import DataError
 from worker.system.files import write_atomically
 

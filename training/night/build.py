@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from training.console import needed
 from training.data.cache import Films
 from training.data.dataset import Dataset, Side
 from training.data.seen_films import marks_of
@@ -19,7 +20,6 @@ from training.night.options import Plan
 from training.night.production import Product, produce
 from training.night.record import Record
 from training.package import build
-from training.telling import needed
 from worker.model.registry import Registry
 
 Say = Callable[[str], None]

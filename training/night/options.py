@@ -14,7 +14,7 @@ from typing import Any, Literal
 from training.data.patients import Patients, read_patients, read_pattern
 from training.data.sources import Archive
 from training.fit.sizes import CELL, is_whole
-from training.promotion import Floors, Margins, Rules
+from training.gate import Floors, Margins, Rules
 from worker.screening.rescreen import Means
 from worker.settings import Settings
 

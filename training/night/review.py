@@ -16,16 +16,16 @@ from typing import Any
 from training.card.card import write_card
 from training.card.figures import draw_figures
 from training.card.sheets import write_sheets
+from training.console import needed
 from training.data.dataset import Side
 from training.evaluate.head_to_head import Judged, digest_of, judge
+from training.gate import Promotion, judge_promotion
 from training.night.build import Made
 from training.night.options import Plan
 from training.night.record import Record
 from training.night.state import Outcome
 from training.package import build
-from training.promotion import Promotion, judge_promotion
 from training.robustness import FILMS_A_NIGHT, measure
-from training.telling import needed
 from worker.db.engine import Database
 from worker.db.training_runs import Ruling
 from worker.errors import ModelPackageError

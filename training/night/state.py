@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.telling import needed
+from training.console import needed
 from worker.db.engine import Database
 from worker.db.training_runs import Ruling
 from worker.errors import LungwatchError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from training.telling import needed
+from training.console import needed
 from worker.errors import DataError
 from worker.system.files import open_regular
 from worker.system.redaction import shown
