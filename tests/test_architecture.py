@@ -78,6 +78,7 @@ LAYERS = [
     {"worker.cli.models", "worker.cli.rescore", "worker.cli.explain"}
     | {"worker.cli.backfill", "worker.cli.export", "worker.cli.report"}
     | {"worker.cli.discard", "worker.cli.reclaim", "worker.cli.drift"},
+    {"worker.cli.app"},
     {"worker.__main__"},
 ]
 # All that training and migrations may import of the worker.

@@ -19,7 +19,7 @@ from databases import query
 from pydantic import SecretStr
 
 from worker import errors
-from worker.__main__ import app
+from worker.cli.app import app
 from worker.db.engine import Database
 from worker.db.schema import results
 from worker.model.measured import with_review_share
