@@ -2,14 +2,14 @@
 """Fuzz the way from bytes to pixels, led by what code is reached, and keep what reaches new code.
 
     python -m pip install atheris
-    python tests/benchmarks/fuzz.py FOLDER tests/corpus -max_total_time=600
+    python tests/benchmarks/fuzz.py FOLDER tests/unit/worker/imaging/corpus -max_total_time=600
 
 The options are libFuzzer's. Starts from small drawn JPEGs and from what lies in the folders named;
 what reaches new code is written into the first. A file that raises anything but a refusal, takes
 longer than `-timeout` or more memory than `-rss_limit_mb` ends it, and is written as `crash-...`
 beside. To keep few of many, with the environment's `bin` first on the PATH, as libFuzzer starts it
-by its name: `tests/benchmarks/fuzz.py tests/corpus FOLDER -merge=1`. `tests/test_corpus.py` has
-each kept one answered in every run of the tests.
+by its name: `tests/benchmarks/fuzz.py CORPUS FOLDER -merge=1`, where CORPUS is
+`tests/unit/worker/imaging/corpus`. `test_corpus.py` beside it reads each kept file in every run.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 import atheris
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
 with atheris.instrument_imports(include=["worker"]):
     from worker.errors import FilmRefused

@@ -14,9 +14,9 @@ from typing import Any
 import films
 import packages
 import pytest
+from messages import NONSENSE
 from pools import Ward
 from swaps import children
-from test_screener import NONSENSE
 
 import worker.screening.handle
 from worker.errors import ScreenerTrouble

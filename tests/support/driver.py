@@ -275,7 +275,7 @@ class Site:
             assert self.query("PRAGMA integrity_check") == [{"integrity_check": "ok"}]
 
 
-_SHIPPED = Path(__file__).resolve().parent.parent / "models"
+_SHIPPED = Path(__file__).resolve().parents[2] / "models"
 _UNENDED = "state NOT IN ('filed', 'withdrawn')"
 _DOUBLE = "SELECT scan_id FROM predictions GROUP BY scan_id HAVING count(*) > 1"
 _LUNGWATCH = (sys.executable, "-m", "worker")

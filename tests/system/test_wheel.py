@@ -11,7 +11,7 @@ import films
 import pytest
 from sqlalchemy import create_engine, text
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")

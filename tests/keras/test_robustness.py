@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
+from checkout import REPOSITORY
 from films import draw, jpeg, stored
+from nights import draw_folder
 from packages import copy_package
-from test_retrain import draw_folder
 
 from training.data.sources import find_films
 from training.data.splits import LabelledScan, Shares, Side, split

@@ -1,6 +1,6 @@
 """README says what the code does: settings, codes, columns, commands, make targets.
 
-`python tests/test_documents.py` writes the tables of settings and codes into README.md anew.
+`python tests/unit/test_documents.py` writes the tables of settings and codes into README.md anew.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from worker.model.registry import Registry
 from worker.settings import PREFIX, Settings
 from worker.system.filenames import is_passed_over
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 README = REPOSITORY / "README.md"
 
 
@@ -112,7 +112,7 @@ def test_tables_made_from_the_code_are_up_to_date(mark: str) -> None:
     """Every setting and every code stands in README with the words that the code has for it."""
     text = README.read_text(encoding="utf-8")
     written = text.split(mark)[1].split("\n<!-- end -->")[0]
-    assert written == TABLES[mark](), "run `python tests/test_documents.py`"
+    assert written == TABLES[mark](), "run `python tests/unit/test_documents.py`"
 
 
 def test_every_column_of_the_view_is_explained() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import films
 import pytest
+from checkout import REPOSITORY
 from databases import Postgres
 from driver import Site, wait_for
 
@@ -26,7 +27,7 @@ _COLUMNS = ("sha256", "decision", "probability", "confidence", "threshold", "mod
 @contextmanager
 def two_nodes() -> Iterator[subprocess.Popen[str]]:
     """Run a cluster of two nodes; its first line is its address."""
-    helper = Path(__file__).with_name("ray_nodes.py")
+    helper = REPOSITORY / "tests/support/ray_nodes.py"
     with subprocess.Popen(
         [sys.executable, str(helper)],
         stdin=subprocess.PIPE,

@@ -21,7 +21,7 @@ from worker.db.training_runs import Ledger, Ruling
 from worker.errors import DatabaseTrouble, DataError
 from worker.model.registry import Registry
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[4]
 WORK = {"seed": 20, "data_digest": "aa", "code": "bb"}
 HOLDER = """
 import sys

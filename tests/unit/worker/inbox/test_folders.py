@@ -618,7 +618,7 @@ def test_a_film_of_another_user_where_links_to_it_are_forbidden(tmp_path: Path) 
     wrapper = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
     if shutil.which(wrapper[0]) is None:
         pytest.skip("setpriv is not installed to take root's rights away")
-    repository = Path(__file__).resolve().parent.parent
+    repository = Path(__file__).resolve().parents[4]
     done = subprocess.run(
         [*wrapper, sys.executable, script],
         cwd=tmp_path,

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from worker.monitoring.prometheus import Metrics
 from worker.system.trouble import Trouble
 
-UNITS = Path(__file__).resolve().parent.parent / "systemd"
+UNITS = Path(__file__).resolve().parents[2] / "systemd"
 
 
 def numbers(path: Path) -> dict[str, float]:

@@ -25,7 +25,7 @@ from packages import copy_package
 from worker.model.registry import Registry
 from worker.monitoring.journald import message_id
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 _KEPT = REPOSITORY / "var" / "trial"  # what is the same for every run
 _STATE = "/var/lib/lungwatch"
 _WORKER = "lungwatch-worker.service"

@@ -15,7 +15,7 @@ from worker.errors import DataError
 from worker.model.registry import Registry
 from worker.settings import Settings
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[3]
 NAMES = ("IM-0115-0001", "IM-0222-0001", "NORMAL2-IM-0595-0001", "NORMAL2-IM-0596-0001")
 ILL = ("person1_bacteria_1", "person327_bacteria_9", "person80_virus_1", "person280_virus_1")
 

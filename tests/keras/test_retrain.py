@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,13 @@ import pytest
 from databases import query
 from driver import without_rights
 from films import draw, jpeg, truncated
+from nights import ANY, NOW, draw_folder
 
 from training.card.card import write_card
 from training.data.dataset import Side, read_dataset
 from training.data.patients import Patients
 from training.data.splits import SALT
 from training.fit.warm_start import choose_start
-from training.gate import Floors, Rules
 from training.night.options import Plan
 from training.night.state import LAST, LOCK, Outcome
 from training.retrain import main, retrain
@@ -37,26 +36,6 @@ from worker.model.decision import REVIEW
 from worker.model.manifest import POSITIVE
 from worker.model.registry import Registry
 from worker.model.runtime import load
-
-NOW = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
-ANY = Rules(
-    floors=Floors(films_of_each_class=1, auc=0, sensitivity=0, specificity=0, calibration_error=1)
-)
-
-
-def draw_folder(root: Path, *, train: int = 40, test: int = 8) -> Path:
-    """Draw films in the Kaggle layout: one of each class for each number."""
-    for split, first, count in (("train", 0, train), ("test", 1000, test)):
-        for number in range(first, first + count):
-            for label, name, opacity in (
-                ("NORMAL", f"IM-{number:04}-0001.jpeg", 0.0),
-                ("PNEUMONIA", f"person{number}_virus_{number}.jpeg", 1.0),
-            ):
-                film = draw(2 * number + (opacity > 0), width=160, height=128, opacity=opacity)
-                path = root / split / label / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(jpeg(film))
-    return root
 
 
 @dataclass(frozen=True, kw_only=True)

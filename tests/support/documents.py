@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 README = REPOSITORY / "README.md"
 DOCUMENTS = (README, REPOSITORY / "models/README.md", REPOSITORY / "tests/benchmarks/README.md")
 # Where the commands stand that take an installed service: test_under_systemd.py runs them.

@@ -23,8 +23,8 @@ import numpy as np
 import pytest
 import scans as rows
 from films import draw, jpeg, truncated
+from nights import ANY, NOW, draw_folder
 from packages import change_manifest, copy_package, replace_file, with_limits
-from test_retrain import ANY, NOW, draw_folder
 
 from training.data.dataset import LabelledScan, Side
 from training.evaluate.head_to_head import digest_of, judge

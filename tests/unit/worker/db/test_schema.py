@@ -13,7 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from conftest import REPOSITORY
+from checkout import REPOSITORY
 from databases import Postgres, execute, query
 from sqlalchemy import inspect, text
 

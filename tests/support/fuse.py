@@ -1,6 +1,6 @@
 """A network share's stand-in: a FUSE file system that shows one flat folder.
 
-    python tests/faults/fuse.py MOUNT_POINT FOLDER CONTROL
+    python tests/support/fuse.py MOUNT_POINT FOLDER CONTROL
 
 Speaks the kernel's own protocol (linux/fuse.h, 7.31), so that it needs no library; it needs root
 and /dev/fuse. What is written into FOLDER beneath it appears at MOUNT_POINT without an event. While

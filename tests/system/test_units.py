@@ -16,7 +16,7 @@ from driver import Site
 
 from worker.settings import PREFIX, Settings
 
-UNITS = Path(__file__).resolve().parent.parent / "systemd"
+UNITS = Path(__file__).resolve().parents[2] / "systemd"
 SERVICES = [
     "lungwatch-worker.service",
     "lungwatch-retrain.service",
