@@ -45,6 +45,7 @@ check: dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: dev  ## write the code as `check` wants it
 	$(BIN)/ruff format .
@@ -63,7 +64,7 @@ lock:  ## write the lock files anew; needs uv on the PATH
 		--output-file tests/requirements.lock
 
 clean:  ## remove what can be made again; films, results and models stay
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
