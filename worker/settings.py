@@ -16,7 +16,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from worker.errors import SettingsError
-from worker.imaging.preprocessing import Limits
+from worker.imaging.preprocessing import FilmLimits
 from worker.system.files import shipped
 
 PREFIX = "LUNGWATCH_"
@@ -228,9 +228,9 @@ class Settings(BaseSettings):
         return {f"{PREFIX}{name.upper()}": getattr(self, name) for name in names}
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> FilmLimits:
         """What a film may measure."""
-        return Limits(
+        return FilmLimits(
             max_bytes=int(self.max_megabytes * 1024 * 1024),
             max_pixels=int(self.max_megapixels * 1_000_000),
             min_side_pixels=self.min_side_pixels,

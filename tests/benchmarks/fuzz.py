@@ -24,11 +24,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
 with atheris.instrument_imports(include=["worker"]):
     from worker.errors import FilmRefused
-    from worker.imaging.preprocessing import Limits, read_film
+    from worker.imaging.preprocessing import FilmLimits, read_film
 
 import films
 
-_LIMITS = Limits(max_pixels=250_000, min_side_pixels=1, min_contrast=0.0)
+_LIMITS = FilmLimits(max_pixels=250_000, min_side_pixels=1, min_contrast=0.0)
 _LONGEST = 4096  # bytes: headers are what is mangled, not pictures
 
 

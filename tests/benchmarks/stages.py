@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.imaging.preprocessing import Limits, check_header, decode, resize
+from worker.imaging.preprocessing import FilmLimits, check_header, decode, resize
 from worker.model.runtime import Model
 
 STAGES = ("read", "SHA-256", "header", "decode", "resize", "predict", "familiar")
@@ -61,7 +61,7 @@ def _moments(path: Path, model: Model) -> Iterator[float]:
     yield time.perf_counter()
     hashlib.sha256(data).hexdigest()
     yield time.perf_counter()
-    header = check_header(data, Limits())
+    header = check_header(data, FilmLimits())
     yield time.perf_counter()
     grey = decode(data, header)
     yield time.perf_counter()

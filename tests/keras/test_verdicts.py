@@ -35,7 +35,7 @@ from training.retrain import main, retrain
 from worker.db.engine import Database
 from worker.db.training_runs import Ledger, Ruling
 from worker.errors import DataError, ModelPackageError, ScreenerTrouble
-from worker.imaging.preprocessing import Limits, read_film
+from worker.imaging.preprocessing import FilmLimits, read_film
 from worker.model.manifest import SERVED, Manifest, verify_files
 from worker.model.registry import Registry
 from worker.model.runtime import load
@@ -293,7 +293,7 @@ def archived(plan: Plan, tmp_path: Path, open_database: Callable[[str], Database
     means = Means(
         archive=folder,
         inbox=tmp_path / "inbox",
-        limits=Limits(),
+        limits=FilmLimits(),
         count=1,
         screen_seconds=20,
         memory_mb=768,

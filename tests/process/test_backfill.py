@@ -27,7 +27,7 @@ from worker.db.scans import Store
 from worker.db.sharing import Crew, Sharing
 from worker.db.status import how_things_stand
 from worker.errors import DatabaseTrouble, DataError
-from worker.imaging.preprocessing import Limits
+from worker.imaging.preprocessing import FilmLimits
 from worker.inbox.folders import Inbox, sighting_of
 from worker.reports.tables import write_status, write_status_as_json
 from worker.screening.pool import Pool
@@ -195,7 +195,7 @@ def a_backfill(
     """Return one screener on the films of an archive, not begun."""
     return Backfill(
         store=store,
-        pool=Pool(inbox=archive, limits=Limits(), count=1, screen_seconds=30, memory_mb=768),
+        pool=Pool(inbox=archive, limits=FilmLimits(), count=1, screen_seconds=30, memory_mb=768),
         package=package,
         policy=Policy(
             settle_seconds=0,
@@ -300,7 +300,7 @@ def test_a_worker_that_does_not_see_the_archive_leaves_its_films_alone(
     inbox = Pipeline(
         store=ward,
         inbox=Elsewhere(tmp_path / "inbox", archive=tmp_path, refused=tmp_path),
-        pool=Pool(inbox=archive, limits=Limits(), count=1, screen_seconds=30, memory_mb=768),
+        pool=Pool(inbox=archive, limits=FilmLimits(), count=1, screen_seconds=30, memory_mb=768),
         policy=Policy(
             settle_seconds=0, lease_seconds=60, incomplete_seconds=0, keep_in_inbox=False
         ),

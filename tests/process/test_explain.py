@@ -16,7 +16,7 @@ from PIL import Image
 
 from worker.db.engine import Database
 from worker.errors import ScanError
-from worker.imaging.preprocessing import Limits
+from worker.imaging.preprocessing import FilmLimits
 from worker.model.registry import Registry
 from worker.reports.explain import Explanation, Places, explain
 
@@ -49,7 +49,7 @@ def explained(site: Site, wanted: str, version: str | None = None) -> Explanatio
         return explain(
             database,
             Registry(site.models),
-            Places(archive=site.archive, inbox=site.inbox, limits=Limits()),
+            Places(archive=site.archive, inbox=site.inbox, limits=FilmLimits()),
             wanted,
             version=version,
         )

@@ -17,7 +17,7 @@ from checkout import REPOSITORY
 from databases import Postgres
 from driver import Site, wait_for
 
-from worker.archive.ray_cluster import Plan, Screening
+from worker.archive.ray_cluster import ActorSetup, Screening
 from worker.errors import DataError
 from worker.settings import Settings
 
@@ -135,8 +135,8 @@ def test_more_screeners_than_a_node_has_cores(on_postgres: Site) -> None:
 
 def test_a_node_that_does_not_see_the_archive(tmp_path: Path) -> None:
     """It says so and screens nothing, rather than tell of films that are missing."""
-    plan = Plan(
+    setup = ActorSetup(
         settings=Settings(), version="any", package=None, root=tmp_path / "share", screeners=1
     )
     with pytest.raises(DataError, match="share is not to be seen from"):
-        Screening(plan)
+        Screening(setup)

@@ -19,9 +19,9 @@ from swaps import children
 from tracing import most_of, strace
 
 from worker.db.engine import Database
-from worker.db.predictions import Archive, Selection
+from worker.db.predictions import ArchivedFilms, Selection
 from worker.errors import ModelPackageError
-from worker.imaging.preprocessing import Limits, Pixels, read_film
+from worker.imaging.preprocessing import FilmLimits, Pixels, read_film
 from worker.model.decision import Verdict
 from worker.model.manifest import SERVED
 from worker.model.registry import Registry
@@ -76,7 +76,7 @@ def means(site: Site) -> Means:
     return Means(
         archive=site.archive,
         inbox=site.inbox,
-        limits=Limits(),
+        limits=FilmLimits(),
         count=2,
         screen_seconds=20,
         memory_mb=768,
@@ -236,7 +236,7 @@ def test_before_a_promotion_decisions_that_would_change_are_listed(
         told = compare_decisions(
             database, means(screened), champion=steady, challenger=strict, last=last
         )
-        newest = list(Archive(database).films(Selection(limit=last)))
+        newest = list(ArchivedFilms(database).films(Selection(limit=last)))
         assert told.screened == len(newest) == min(last, len(FILMS))
         assert told.skipped == ()
         names = {row["scan_id"]: row["file_name"] for row in screened.results()}

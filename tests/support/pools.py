@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from worker.imaging.preprocessing import Limits
+from worker.imaging.preprocessing import FilmLimits
 from worker.inbox.folders import Inbox
 from worker.screening.pool import Event, NotServing, Pool, Screened, Serving
 from worker.types import Claim
@@ -27,7 +27,7 @@ class Ward:
         self._scans = 0
         self.pool = Pool(
             inbox=self.inbox,
-            limits=Limits(),
+            limits=FilmLimits(),
             count=count,
             screen_seconds=30,
             memory_mb=memory_mb,

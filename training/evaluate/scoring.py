@@ -27,7 +27,14 @@ from training.evaluate.corruptions import DISTURBANCES, disturb
 from training.evaluate.edge_evidence import outer_share
 from training.io import read_again
 from worker.errors import FilmRefused, LungwatchError, ModelPackageError
-from worker.imaging.preprocessing import TURNED, Film, Limits, Pixels, check_header, read_film
+from worker.imaging.preprocessing import (
+    TURNED,
+    FilmLimits,
+    Pixels,
+    PreparedFilm,
+    check_header,
+    read_film,
+)
 from worker.model.decision import Score
 from worker.model.runtime import Model, load
 
@@ -175,7 +182,7 @@ def _score_disturbed(
 def _decode(film: bytes) -> Pixels | str:
     """Return a film at its own size, (height, width) uint8, or its refusal code."""
     try:
-        header = check_header(film, Limits())
+        header = check_header(film, FilmLimits())
         height, width = header.height, header.width
         if header.orientation in TURNED:
             height, width = width, height
@@ -191,7 +198,7 @@ def _load(package: Path) -> tuple[Model | None, Scored]:
         return None, Scored(error=str(error))
 
 
-def _read(model: Model, film: bytes) -> Film:
+def _read(model: Model, film: bytes) -> PreparedFilm:
     return read_film(film, height=model.manifest.height, width=model.manifest.width)
 
 

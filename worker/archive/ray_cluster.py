@@ -39,8 +39,8 @@ _COLUMN = "path"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What an actor is told."""
+class ActorSetup:
+    """What an actor needs to bring its screeners up."""
 
     settings: Settings
     version: str  # of the model
@@ -52,32 +52,32 @@ class Plan:
 class Screening:
     """What an actor holds for as long as it lives: screeners on the model that it was given."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, setup: ActorSetup) -> None:
         """Bring the screeners up on this node.
 
         Raises:
             DataError: the archive cannot be seen from here.
             LungwatchError: as `assembly.open_screeners` does.
         """
-        if not plan.root.is_dir():
-            raise DataError(f"{plan.root} is not to be seen from {socket.gethostname()}")
+        if not setup.root.is_dir():
+            raise DataError(f"{setup.root} is not to be seen from {socket.gethostname()}")
         import ray  # noqa: PLC0415 - see `Cluster`
 
         self._open = ExitStack()
         folder = Path(self._open.enter_context(tempfile.TemporaryDirectory(prefix="lungwatch-")))
-        package = folder / plan.version
+        package = folder / setup.version
         package.mkdir()
-        for name, data in ray.get(plan.package).items():
+        for name, data in ray.get(setup.package).items():
             (package / name).write_bytes(data)
         # Processes of one name may tell each other dead, so a node's name is its own.
         node = ray.get_runtime_context().get_node_id()[:12]
         self._backfill = self._open.enter_context(
             open_screeners(
-                plan.settings,
+                setup.settings,
                 package=package,
-                root=plan.root,
+                root=setup.root,
                 host=f"{socket.gethostname()}-{node}",
-                count=plan.screeners,
+                count=setup.screeners,
                 note=lambda trouble: print(f"waiting, {trouble}", file=sys.stderr, flush=True),  # noqa: T201
             )
         )
@@ -217,7 +217,7 @@ class Cluster:
                 f"LUNGWATCH_SCREENERS is {screeners}, and no node of the cluster has more than "
                 f"{max(cores)} cores: an actor of so many screeners would never come up"
             )
-        plan = Plan(
+        setup = ActorSetup(
             settings=self._settings,
             version=self._version,
             package=ray.put(self._package),
@@ -227,7 +227,7 @@ class Cluster:
         actors = max(1, sum(count // screeners for count in cores))
         done = ray.data.from_arrow(tables).map_batches(
             Screening,
-            fn_constructor_args=(plan,),
+            fn_constructor_args=(setup,),
             batch_size=None,
             num_cpus=screeners,
             compute=ray.data.ActorPoolStrategy(

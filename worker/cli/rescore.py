@@ -35,7 +35,7 @@ def rescore(
     `results` goes on showing the screening. Stopped and started again, it goes on where it was.
     Exit status: 0 if all could be screened, 1 if some were moved or changed, each with its reason.
     """
-    from worker.db.predictions import Archive, Selection  # noqa: PLC0415
+    from worker.db.predictions import ArchivedFilms, Selection  # noqa: PLC0415
     from worker.model.registry import Registry  # noqa: PLC0415
     from worker.screening.rescore import rescore as screen_all  # noqa: PLC0415
 
@@ -45,7 +45,7 @@ def rescore(
     registry.manifest(model)
     moment = None if since is None else common.moment(since)
     selection = Selection(without=model, since=moment, limit=limit)
-    with _progress(Archive(database).count(selection)) as progress:
+    with _progress(ArchivedFilms(database).count(selection)) as progress:
         done = screen_all(
             database, registry.folder(model), _means(settings), selection, progress=progress
         )

@@ -53,7 +53,7 @@ class Selection:
     limit: int | None = None  # so many of the newest
 
 
-class Archive:
+class ArchivedFilms:
     """Archived films. Every method raises `DatabaseTrouble` when the database will not."""
 
     def __init__(self, database: Database) -> None:

@@ -36,7 +36,7 @@ TURNED = {5, 6, 7, 8}  # orientations of pictures that are stored lying on their
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class FilmLimits:
     """What a film may measure. Beyond these it is refused, and the refusal names the limit."""
 
     max_bytes: int = 64 * 1024 * 1024
@@ -47,7 +47,7 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Film:
+class PreparedFilm:
     """A film ready for the network, and what was measured on the way."""
 
     pixels: Pixels  # (height, width) uint8, 0 black
@@ -57,7 +57,9 @@ class Film:
     encoding: str  # what wrote the file: see `worker.imaging.jpeg.parse_header`
 
 
-def read_film(data: bytes, *, height: int, width: int, limits: Limits | None = None) -> Film:
+def read_film(
+    data: bytes, *, height: int, width: int, limits: FilmLimits | None = None
+) -> PreparedFilm:
     """Turn a JPEG's bytes into the pixels a network sees.
 
     Args:
@@ -73,7 +75,7 @@ def read_film(data: bytes, *, height: int, width: int, limits: Limits | None = N
         FilmRefused: with the code, the measured value and the limit. Nothing that was
             recoverably damaged gets through: decoding is strict.
     """
-    limits = limits or Limits()
+    limits = limits or FilmLimits()
     header = check_header(data, limits)
     upright = _upright(decode(data, header), header.orientation)
     pixels = resize(upright, height=height, width=width)
@@ -86,7 +88,7 @@ def read_film(data: bytes, *, height: int, width: int, limits: Limits | None = N
             measured=round(contrast, 2),
             limit=limits.min_contrast,
         )
-    return Film(
+    return PreparedFilm(
         pixels=pixels,
         width=header.width,
         height=header.height,
@@ -111,7 +113,7 @@ def warm_up() -> None:
         read_film(data[: len(data) // 2] + data[-2:], height=128, width=128)
 
 
-def check_header(data: bytes, limits: Limits) -> Header:
+def check_header(data: bytes, limits: FilmLimits) -> Header:
     """Refuse what can be refused before decoding, and return the header of what cannot.
 
     Raises:
@@ -139,7 +141,7 @@ def check_header(data: bytes, limits: Limits) -> Header:
     return header
 
 
-def too_many_bytes(size_bytes: int, limits: Limits) -> FilmRefused:
+def too_many_bytes(size_bytes: int, limits: FilmLimits) -> FilmRefused:
     """Word the refusal of a file of `size_bytes`, here and before it is read at all."""
     return FilmRefused(
         RefusalCode.TOO_MANY_BYTES,
@@ -174,7 +176,7 @@ def _check_kind(header: Header) -> None:
         )
 
 
-def _check_size(header: Header, limits: Limits) -> None:
+def _check_size(header: Header, limits: FilmLimits) -> None:
     if min(header.width, header.height) < limits.min_side_pixels:
         raise FilmRefused(
             RefusalCode.TOO_SMALL,

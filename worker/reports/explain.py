@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from worker.db.engine import Database
-from worker.db.predictions import Archive, Archived, Said
+from worker.db.predictions import Archived, ArchivedFilms, Said
 from worker.errors import FilmRefused, RegistryError, ScanError
-from worker.imaging.preprocessing import TURNED, Limits, Pixels, check_header, read_film
+from worker.imaging.preprocessing import TURNED, FilmLimits, Pixels, check_header, read_film
 from worker.model.decision import SAME_LOGIT, judge
 from worker.model.registry import Registry
 from worker.model.runtime import Floats, Model, load
@@ -29,7 +29,7 @@ class Places:
 
     archive: Path
     inbox: Path  # films may have stayed there
-    limits: Limits
+    limits: FilmLimits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ def explain(
         ModelPackageError: it is, and must not serve.
         DatabaseTrouble: the database cannot be asked.
     """
-    archive = Archive(database)
+    archive = ArchivedFilms(database)
     film = archive.find(wanted)
     said = archive.said(film.scan_id, version)
     package = _package(registry, film, said, version)
@@ -109,7 +109,7 @@ def _explain(
     said: Said | None,
     model: Model,
     data: bytes,
-    limits: Limits,
+    limits: FilmLimits,
     *,
     prevalence: float | None,
 ) -> Explanation:
@@ -152,7 +152,7 @@ def _explain(
     )
 
 
-def _look(data: bytes, limits: Limits) -> Pixels:
+def _look(data: bytes, limits: FilmLimits) -> Pixels:
     """Return a film at a size to look at, (height, width) uint8, in its own aspect."""
     header = check_header(data, limits)
     size = (header.width, header.height)

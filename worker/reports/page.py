@@ -23,7 +23,7 @@ _TEMPLATE = Path(__file__).with_name("report.html.jinja")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Day:
+class DayCounts:
     """What came on a day, UTC."""
 
     day: str
@@ -50,7 +50,7 @@ class Page:
 
     since: str
     made: str
-    days: Sequence[Day]
+    days: Sequence[DayCounts]
     worklist: Sequence[Mapping[str, Any]]
     left_out: int  # of the worklist
     pictures: Sequence[Picture]
@@ -70,12 +70,12 @@ class Page:
         return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(page=self)
 
 
-def days_of(counts: Iterable[tuple[str, str, int]]) -> list[Day]:
+def days_of(counts: Iterable[tuple[str, str, int]]) -> list[DayCounts]:
     """Gather (day, decision or REFUSED, count), newest day first."""
     found: dict[str, Counter[str]] = {}
     for day, what, count in counts:
         found.setdefault(day, Counter())[what] += count
-    return [Day(day=day, counts=found[day]) for day in sorted(found, reverse=True)]
+    return [DayCounts(day=day, counts=found[day]) for day in sorted(found, reverse=True)]
 
 
 def listed(row: Mapping[str, Any], *, names: bool) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from math import inf
 from pathlib import Path
 
 from worker.errors import ScreenerTrouble
-from worker.imaging.preprocessing import Limits
+from worker.imaging.preprocessing import FilmLimits
 from worker.screening.handle import QUEUE, Child
 from worker.screening.ipc import Job, Message, Ready, Result, Setup, Unfit
 from worker.system.filenames import bytes_of
@@ -83,7 +83,7 @@ class Pool:
         self,
         *,
         inbox: Path,
-        limits: Limits,
+        limits: FilmLimits,
         count: int,
         screen_seconds: float,
         memory_mb: int,

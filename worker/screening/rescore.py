@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worker.db.engine import Database
-from worker.db.predictions import Archive, Selection
+from worker.db.predictions import ArchivedFilms, Selection
 from worker.db.promotions import Promotions
 from worker.db.scans import register_model
 from worker.errors import LungwatchError, ModelPackageError
@@ -81,7 +81,7 @@ def rescore(
     differs = Promotions(database).what_differs(manifest)
     if differs is not None:
         raise ModelPackageError(f"{manifest.version}: its {differs} is not that on record")
-    archive = Archive(database)
+    archive = ArchivedFilms(database)
     pending: list[tuple[int, Verdict]] = []
     skipped: list[Skipped] = []
     screened = 0
@@ -121,7 +121,7 @@ def compare_decisions(
         ModelPackageError: the challenger must not.
         OwnTrouble: database or screeners are in trouble.
     """
-    films = list(Archive(database).films(Selection(limit=last)))
+    films = list(ArchivedFilms(database).films(Selection(limit=last)))
     after = {film.scan_id: found for film, found in screen_again(films, challenger, means)}
     try:
         before = {film.scan_id: found for film, found in screen_again(films, champion, means)}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from worker.db.predictions import Archived
 from worker.errors import FilmRefused, ModelPackageError, ScreenerTrouble
-from worker.imaging.preprocessing import Limits
+from worker.imaging.preprocessing import FilmLimits
 from worker.inbox.folders import sighting_of
 from worker.model.decision import Score, Verdict, judge
 from worker.model.manifest import Manifest, read_manifest
@@ -32,7 +32,7 @@ class Means:
 
     archive: Path
     inbox: Path  # films may have stayed there
-    limits: Limits
+    limits: FilmLimits
     count: int  # of screeners
     screen_seconds: float
     memory_mb: int

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 from worker.errors import FilmRefused, ModelPackageError
-from worker.imaging.preprocessing import Limits, read_film, too_many_bytes, warm_up
+from worker.imaging.preprocessing import FilmLimits, read_film, too_many_bytes, warm_up
 from worker.inbox.folders import sighting_of
 from worker.model.runtime import Model, load
 from worker.screening import sandbox
@@ -42,7 +42,7 @@ class Screener:
         """Serve jobs that come over `channel`."""
         self._channel = channel
         self._inbox = os.fsencode(setup.inbox)
-        self._limits = Limits(**setup.limits)
+        self._limits = FilmLimits(**setup.limits)
         self._screen_seconds = setup.screen_seconds
         self._model = model
 

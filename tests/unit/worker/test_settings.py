@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from worker.errors import SettingsError
-from worker.imaging.preprocessing import Limits
+from worker.imaging.preprocessing import FilmLimits
 from worker.settings import PREFIX, Settings, check_folders, read_settings
 
 
@@ -44,7 +44,7 @@ def test_what_the_issue_names_is_there() -> None:
 
 def test_limits_are_those_of_preprocessing() -> None:
     """Unset limits are the ones that preprocessing has by itself: one truth."""
-    limits, own = read_settings().limits, Limits()
+    limits, own = read_settings().limits, FilmLimits()
     assert limits == own
 
 

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 
 from worker.errors import FilmRefused, RefusalCode
-from worker.imaging.preprocessing import Limits, read_film
+from worker.imaging.preprocessing import FilmLimits, read_film
 
 CORPUS = sorted((Path(__file__).parent / "corpus").iterdir())
 
 
-@pytest.mark.parametrize("limits", [Limits(), Limits(max_pixels=250_000, min_side_pixels=1)])
-def test_each_is_a_film_or_is_refused(limits: Limits) -> None:
+@pytest.mark.parametrize(
+    "limits", [FilmLimits(), FilmLimits(max_pixels=250_000, min_side_pixels=1)]
+)
+def test_each_is_a_film_or_is_refused(limits: FilmLimits) -> None:
     """Nothing but a refusal with a reason is ever raised, and refusals are of many kinds."""
     codes = set[RefusalCode]()
     for path in CORPUS:

@@ -21,8 +21,8 @@ from PIL import Image, ImageOps
 from worker.errors import FilmRefused, RefusalCode
 from worker.imaging.preprocessing import (
     PREPROCESSING_VERSION,
-    Film,
-    Limits,
+    FilmLimits,
+    PreparedFilm,
     read_film,
     resize,
 )
@@ -39,12 +39,12 @@ NOT_FROM_BYTES = {
 }
 
 
-def read(data: bytes, limits: Limits | None = None) -> Film:
+def read(data: bytes, limits: FilmLimits | None = None) -> PreparedFilm:
     """Read a film at the size these tests use."""
     return read_film(data, height=SIDE, width=SIDE, limits=limits)
 
 
-def refusal(data: bytes, limits: Limits | None = None) -> FilmRefused:
+def refusal(data: bytes, limits: FilmLimits | None = None) -> FilmRefused:
     """Return the refusal that a film gets; fail if it gets none."""
     with pytest.raises(FilmRefused) as refused:
         read(data, limits)
@@ -138,8 +138,8 @@ def test_a_limit_is_exact(field: str, step: float, code: RefusalCode) -> None:
         "max_jpeg_scans": len(films.scan_starts(data)),
         "min_contrast": float(read(data).pixels.std()),
     }
-    at = replace(Limits(), **{field: measures[field]})
-    beyond = replace(Limits(), **{field: measures[field] + step})
+    at = replace(FilmLimits(), **{field: measures[field]})
+    beyond = replace(FilmLimits(), **{field: measures[field] + step})
     assert read(data, at).pixels.shape == (SIDE, SIDE)
     refused = refusal(data, beyond)
     assert refused.code is code
@@ -379,7 +379,7 @@ def test_any_bytes_get_a_film_or_a_refusal(
     data = base
     for edit in edits:
         data = edited(data, edit)
-    limits = Limits(max_pixels=1_000_000)  # so that a header that lies is not decoded for long
+    limits = FilmLimits(max_pixels=1_000_000)  # so that a header that lies is not decoded for long
     with contextlib.suppress(FilmRefused):
         film = read(data, limits)
         assert film.pixels.shape == (SIDE, SIDE)

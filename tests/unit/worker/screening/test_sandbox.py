@@ -18,7 +18,7 @@ import films
 import pytest
 from pools import Ward
 
-from worker.imaging.preprocessing import Limits
+from worker.imaging.preprocessing import FilmLimits
 from worker.inbox.folders import Inbox
 from worker.screening.handle import _ENVIRONMENT
 from worker.screening.ipc import Channel, Job, Message, Ready, Result, Setup
@@ -65,7 +65,7 @@ class TakenOver:
             Setup(
                 inbox=str(self.inbox),
                 package=str(shipped),
-                limits=asdict(Limits()),
+                limits=asdict(FilmLimits()),
                 memory_mb=768,
                 predict_seconds=5.0,
             )

@@ -19,7 +19,7 @@ from messages import NONSENSE, RESULT
 from pools import Ward
 
 from worker.errors import RefusalCode
-from worker.imaging.preprocessing import Limits, read_film
+from worker.imaging.preprocessing import FilmLimits, read_film
 from worker.model.runtime import load
 from worker.screening.ipc import Channel, Result, Unfit, decode, refusal_from
 from worker.screening.pool import Serving
@@ -80,7 +80,7 @@ def test_a_file_too_large_is_not_read(ward: Ward) -> None:
     """A file over the limit is refused by its size alone, however little of it is on disk."""
     path = ward.inbox / "large.jpg"
     path.touch()
-    os.truncate(path, Limits().max_bytes + 1)
+    os.truncate(path, FilmLimits().max_bytes + 1)
     result = ward.screen(ward.claim("large.jpg")).result
     assert (result.kind, result.code) == ("refused", RefusalCode.TOO_MANY_BYTES.value)
     assert result.sha256 is None
@@ -124,7 +124,7 @@ def test_a_film_that_cannot_be_opened(ward: Ward, monkeypatch: pytest.MonkeyPatc
 
     ward.drop("film.jpg", films.jpeg(films.draw(1)))
     claim = ward.claim("film.jpg")
-    setup = Setup(inbox=str(ward.inbox), package="", limits=asdict(Limits()), memory_mb=1)
+    setup = Setup(inbox=str(ward.inbox), package="", limits=asdict(FilmLimits()), memory_mb=1)
     ours, theirs = wire()
     screener = Screener(theirs, setup, None)  # type: ignore[arg-type]
     job = Job(scan_id=1, **asdict(claim.sighting))
