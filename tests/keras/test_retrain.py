@@ -29,7 +29,7 @@ from training.night.options import Plan
 from training.night.state import LAST, LOCK, Outcome
 from training.retrain import main, retrain
 from worker.db.engine import Database
-from worker.db.training_runs import Ledger, Ruling
+from worker.db.training_runs import Ruling, TrainingRuns
 from worker.errors import DatabaseTrouble, ModelPackageError
 from worker.imaging.preprocessing import read_film
 from worker.model.decision import REVIEW
@@ -422,15 +422,15 @@ def test_what_was_promoted_serves_whatever_comes_between(
     ends: str,
 ) -> None:
     """A database away at the very end, or a signal there: nobody is told that nothing changed."""
-    close = Ledger.close
+    close = TrainingRuns.close
 
-    def closing(ledger: Ledger, run: int, **how: Any) -> None:
+    def closing(runs: TrainingRuns, run: int, **how: Any) -> None:
         if ends == "away":
             raise DatabaseTrouble("the database cannot be reached")
         signal.raise_signal(signal.SIGTERM)
-        close(ledger, run, **how)
+        close(runs, run, **how)
 
-    monkeypatch.setattr(Ledger, "close", closing)
+    monkeypatch.setattr(TrainingRuns, "close", closing)
     monkeypatch.setenv("LUNGWATCH_DATABASE_URL", f"sqlite:///{tmp_path}/nights.db")
     for name in ("AUC", "SENSITIVITY", "SPECIFICITY"):
         monkeypatch.setenv(f"LUNGWATCH_MIN_{name}", "0")

@@ -33,7 +33,7 @@ from training.night.options import Plan
 from training.night.state import Outcome, alone
 from training.retrain import main, retrain
 from worker.db.engine import Database
-from worker.db.training_runs import Ledger, Ruling
+from worker.db.training_runs import Ruling, TrainingRuns
 from worker.errors import DataError, ModelPackageError, ScreenerTrouble
 from worker.imaging.preprocessing import FilmLimits, read_film
 from worker.model.manifest import SERVED, Manifest, verify_files
@@ -84,9 +84,9 @@ def plan(first: First, tmp_path: Path) -> Plan:
 
 
 @pytest.fixture
-def ledger(plan: Plan, open_database: Callable[[str], Database]) -> Ledger:
-    """Return the ledger of that plan's database."""
-    return Ledger(open_database(plan.database_url or ""))
+def runs(plan: Plan, open_database: Callable[[str], Database]) -> TrainingRuns:
+    """Return the training runs of that plan's database."""
+    return TrainingRuns(open_database(plan.database_url or ""))
 
 
 def say_nothing(_: str) -> None:
@@ -113,7 +113,7 @@ def pretend(
 
 
 def test_a_better_challenger_is_promoted_and_on_record(
-    plan: Plan, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    plan: Plan, runs: TrainingRuns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What serves changes; the row says what was trained on what, what was measured, and why."""
     pretend(monkeypatch, champion=3)
@@ -125,7 +125,7 @@ def test_a_better_challenger_is_promoted_and_on_record(
     assert (change.from_version, change.who) == (CHAMPION, "the night")
     assert change.why.startswith("AUC +")
 
-    (night,) = ledger.nights()
+    (night,) = runs.nights()
     assert night["verdict"] == "promoted"
     assert (night["champion"], night["challenger"]) == (CHAMPION, outcome.version)
     assert night["reasons"] == list(outcome.reasons)
@@ -142,15 +142,15 @@ def test_a_better_challenger_is_promoted_and_on_record(
 
 
 def test_a_version_can_be_explained_after_its_night(
-    plan: Plan, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    plan: Plan, runs: TrainingRuns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Held or not, the version is known: manifest, night, numbers; and whom it was held against."""
     pretend(monkeypatch, challenger=1)
     outcome = retrain(plan, now=NOW, say=say_nothing)
-    told = ledger.explain(outcome.version)
+    told = runs.explain(outcome.version)
     assert told["model"]["manifest"]["training"]["data_digest"]
     assert told["made_by"][0]["verdict"] == "held"
-    assert ledger.explain(CHAMPION)["defended_in"] == told["made_by"]
+    assert runs.explain(CHAMPION)["defended_in"] == told["made_by"]
 
 
 def test_an_equal_challenger_is_held(plan: Plan) -> None:
@@ -163,7 +163,7 @@ def test_an_equal_challenger_is_held(plan: Plan) -> None:
 
 
 def test_under_propose_a_better_challenger_waits_for_a_person(
-    plan: Plan, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    plan: Plan, runs: TrainingRuns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing changes but the record; the next night finds nothing new until it is promoted."""
     pretend(monkeypatch, champion=3)
@@ -174,7 +174,7 @@ def test_under_propose_a_better_challenger_waits_for_a_person(
     assert registry.champion() == CHAMPION
     assert retrain(plan, now=NOW, say=say_nothing).ruling is Ruling.UNCHANGED
     registry.promote(outcome.version, who="a person", why="looks good")
-    assert [night["verdict"] for night in ledger.nights()] == ["unchanged", "proposed"]
+    assert [night["verdict"] for night in runs.nights()] == ["unchanged", "proposed"]
 
 
 @pytest.mark.parametrize("days", [0, 1])
@@ -200,7 +200,7 @@ def test_a_version_left_behind_is_not_promoted_again(
 
 
 def test_what_was_held_by_a_rule_is_judged_again_by_another(
-    plan: Plan, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    plan: Plan, runs: TrainingRuns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A person who changes the setting that a night was held for need not wait for a label."""
     pretend(monkeypatch, champion=3)
@@ -210,7 +210,7 @@ def test_what_was_held_by_a_rule_is_judged_again_by_another(
     assert retrain(strict, now=NOW, say=say_nothing).ruling is Ruling.UNCHANGED
     again = retrain(plan, now=NOW + timedelta(days=1), say=say_nothing)
     assert again.ruling is Ruling.PROMOTED
-    assert [night["verdict"] for night in ledger.nights()] == ["promoted", "unchanged", "held"]
+    assert [night["verdict"] for night in runs.nights()] == ["promoted", "unchanged", "held"]
 
 
 def test_what_was_held_for_drift_is_judged_again_when_it_is_over(
@@ -303,7 +303,7 @@ def archived(plan: Plan, tmp_path: Path, open_database: Callable[[str], Database
 
 
 def test_before_a_promotion_it_is_told_which_decisions_would_change(
-    archived: Plan, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    archived: Plan, runs: TrainingRuns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On the last films of the place itself; on record, on the card, and said."""
     pretend(monkeypatch, champion=3)
@@ -311,7 +311,7 @@ def test_before_a_promotion_it_is_told_which_decisions_would_change(
     said: list[str] = []
     outcome = retrain(archived, now=NOW, say=said.append)
     assert outcome.ruling is Ruling.PROMOTED
-    preview = ledger.nights()[0]["details"]["evaluation"]["archive"]
+    preview = runs.nights()[0]["details"]["evaluation"]["archive"]
     assert preview["screened"] == 5
     champion, challenger = load(archived.models / CHAMPION), load(outcome.package)
     expected = {}
@@ -423,7 +423,7 @@ def test_a_champion_changed_meanwhile_is_not_replaced(
 
 
 def test_a_night_killed_before_its_verdict_is_made_good(
-    plan: Plan, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    plan: Plan, runs: TrainingRuns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The package lies there, nobody promoted it: the next night judges it as it lies."""
     pretend(monkeypatch, champion=3)
@@ -440,15 +440,15 @@ def test_a_night_killed_before_its_verdict_is_made_good(
     outcome = retrain(plan, now=NOW, say=say_nothing)
     assert outcome.ruling is Ruling.PROMOTED
     assert registry.champion() == outcome.version
-    assert [night["verdict"] for night in ledger.nights()] == ["promoted", "interrupted"]
-    assert ledger.nights()[0]["details"]["looks"]["this_set"] == 2
+    assert [night["verdict"] for night in runs.nights()] == ["promoted", "interrupted"]
+    assert runs.nights()[0]["details"]["looks"]["this_set"] == 2
 
 
-def test_nothing_new_is_on_record_too(plan: Plan, ledger: Ledger) -> None:
+def test_nothing_new_is_on_record_too(plan: Plan, runs: TrainingRuns) -> None:
     """With its reason, no challenger, and no look at the test films."""
     retrain(plan, now=NOW, say=say_nothing)
     outcome = retrain(plan, now=NOW, say=say_nothing)
-    night = ledger.nights()[0]
+    night = runs.nights()[0]
     assert outcome.ruling is Ruling.UNCHANGED
     assert night["verdict"] == "unchanged"
     assert night["challenger"] is None
@@ -457,7 +457,7 @@ def test_nothing_new_is_on_record_too(plan: Plan, ledger: Ledger) -> None:
 
 
 def test_a_night_that_fails_is_on_record_with_the_whole_reason(
-    plan: Plan, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    plan: Plan, runs: TrainingRuns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The champion stays, nothing half-made is left, and the row says what went wrong."""
 
@@ -467,7 +467,7 @@ def test_a_night_that_fails_is_on_record_with_the_whole_reason(
     monkeypatch.setattr("training.evaluate.head_to_head.score", fail)
     with pytest.raises(ModelPackageError):
         retrain(plan, now=NOW, say=say_nothing)
-    night = ledger.nights()[0]
+    night = runs.nights()[0]
     assert night["verdict"] == "failed"
     assert night["reasons"] == ["ModelPackageError: it does not load"]
     assert Registry(plan.models).versions() == [CHAMPION]
@@ -488,7 +488,7 @@ def full(*_: object, **__: object) -> None:
     ],
 )
 def test_a_full_models_folder_ends_a_night_with_a_sentence(
-    plan: Plan, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, where: str, what: str
+    plan: Plan, runs: TrainingRuns, monkeypatch: pytest.MonkeyPatch, where: str, what: str
 ) -> None:
     """What is wrong in its first line, for any log, and the path below it; the champion stays."""
     monkeypatch.setattr(where, full)
@@ -497,7 +497,7 @@ def test_a_full_models_folder_ends_a_night_with_a_sentence(
     matter, place = str(ended.value).split("\n")
     assert matter == f"{what} (No space left on device):"
     assert place.startswith(f"  {plan.models}")
-    (night,) = ledger.nights()
+    (night,) = runs.nights()
     assert night["verdict"] == "failed"
     assert matter in night["reasons"][0]
     assert Registry(plan.models).champion() == CHAMPION
@@ -517,7 +517,7 @@ def test_a_full_models_folder_is_told_of_before_anything_is_fitted(
 
 
 def test_a_disk_that_is_full_after_a_promotion_undoes_nothing(
-    plan: Plan, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    plan: Plan, runs: TrainingRuns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What serves was promoted and is on record; the next night just does not know of this one."""
     pretend(monkeypatch, champion=3)
@@ -526,7 +526,7 @@ def test_a_disk_that_is_full_after_a_promotion_undoes_nothing(
     outcome = retrain(plan, now=NOW, say=said.append)
     assert outcome.ruling is Ruling.PROMOTED
     assert Registry(plan.models).champion() == outcome.version
-    assert ledger.nights()[0]["verdict"] == "promoted"
+    assert runs.nights()[0]["verdict"] == "promoted"
     assert said[-1] == (
         "the next night will not know of this one: it cannot be written (No space left on device)"
     )

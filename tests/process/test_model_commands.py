@@ -15,7 +15,7 @@ from packages import change_manifest, copy_package
 from scans import manifest, sighting, verdict, worker
 
 from worker.db.engine import Database
-from worker.db.training_runs import Ledger, Ruling
+from worker.db.training_runs import Ruling, TrainingRuns
 from worker.model.history import HISTORY
 from worker.model.manifest import SERVED
 from worker.model.registry import Registry
@@ -176,9 +176,9 @@ def test_show_counts_every_film_marked_review(site: Site) -> None:
 def test_explain_tells_all_that_is_known(any_site: Site) -> None:
     """Standing, promotions, the night that made it, rows by decision, manifest, measures, card."""
     database = Database(any_site.database_url)
-    ledger = Ledger(database)
-    run = ledger.open("ward:models", {"salt": "pepper-and-salt"})
-    ledger.close(run, ruling=Ruling.HELD, reasons=["not [better] by enough"], challenger="second")
+    runs = TrainingRuns(database)
+    run = runs.open("ward:models", {"salt": "pepper-and-salt"})
+    runs.close(run, ruling=Ruling.HELD, reasons=["not [better] by enough"], challenger="second")
     database.close()
     screened_by(any_site, "second", 3)
     any_site.call("models", "promote", "second", "--why", "[red]trust me[/red]")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from worker.db.engine import Database
-from worker.db.training_runs import Ledger, Looks, Ruling
+from worker.db.training_runs import Looks, Ruling, TrainingRuns
 from worker.errors import DatabaseTrouble
 from worker.model.manifest import Manifest
 
@@ -34,30 +34,30 @@ _NO_PART = {f"worker/{name}" for name in ("__main__.py", "archive", "cli", "repo
 class Record:
     """A night's row. Every method raises `DatabaseTrouble` when the database will not."""
 
-    def __init__(self, ledger: Ledger | None, run: int) -> None:
+    def __init__(self, runs: TrainingRuns | None, run: int) -> None:
         """Write to the row `run`, or nowhere."""
-        self._ledger = ledger
+        self._runs = runs
         self._run = run
-        self.closed = ledger is None
+        self.closed = runs is None
 
     def note(self, **details: Any) -> None:
         """Add to what is known of the night."""
-        if self._ledger is not None:
-            self._ledger.note(self._run, details)
+        if self._runs is not None:
+            self._runs.note(self._run, details)
 
     def look(self, test_digest: str) -> Looks | None:
         """Count a look at test films before it is made; None where nobody counts."""
-        return None if self._ledger is None else self._ledger.look(self._run, test_digest)
+        return None if self._runs is None else self._runs.look(self._run, test_digest)
 
     def know(self, manifest: Manifest) -> None:
         """Put a version on record, whether or not it ever serves."""
-        if self._ledger is not None:
-            self._ledger.register(manifest)
+        if self._runs is not None:
+            self._runs.register(manifest)
 
     def close(self, ruling: Ruling, reasons: Sequence[str], **known: Any) -> None:
-        """Close the row: see `Ledger.close`."""
-        if self._ledger is not None:
-            self._ledger.close(self._run, ruling=ruling, reasons=reasons, **known)
+        """Close the row: see `TrainingRuns.close`."""
+        if self._runs is not None:
+            self._runs.close(self._run, ruling=ruling, reasons=reasons, **known)
         self.closed = True
 
 
@@ -79,9 +79,9 @@ def recording(url: str | None, models: Path, *, say: Say) -> Iterator[Record]:
     database = Database(url)
     try:
         database.migrate()
-        ledger = Ledger(database)
+        runs = TrainingRuns(database)
         place = f"{socket.gethostname()}:{models.resolve()}"
-        record = Record(ledger, ledger.open(place, made_with()))
+        record = Record(runs, runs.open(place, made_with()))
         try:
             yield record
         except BaseException as error:

@@ -42,7 +42,7 @@ class Looks:
     any_set: int  # on any, by all nights on record
 
 
-class Ledger:
+class TrainingRuns:
     """The nights' rows. Every method raises `DatabaseTrouble` when the database will not."""
 
     def __init__(self, database: Database) -> None:

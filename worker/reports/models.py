@@ -13,7 +13,7 @@ from rich.table import Table
 
 from worker.db.engine import Database
 from worker.db.promotions import Promotions
-from worker.db.training_runs import Ledger
+from worker.db.training_runs import TrainingRuns
 from worker.errors import LungwatchError
 from worker.model.history import Change, Kind
 from worker.model.manifest import Manifest
@@ -119,7 +119,7 @@ def write_explanation(registry: Registry, database: Database | None, version: st
     promotions = None if database is None else Promotions(database)
     _section(out, "Promotions", _history(registry, promotions, version))
     if database is not None:
-        known = Ledger(database).explain(version)
+        known = TrainingRuns(database).explain(version)
         for name, runs in (("Made by", known["made_by"]), ("Compared in", known["defended_in"])):
             for run in runs:
                 told = {fact: value for fact, value in run.items() if value is not None}

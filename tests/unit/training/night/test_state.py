@@ -17,7 +17,7 @@ from training.night import record as record_module
 from training.night.record import code_digest, made_with, recording
 from training.night.state import LAST, LOCK, NightUnderway, alone, last_night, remember
 from worker.db.engine import Database
-from worker.db.training_runs import Ledger, Ruling
+from worker.db.training_runs import Ruling, TrainingRuns
 from worker.errors import DatabaseTrouble, DataError
 from worker.model.registry import Registry
 
@@ -115,16 +115,16 @@ def test_a_night_is_on_record_with_what_it_runs_on(
     database_url: str, tmp_path: Path, open_database: Callable[[str], Database]
 ) -> None:
     """Host and folder, code and libraries, from the first moment; closed with its verdict."""
-    ledger = Ledger(open_database(database_url))
+    runs = TrainingRuns(open_database(database_url))
     with recording(database_url, tmp_path, say=pytest.fail) as record:
-        (night,) = ledger.nights()
+        (night,) = runs.nights()
         assert night["verdict"] is None
         assert night["details"]["place"].endswith(f":{tmp_path}")
         assert night["details"]["code"] == code_digest()
         assert night["details"]["libraries"]["keras"] == made_with()["libraries"]["keras"]
         record.note(seed=20)
         record.close(Ruling.HELD, ["HELD: no"], champion="drawn-1", challenger="drawn-2")
-    (night,) = ledger.nights()
+    (night,) = runs.nights()
     assert (night["verdict"], night["champion"]) == ("held", "drawn-1")
     assert night["details"]["seed"] == 20
 
@@ -148,7 +148,7 @@ def test_a_night_that_stops_is_on_record_with_why(
     """By an error or by being told to, and the error goes on to whoever started it."""
     with pytest.raises(type(error)), recording(database_url, tmp_path, say=pytest.fail):
         raise error
-    (night,) = Ledger(open_database(database_url)).nights()
+    (night,) = TrainingRuns(open_database(database_url)).nights()
     assert night["verdict"] == verdict
     assert night["reasons"][0].startswith(type(error).__name__)
     assert str(error) in night["reasons"][0] or verdict == "interrupted"
@@ -167,7 +167,7 @@ def test_a_night_with_its_verdict_keeps_it_though_what_follows_fails(
 
     with pytest.raises(OSError, match="full"):
         night()
-    assert Ledger(open_database(database_url)).nights()[0]["verdict"] == "promoted"
+    assert TrainingRuns(open_database(database_url)).nights()[0]["verdict"] == "promoted"
 
 
 def test_a_first_night_makes_the_tables(
@@ -200,7 +200,7 @@ def test_a_database_that_goes_away_does_not_hide_what_went_wrong(
 
     def night() -> None:
         with recording(url, tmp_path, say=said.append):
-            monkeypatch.setattr(Ledger, "close", away)
+            monkeypatch.setattr(TrainingRuns, "close", away)
             raise DataError("leak")
 
     with pytest.raises(DataError, match="leak"):
