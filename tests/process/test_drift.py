@@ -18,7 +18,7 @@ from training.night.state import drifted
 from worker.db.engine import Database
 from worker.db.scans import register_model
 from worker.db.schema import labels, predictions, scans
-from worker.monitoring.drift import BUDGET, WINDOW_DAYS, Day, find_drift, interval, psi
+from worker.monitoring.drift import BUDGET, WINDOW_DAYS, Day, find_drift, psi
 from worker.monitoring.drift_data import agreement, look_for_drift
 
 VERSION = manifest().version
@@ -151,13 +151,6 @@ def test_the_index_itself() -> None:
     assert np.isfinite(psi(counts, other))
     few = np.array([1.0, 2.0])
     assert psi(counts, np.append(few, 0)) == pytest.approx(psi(counts[:2], few))
-
-
-def test_the_interval_of_a_share() -> None:
-    """Wilson's, as Newcombe (1998) gives it for 81 of 263 and for none of 20."""
-    assert interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
-    assert interval(0, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
-    assert interval(0, 0) == (0.0, 1.0)
 
 
 def fill(

@@ -16,12 +16,11 @@ from sklearn.metrics import brier_score_loss, confusion_matrix, roc_auc_score, r
 
 from worker.errors import DataError
 from worker.model.decision import calibrate
+from worker.model.intervals import Z95, wilson_interval
 from worker.model.manifest import Manifest
 
 Truth = npt.NDArray[np.bool_]  # (n,), True for PNEUMONIA
 Scores = npt.NDArray[np.float64]  # (n,), higher for PNEUMONIA
-
-_Z95 = 1.959963984540054  # the normal distribution's 97.5 % quantile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +156,7 @@ def placement(of: Scores, among: Scores) -> Scores:
 def interval(value: float, samples: Iterable[Scores]) -> Measured:
     """Return a value with the 95 % interval that the means of independent samples give it."""
     variance = sum(_variance_of_mean(sample) for sample in samples)
-    reach = _Z95 * math.sqrt(variance)
+    reach = Z95 * math.sqrt(variance)
     return Measured(value=value, low=value - reach, high=value + reach)
 
 
@@ -173,15 +172,8 @@ def wilson(hits: int, of: int) -> Measured | None:
     """
     if of == 0:
         return None
-    share, square = hits / of, _Z95**2 / of
-    middle = (share + square / 2) / (1 + square)
-    reach = _Z95 * math.sqrt(share * (1 - share) / of + square / (4 * of)) / (1 + square)
-    # At 0 and at 1 the formula gives the bound itself, but for rounding.
-    return Measured(
-        value=share,
-        low=0.0 if hits == 0 else middle - reach,
-        high=1.0 if hits == of else middle + reach,
-    )
+    low, high = wilson_interval(hits, of)
+    return Measured(value=hits / of, low=low, high=high)
 
 
 def calibration_error(truth: Truth, probability: Scores, *, bins: int = 10) -> float:

@@ -31,8 +31,9 @@ def drift(
     nights, never screening.
     Exit status: 0 if there is no alarm, or too little to tell, else 1.
     """
+    from worker.model.intervals import wilson_interval  # noqa: PLC0415
     from worker.model.registry import Registry  # noqa: PLC0415
-    from worker.monitoring.drift import BUDGET, interval  # noqa: PLC0415
+    from worker.monitoring.drift import BUDGET  # noqa: PLC0415
     from worker.monitoring.drift_data import agreement, look_for_drift  # noqa: PLC0415
     from worker.reports.tables import console, new_table  # noqa: PLC0415
 
@@ -55,7 +56,7 @@ def drift(
         for week in by_week:
             told = []
             for right, count in (week.of_pneumonia, week.of_normal):
-                low, high = interval(right, count)
+                low, high = wilson_interval(right, count)
                 told += [f"{right} of {count}", f"{low:.2f} to {high:.2f}" if count else ""]
             table.add_row(week.week, *told)
         console().print(table)

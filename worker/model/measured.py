@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from worker.monitoring.drift import interval
+from worker.model.intervals import wilson_interval
 
 
 def with_review_share(evaluation: Mapping[str, Any]) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def with_review_share(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     refused = unfamiliar["refused"] if isinstance(unfamiliar, Mapping) else 0.0
     count = sum(films.values())
     review = round((undecided - refused) * count)
-    ends = {"review_share": list(interval(review, count))}
+    ends = {"review_share": list(wilson_interval(review, count))}
     return found | {
         "review_share": review / count,
         "intervals": (intervals if isinstance(intervals, dict) else {}) | ends,

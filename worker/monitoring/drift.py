@@ -212,14 +212,3 @@ class Agreement:
     week: str  # its Monday
     of_pneumonia: tuple[int, int]
     of_normal: tuple[int, int]
-
-
-def interval(right: int, count: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share by Wilson's score (1927); (0, 1) of nothing."""
-    if count == 0:
-        return 0.0, 1.0
-    z = 1.959964
-    share, more = right / count, z * z / count
-    middle = (share + more / 2) / (1 + more)
-    half = z * np.sqrt(share * (1 - share) / count + more / (4 * count)) / (1 + more)
-    return max(0.0, float(middle - half)), min(1.0, float(middle + half))

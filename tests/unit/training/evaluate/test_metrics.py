@@ -16,7 +16,6 @@ from training.evaluate.metrics import (
     auc,
     calibration_error,
     evaluate,
-    wilson,
 )
 from training.evaluate.operating_point import (
     Aims,
@@ -81,18 +80,6 @@ def test_auc_is_blind_to_scale() -> None:
     """Calibration moves probabilities, never the AUC or its interval."""
     truth, logits = made_up()
     assert auc(truth, logits) == auc(truth, calibrate(logits, 2.5))
-
-
-@pytest.mark.parametrize(("hits", "of"), [(0, 10), (1, 10), (5, 10), (10, 10), (583, 584)])
-def test_wilson_bounds_are_where_the_score_test_turns(hits: int, of: int) -> None:
-    """By its definition: a share at a bound is 1.96 standard errors, of its own, from the data."""
-    measured = wilson(hits, of)
-    assert measured is not None
-    assert 0 <= measured.low <= measured.value <= measured.high <= 1
-    for bound in (measured.low, measured.high):
-        if 0 < bound < 1:
-            z = abs(hits / of - bound) / math.sqrt(bound * (1 - bound) / of)
-            assert z == pytest.approx(1.959964, abs=1e-5)
 
 
 def test_calibration_error_is_zero_only_for_honest_probabilities() -> None:
