@@ -11,8 +11,10 @@ import re
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from worker.errors import FilmRefused, RefusalCode
+from worker.imaging.exif import EXIF_HEADER, Exif, read_exif
 
 # Start-of-frame markers, ITU-T T.81 table B.1: those libjpeg-turbo decodes to 8 bits, and the rest.
 _PROGRESSIVE = 0xC2
@@ -27,13 +29,8 @@ _AFTER_SCAN = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])")
 # A hole in a file is of whole sectors, 512 bytes or more. Where zeros are no flat grey, the longest
 # run in 20 real films in five encodings was of 31.
 _HOLE = bytes(256)
-_EXIF_ORIENTATION = 0x0112
-_EXIF_WRITERS = {0x010F, 0x0110, 0x0131}  # make, model, software
-_EXIF_ASCII = 2
-_WRITER_BYTES = 64  # of each, at most
-_EXIF_HEADER = b"Exif\0\0"
-_TIFF_BYTE_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
-_TIFF_INTEGERS = {3: "H", 4: "I"}  # SHORT, as the standard asks, and LONG, as some write
+_FRAME = struct.Struct(">BHHB")  # P, Y, X and Nf of a frame header, T.81 table B.2
+_MEANS = 0  # Tc, the class of a Huffman table: for the means of blocks (DC), not their detail
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +70,7 @@ def parse_header(data: bytes) -> Header:
             limit="FF D8 FF",
         )
     frame: tuple[int, bytes] | None = None
-    exif: _Exif | None = None
+    exif: Exif | None = None
     tables: list[tuple[int, bytes]] = []
     position = 2
     while True:
@@ -85,26 +82,27 @@ def parse_header(data: bytes) -> Header:
             frame = (marker, body)
         elif marker in (_DQT, _DHT):
             tables.append((marker, body))
-        elif marker == _APP1 and body.startswith(_EXIF_HEADER):
-            exif = exif or _read_exif(body)
+        elif marker == _APP1 and body.startswith(EXIF_HEADER):
+            exif = exif or read_exif(body)
         position = end
-    if frame is None or len(frame[1]) < 6:
+    if frame is None or len(frame[1]) < _FRAME.size:
         raise FilmRefused(RefusalCode.DAMAGED, "The JPEG's picture data comes before its frame.")
     kind, body = frame
-    exif = exif or _Exif()
+    depth_bits, height, width, components = _FRAME.unpack_from(body)
+    exif = exif or Exif()
     quantisation = [table for marker, table in tables if marker == _DQT]
     huffman = [table for marker, table in tables if marker == _DHT]
     zeros = set().union(*map(_meanings_of_zeros, huffman))
     jpeg_scans, hole_at = 0, -1
-    for scan, first, last in _walk_scans(data, start, end):
+    for header, first, last in _walk_scans(data, start, end):
         jpeg_scans += 1
-        if hole_at < 0 and not _zeros_are_flat(scan, zeros, progressive=kind == _PROGRESSIVE):
+        if hole_at < 0 and not _zeros_are_flat(header, zeros, progressive=kind == _PROGRESSIVE):
             hole_at = data.find(_HOLE, first, last)
     return Header(
-        width=int.from_bytes(body[3:5]),
-        height=int.from_bytes(body[1:3]),
-        depth_bits=body[0],
-        components=body[5],
+        width=width,
+        height=height,
+        depth_bits=depth_bits,
+        components=components,
         frame_marker=kind,
         jpeg_scans=jpeg_scans,
         orientation=exif.orientation,
@@ -115,29 +113,52 @@ def parse_header(data: bytes) -> Header:
 
 
 def _digest(parts: Iterable[bytes]) -> str:
-    told = hashlib.sha256()
+    digest = hashlib.sha256()
     for part in parts:
-        told.update(len(part).to_bytes(4) + part)
-    return told.hexdigest()[:8]
+        digest.update(len(part).to_bytes(4) + part)
+    return digest.hexdigest()[:8]
 
 
 def _meanings_of_zeros(body: bytes) -> set[tuple[int, int]]:
     # (class, symbol) of each Huffman table in a segment: the symbol that zero bits stand for is its
-    # first (T.81, annex C). Class 0 is blocks' means, 1 their detail; symbol 0 means "no more".
+    # first (T.81, annex C). Symbol 0 means "no more".
     meanings = set()
     while len(body) > 17:
-        meanings.add((body[0] >> 4, body[17]))
-        body = body[17 + sum(body[1:17]) :]
+        table_class = body[0] >> 4  # Tc
+        code_counts = body[1:17]  # L1 to L16: how many codes have so many bits
+        symbols = body[17:]  # V, and what follows this table
+        meanings.add((table_class, symbols[0]))
+        body = symbols[sum(code_counts) :]
     return meanings
 
 
-def _zeros_are_flat(scan: bytes, zeros: set[tuple[int, int]], *, progressive: bool) -> bool:
+class _ScanHeader(NamedTuple):
+    """Which part of the picture a scan holds: T.81, table B.3."""
+
+    first_coefficient: int  # Ss; 0 is a block's mean
+    last_coefficient: int  # Se; below 64
+    bit_before: int  # Ah: of the scan that this one refines, 0 in a first one
+    bit: int  # Al: the lowest bit that it holds
+
+    @classmethod
+    def read(cls, header: bytes) -> _ScanHeader | None:
+        """Read the body of a start-of-scan segment, or None of one that no decoder takes."""
+        components = header[0] if header else 0  # Ns, each with two bytes that follow
+        if len(header) != 1 + 2 * components + 3:
+            return None
+        first, last, bits = header[-3:]
+        return cls(first, last, bits >> 4, bits & 0xF)
+
+
+def _zeros_are_flat(header: bytes, zeros: set[tuple[int, int]], *, progressive: bool) -> bool:
     # Whether an encoder may write long runs of zeros in this scan, for an even grey. Progressive
     # detail has other codes for that; refined means are bare bits, and hide no more than one step.
     if not progressive:
         return all(symbol == 0 for _, symbol in zeros)
-    means, refined = scan[-3:-2] == b"\0", scan[-1:] >= b"\x10"
-    return means and (refined or all(symbol == 0 for table, symbol in zeros if table == 0))
+    scan = _ScanHeader.read(header)
+    if scan is None or scan.first_coefficient > 0:
+        return False
+    return scan.bit_before > 0 or all(symbol == 0 for table, symbol in zeros if table == _MEANS)
 
 
 def _walk_scans(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
@@ -147,15 +168,15 @@ def _walk_scans(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int,
     of any marker.
     """
     while True:
-        found = _AFTER_SCAN.search(data, end)
-        yield data[start:end], end, found.start() if found else len(data)
-        while found and found[1][0] not in (_SOI, _EOI, _SOS):
-            length = int.from_bytes(data[found.end() : found.end() + 2])
-            found = _AFTER_SCAN.search(data, found.end() + max(2, length))
-        if not found or found[1][0] != _SOS:
+        after = _AFTER_SCAN.search(data, end)
+        yield data[start:end], end, after.start() if after else len(data)
+        while after and after[1][0] not in (_SOI, _EOI, _SOS):
+            length = int.from_bytes(data[after.end() : after.end() + 2])
+            after = _AFTER_SCAN.search(data, after.end() + max(2, length))
+        if not after or after[1][0] != _SOS:
             return
-        start = found.end() + 2
-        end = found.end() + max(2, int.from_bytes(data[found.end() : start]))
+        start = after.end() + 2
+        end = after.end() + max(2, int.from_bytes(data[after.end() : start]))
 
 
 def _segment(data: bytes, position: int) -> tuple[int, int, int]:
@@ -187,44 +208,3 @@ def _segment(data: bytes, position: int) -> tuple[int, int, int]:
             RefusalCode.TRUNCATED, "The file ends inside its header.", measured=len(data), limit=end
         )
     return marker, position + 4, end
-
-
-@dataclass(frozen=True)
-class _Exif:
-    orientation: int = 1  # 1 to 8; 1 where there is none or it cannot be read
-    writers: tuple[bytes, ...] = ()  # make, model and software, those that there are
-
-
-def _read_exif(segment: bytes) -> _Exif:
-    # By hand, because Pillow loads every tag there is and warns of each: 64 KB of EXIF can cost
-    # half a second and thousands of lines in the log. Broken EXIF is not the picture's fault.
-    tiff = segment.removeprefix(_EXIF_HEADER)
-    order = _TIFF_BYTE_ORDERS.get(tiff[:4])
-    if order is None:
-        return _Exif()
-    orientation: int | None = None
-    writers: dict[int, bytes] = {}
-    try:
-        (directory,) = struct.unpack_from(f"{order}I", tiff, 4)
-        (entries,) = struct.unpack_from(f"{order}H", tiff, directory)
-        for entry in range(directory + 2, directory + 2 + 12 * entries, 12):
-            tag, kind, count = struct.unpack_from(f"{order}HHI", tiff, entry)
-            if (
-                tag == _EXIF_ORIENTATION
-                and kind in _TIFF_INTEGERS
-                and count == 1
-                and orientation is None
-            ):
-                (orientation,) = struct.unpack_from(
-                    f"{order}{_TIFF_INTEGERS[kind]}", tiff, entry + 8
-                )
-            elif tag in _EXIF_WRITERS and kind == _EXIF_ASCII:
-                # Four bytes stand in the entry itself, more where it points to.
-                (place,) = (
-                    (entry + 8,) if count <= 4 else struct.unpack_from(f"{order}I", tiff, entry + 8)
-                )
-                writers.setdefault(tag, tiff[place : place + min(count, _WRITER_BYTES)])
-    except struct.error:  # it points beyond its own end
-        pass
-    upright = orientation if orientation is not None and 1 <= orientation <= 8 else 1
-    return _Exif(upright, tuple(writers[tag] for tag in sorted(writers)))

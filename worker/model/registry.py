@@ -20,6 +20,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from enum import Enum, auto
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,7 +33,12 @@ CHAMPION = "CHAMPION"
 _STAGING = ".staging-"
 _PRUNED = ".pruned-"
 _IN_HAND_SECONDS = 3600.0  # since the last file was added to what is being made
-_WHATEVER = "*"  # as no version is called
+
+
+class Replaces(Enum):
+    """What a promotion may take the place of, beside a version that is named, or none."""
+
+    WHATEVER_SERVES = auto()
 
 
 class ChampionChanged(RegistryError):
@@ -194,7 +200,7 @@ class Registry:
         who: str = "",
         why: str = "",
         again: bool = False,
-        instead_of: str | None = _WHATEVER,
+        instead_of: str | Replaces | None = Replaces.WHATEVER_SERVES,
         now: datetime | None = None,
     ) -> None:
         """Make a version the champion. The running worker sees it and swaps.
@@ -207,7 +213,7 @@ class Registry:
             who: who decided it, for the history.
             why: the reason, for the history.
             again: also a version that a rollback left behind. A person's to say.
-            instead_of: what must serve until then, None for nothing; whatever does where not given.
+            instead_of: what must serve until then, None for nothing.
             now: UTC; the present where none is given.
 
         Raises:
@@ -217,8 +223,8 @@ class Registry:
         """
         verify_files(self.folder(version), self.manifest(version))
         with self._changing() as file:
-            if instead_of != _WHATEVER and (champion := self.champion()) != instead_of:
-                raise ChampionChanged(f"{champion or 'no model'} serves now")
+            if instead_of is not Replaces.WHATEVER_SERVES and self.champion() != instead_of:
+                raise ChampionChanged(f"{self.champion() or 'no model'} serves now")
             rollback = self.rejected(version)
             if rollback is not None and not again:
                 raise RegistryError(
