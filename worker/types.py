@@ -93,14 +93,3 @@ class Recorded:
     day: str  # UTC date of its screening, YYYY-MM-DD, as the folders are named
     sha256: str | None
     refusal: FilmRefused | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Process:
-    """Which process of which boot of which host a worker is."""
-
-    name: str  # of the worker; never used twice
-    host: str
-    boot_id: str
-    pid: int
-    pid_started: int  # clock ticks after boot

@@ -369,7 +369,7 @@ def test_screeners_killed_as_they_come_up_say_nothing_of_a_challenger(
     """As where memory is short: the night fails, and the next judges it."""
     pretend(monkeypatch, champion=3)
     with monkeypatch.context() as short:
-        short.setattr("worker.screening.handle.sys", SimpleNamespace(executable="/bin/false"))
+        short.setattr("worker.screening.pool.sys", SimpleNamespace(executable="/bin/false"))
         with pytest.raises(ScreenerTrouble):
             retrain(archived, now=NOW, say=say_nothing)
     assert retrain(archived, now=NOW, say=say_nothing).ruling is Ruling.PROMOTED

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from worker.imaging.preprocessing import FilmLimits
 from worker.inbox.folders import Inbox
-from worker.screening.pool import Event, NotServing, Pool, Screened, Serving
+from worker.screening.pool import NotServing, Pool, PoolEvent, Screened, Serving
 from worker.types import Claim
 
 _DEADLINE_SECONDS = 60.0
@@ -23,7 +23,7 @@ class Ward:
         """Make the inbox in a folder, and a pool that has not begun."""
         self.inbox = folder / "inbox"
         self.inbox.mkdir()
-        self.said: list[Event] = []
+        self.said: list[PoolEvent] = []
         self._scans = 0
         self.pool = Pool(
             inbox=self.inbox,

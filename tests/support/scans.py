@@ -10,7 +10,8 @@ from worker.errors import FilmRefused, RefusalCode
 from worker.imaging.preprocessing import PREPROCESSING_VERSION
 from worker.model.decision import Score, judge
 from worker.model.manifest import GOLDEN, NEGATIVE, POSITIVE, SERVED, Manifest
-from worker.types import Claim, Facts, Outcome, Process, Sighting
+from worker.system.processes import Process
+from worker.types import Claim, Facts, Outcome, Sighting
 
 SHA256 = "c0ffee" * 10 + "beef"
 

@@ -20,7 +20,7 @@ from worker.db.sharing import Sharing
 from worker.errors import FilmStuck, ModelPackageError, OwnTrouble
 from worker.inbox.folders import Inbox
 from worker.model.manifest import Manifest, read_manifest
-from worker.screening.pool import Event, NotServing, Pool, Serving
+from worker.screening.pool import NotServing, Pool, PoolEvent, Serving
 from worker.service.pipeline import Pipeline, Policy
 from worker.system.filenames import spell
 from worker.system.trouble import Trouble, Troubles
@@ -232,7 +232,7 @@ class Backfill:
         until = self._next_beat if due is None else min(due, self._next_beat)
         return min(_LONGEST_WAIT, max(0.0, until - now))
 
-    def _films(self, events: Iterable[Event]) -> Iterator[Event]:
+    def _films(self, events: Iterable[PoolEvent]) -> Iterator[PoolEvent]:
         return (one for one in events if not isinstance(one, Serving | NotServing))
 
     def _beat(self, now: float) -> None:

@@ -55,12 +55,12 @@ from worker.db.schema import (
 )
 from worker.model.decision import Score
 from worker.model.manifest import Manifest
+from worker.system.processes import Process
 from worker.types import (
     Changes,
     Claim,
     ClaimAnswer,
     Outcome,
-    Process,
     Recorded,
     Sighting,
 )

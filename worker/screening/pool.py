@@ -10,20 +10,26 @@ from __future__ import annotations
 
 import os
 import selectors
+import subprocess
+import sys
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass, field
 from math import inf
 from pathlib import Path
+from typing import Self
 
 from worker.errors import ScreenerTrouble
 from worker.imaging.preprocessing import FilmLimits
-from worker.screening.handle import QUEUE, Child
-from worker.screening.ipc import Job, Message, Ready, Result, Setup, Unfit
+from worker.screening.ipc import Channel, Job, Message, Ready, Result, Setup, Unfit
 from worker.system.filenames import bytes_of
 from worker.system.trouble import doubling
 from worker.types import Claim
 
+_QUEUE = 12  # films with one screener: enough to bridge a commit
+# Nothing of our surroundings reaches a screener. One thread each: the processes are the threads.
+_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8"}
 _LONGEST_TURN = 2.0  # seconds between two looks at screeners, if the loop is well
 _LOAD_SECONDS = 60.0  # to load and check a package before its screener is given up
 _AGAIN_SECONDS = 5.0  # before a screener that could not be replaced is again tried to be
@@ -73,7 +79,90 @@ class NotServing:
     proven: bool = True  # the package itself is at fault; else it may do another time
 
 
-Event = Screened | Died | HandedBack | Serving | NotServing
+PoolEvent = Screened | Died | HandedBack | Serving | NotServing
+
+
+@dataclass(eq=False)
+class _Child:
+    """A screener as its parent has it: process, channel, and the films it was handed."""
+
+    package: Path
+    process: subprocess.Popen[bytes]
+    channel: Channel
+    started: float  # monotonic seconds
+    version: str | None = None  # once ready
+    unfenced: str = ""  # what of its fence could not be put up
+    outside: bool = False  # its fence stands around an inbox that is gone
+    jobs: deque[Claim] = field(default_factory=deque)
+    head_since: float = 0.0
+    overran: bool = False
+    unfit: str | None = None
+    alone: bool = False  # takes no other film until it is done with this one
+
+    @classmethod
+    def start(cls, package: Path, setup: Setup, now: float) -> Self:
+        """Start a screener on a package, and tell it what it needs to know.
+
+        Raises:
+            ScreenerTrouble: it cannot be started.
+        """
+        with ExitStack() as undo:
+            try:
+                ours, theirs = Channel.pair()
+                undo.callback(ours.close)
+                with theirs:
+                    process = subprocess.Popen(  # noqa: S603 - our own interpreter, our own module
+                        [
+                            sys.executable,
+                            "-I",
+                            "-m",
+                            "worker.screening.screener",
+                            str(theirs.fileno()),
+                        ],
+                        pass_fds=[theirs.fileno()],
+                        env=_ENVIRONMENT,
+                        stdin=subprocess.DEVNULL,
+                        stdout=subprocess.DEVNULL,
+                        stderr=subprocess.DEVNULL,
+                    )
+            except OSError as error:
+                raise ScreenerTrouble(f"a screener cannot be started: {error}") from error
+            undo.pop_all()
+        child = cls(package, process, ours, now)
+        child.tell(setup)
+        return child
+
+    @property
+    def room(self) -> int:
+        """How many more films it can be handed."""
+        return 0 if self.alone or self.version is None else _QUEUE - len(self.jobs)
+
+    def tell(self, message: Message) -> None:
+        """Send it a message."""
+        # One that has ended is found out, and what it had dealt with, when it is read from.
+        with suppress(OSError):
+            self.channel.send(message)
+
+    def hand(self, claim: Claim, job: Message, now: float, *, alone: bool) -> None:
+        """Give it a film to screen."""
+        if not self.jobs:
+            self.head_since = now
+        self.jobs.append(claim)
+        self.alone = alone
+        self.tell(job)
+
+    def forgive(self, seconds: float) -> None:
+        """Count so much of the time that it took as not its own."""
+        self.head_since += seconds
+        self.started += seconds
+
+    def end(self, *, wait_seconds: float = 0.0) -> None:
+        """End it: at once, or if it has not gone by itself within so many seconds."""
+        self.channel.close()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(wait_seconds)
+        self.process.kill()
+        self.process.wait()
 
 
 class Pool:
@@ -97,7 +186,7 @@ class Pool:
         self._memory_mb = memory_mb
         self._predict_seconds = predict_seconds
         self._selector = selectors.DefaultSelector()
-        self._screeners: list[Child] = []
+        self._screeners: list[_Child] = []
         self._serving: Path | None = None  # what films go to
         self._coming: Path | None = None  # what is coming up to replace it
         self._retry_at = 0.0
@@ -105,7 +194,7 @@ class Pool:
         self._failures = 0
         self.lacking = ""  # why there are fewer screeners than there should be, if they cannot be
         self.ended = 0  # screeners that ended unasked, or were ended for taking too long
-        self._events: deque[Event] = deque()
+        self._events: deque[PoolEvent] = deque()
 
     # What the service asks of it
 
@@ -145,7 +234,7 @@ class Pool:
     @property
     def capacity(self) -> int:
         """How many films may be with screeners at most."""
-        return self._count * QUEUE
+        return self._count * _QUEUE
 
     @property
     def room(self) -> int:
@@ -171,7 +260,7 @@ class Pool:
         """End `poll` early when this descriptor can be read."""
         self._selector.register(descriptor, selectors.EVENT_READ)
 
-    def poll(self, timeout: float, now: float) -> Iterator[Event]:
+    def poll(self, timeout: float, now: float) -> Iterator[PoolEvent]:
         """Wait until something happens, at most `timeout` seconds, and yield what did."""
         for key, _ in self._selector.select(0 if self._events else max(0.0, timeout)):
             if key.data in self._screeners:  # and not let go of a moment ago
@@ -214,7 +303,7 @@ class Pool:
 
     # How it does it
 
-    def _ready(self) -> list[Child]:
+    def _ready(self) -> list[_Child]:
         return [
             one
             for one in self._screeners
@@ -245,7 +334,7 @@ class Pool:
             predict_seconds=self._predict_seconds,
             screen_seconds=self._screen_seconds,
         )
-        screener = Child.start(package, setup, now)
+        screener = _Child.start(package, setup, now)
         try:
             self._selector.register(screener.channel, selectors.EVENT_READ, screener)
         except OSError as error:
@@ -253,7 +342,7 @@ class Pool:
             raise ScreenerTrouble(f"a screener cannot be started: {error}") from error
         self._screeners.append(screener)
 
-    def _listen(self, screener: Child, now: float) -> None:
+    def _listen(self, screener: _Child, now: float) -> None:
         try:
             for _ in range(_HEARD_A_TURN):
                 message = screener.channel.receive()
@@ -264,7 +353,7 @@ class Pool:
             if screener in self._screeners:
                 self._bury(screener, now)
 
-    def _hear(self, screener: Child, message: Message, now: float) -> None:
+    def _hear(self, screener: _Child, message: Message, now: float) -> None:
         head = screener.jobs[0] if screener.jobs else None
         match message:
             case Ready(model_version=str()) if screener.version is None:
@@ -316,7 +405,7 @@ class Pool:
             if (screener.outside or not wanted) and not screener.jobs:
                 self._remove(screener)
 
-    def _bury(self, screener: Child, now: float) -> None:
+    def _bury(self, screener: _Child, now: float) -> None:
         """Deal with a screener that ended."""
         self._remove(screener)
         self.ended += 1
@@ -337,7 +426,7 @@ class Pool:
         if screener.package == self._coming:  # be it ready or not: they take over all together
             self._give_up(screener)
 
-    def _give_up(self, screener: Child) -> None:
+    def _give_up(self, screener: _Child) -> None:
         """Stop bringing up a package, one of whose screeners ended before it served."""
         why = screener.unfit or f"{screener.package.name}: its screener ended before it served"
         proven = screener.unfit is not None
@@ -345,7 +434,7 @@ class Pool:
         self._coming = None
         self._retire()
 
-    def _remove(self, screener: Child) -> None:
+    def _remove(self, screener: _Child) -> None:
         self._screeners.remove(screener)
         self._selector.unregister(screener.channel)
         screener.end()  # it is idle, or has ended: a signal changes nothing then

@@ -19,7 +19,7 @@ from worker.inbox.folders import sighting_of
 from worker.model.decision import Score, Verdict, judge
 from worker.model.manifest import Manifest, read_manifest
 from worker.screening.ipc import Result
-from worker.screening.pool import Died, Event, HandedBack, NotServing, Pool, Screened, Serving
+from worker.screening.pool import Died, HandedBack, NotServing, Pool, PoolEvent, Screened, Serving
 from worker.system.filenames import bytes_of, spell
 from worker.types import Claim
 
@@ -140,7 +140,7 @@ class _Bench:
                 case _:
                     pass  # about the model, which is known to serve
 
-    def _events(self) -> Iterator[Event]:
+    def _events(self) -> Iterator[PoolEvent]:
         now = time.monotonic()
         yield from self.pool.poll(_WAIT_SECONDS, now)
         self.pool.tend(now)

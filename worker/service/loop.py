@@ -27,7 +27,7 @@ from worker.inbox.scanner import Lookout
 from worker.inbox.watcher import Watcher
 from worker.model.registry import Registry
 from worker.monitoring.reporter import Reporter
-from worker.screening.pool import Event, NotServing, Pool, Serving
+from worker.screening.pool import NotServing, Pool, PoolEvent, Serving
 from worker.service.model_swap import ModelKeeper
 from worker.service.pipeline import Pipeline, Policy
 from worker.service.sd_notify import Notifier
@@ -246,7 +246,7 @@ class Service:
             self._note(error, clock())
         self._reporter.event("stopped", screened=self._done)
 
-    def _films(self, events: Iterator[Event]) -> Iterator[Event]:
+    def _films(self, events: Iterator[PoolEvent]) -> Iterator[PoolEvent]:
         """Pass on what concerns films; what concerns models is the keeper's."""
         for event in events:
             if isinstance(event, Serving | NotServing):

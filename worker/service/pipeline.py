@@ -22,7 +22,7 @@ from worker.inbox.stability import Settled
 from worker.model.decision import Score, judge
 from worker.model.manifest import Manifest
 from worker.screening.ipc import Result, refusal_from
-from worker.screening.pool import Died, Event, HandedBack, Pool, Screened
+from worker.screening.pool import Died, HandedBack, Pool, PoolEvent, Screened
 from worker.service.dedupe import Repeats
 from worker.service.filing import Filing
 from worker.service.intake import Arrivals
@@ -208,7 +208,7 @@ class Pipeline:
         while self._claimed and self._pool.submit(self._claimed[0], now):
             self._claimed.popleft()
 
-    def collect(self, events: Iterable[Event], now: float) -> None:
+    def collect(self, events: Iterable[PoolEvent], now: float) -> None:
         """Take in what screeners say."""
         for event in events:
             match event:

@@ -6,12 +6,22 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from worker.types import Process
-
 _NOBODY = -1  # to be woken
+
+
+@dataclass(frozen=True, kw_only=True)
+class Process:
+    """Which process of which boot of which host a worker is."""
+
+    name: str  # of the worker; never used twice
+    host: str
+    boot_id: str
+    pid: int
+    pid_started: int  # clock ticks after boot
 
 
 class StopSignals:

@@ -18,7 +18,7 @@ from messages import NONSENSE
 from pools import Ward
 from swaps import children
 
-import worker.screening.handle
+import worker.screening.pool
 from worker.errors import ScreenerTrouble
 from worker.model.manifest import GOLDEN
 from worker.screening.ipc import Result
@@ -228,7 +228,7 @@ def test_half_of_them_started(pair: Ward, shipped: Path, monkeypatch: pytest.Mon
             raise BlockingIOError(11, "Resource temporarily unavailable")
         return start(*arguments, **kwargs)
 
-    monkeypatch.setattr(worker.screening.handle.subprocess, "Popen", start_one)  # type: ignore[attr-defined]
+    monkeypatch.setattr(worker.screening.pool.subprocess, "Popen", start_one)  # type: ignore[attr-defined]
     with pytest.raises(ScreenerTrouble, match="cannot be started"):
         pair.pool.serve(shipped, time.monotonic())
     assert pair.processes == []
@@ -247,7 +247,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, *, after: int = 0) -> None:
             raise BlockingIOError(11, "Resource temporarily unavailable")
         return start(*arguments, **kwargs)
 
-    monkeypatch.setattr(worker.screening.handle.subprocess, "Popen", start_some)  # type: ignore[attr-defined]
+    monkeypatch.setattr(worker.screening.pool.subprocess, "Popen", start_some)  # type: ignore[attr-defined]
 
 
 def test_half_of_a_swap_started(
@@ -327,7 +327,7 @@ def impostor(monkeypatch: pytest.MonkeyPatch, nonsense: bytes, *, flood: bool = 
         arguments = [command[-1], nonsense.hex(), "flood" if flood else "once"]
         return start([sys.executable, "-I", "-c", _IMPOSTOR, *arguments], **kwargs)
 
-    monkeypatch.setattr(worker.screening.handle.subprocess, "Popen", start_impostor)  # type: ignore[attr-defined]
+    monkeypatch.setattr(worker.screening.pool.subprocess, "Popen", start_impostor)  # type: ignore[attr-defined]
 
 
 OUT_OF_TURN = {
@@ -415,7 +415,7 @@ def test_screeners_that_cannot_live_are_trouble(
         started += 1
         return start(["false"], **kwargs)
 
-    monkeypatch.setattr(worker.screening.handle.subprocess, "Popen", start_nothing)  # type: ignore[attr-defined]
+    monkeypatch.setattr(worker.screening.pool.subprocess, "Popen", start_nothing)  # type: ignore[attr-defined]
     os.kill(ward.processes[0], signal.SIGKILL)
     now = time.monotonic()
 
@@ -437,7 +437,7 @@ def test_no_process_to_be_had(ward: Ward, shipped: Path, monkeypatch: pytest.Mon
     def refuse(*_: Any, **__: Any) -> Any:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(worker.screening.handle.subprocess, "Popen", refuse)  # type: ignore[attr-defined]
+    monkeypatch.setattr(worker.screening.pool.subprocess, "Popen", refuse)  # type: ignore[attr-defined]
     with pytest.raises(ScreenerTrouble, match="cannot be started"):
         ward.pool.serve(shipped, 0.0)
 

@@ -20,8 +20,8 @@ from pools import Ward
 
 from worker.imaging.preprocessing import FilmLimits
 from worker.inbox.folders import Inbox
-from worker.screening.handle import _ENVIRONMENT
 from worker.screening.ipc import Channel, Job, Message, Ready, Result, Setup
+from worker.screening.pool import _ENVIRONMENT
 
 pytestmark = pytest.mark.skipif(platform.system() != "Linux", reason="the fence is Linux's")
 

@@ -25,7 +25,7 @@ from worker.db.sharing import Crew
 from worker.errors import DatabaseTrouble, FilmStuck, OwnTrouble, RefusalCode, StorageTrouble
 from worker.inbox.folders import Inbox
 from worker.screening.ipc import Result
-from worker.screening.pool import Died, Event, HandedBack, Screened
+from worker.screening.pool import Died, HandedBack, PoolEvent, Screened
 from worker.service.pipeline import Pipeline, Policy
 from worker.system.files import move
 from worker.types import Claim, Outcome
@@ -73,7 +73,7 @@ class Screeners:
             self.tried_alone.append(claim.sighting.name)
         return True
 
-    def work(self) -> Iterator[Event]:
+    def work(self) -> Iterator[PoolEvent]:
         """Say what becomes of all films in hand."""
         jobs = [job for job in self.jobs if job[0].sighting.name not in self.slow]
         self.jobs = [job for job in self.jobs if job not in jobs]
@@ -96,7 +96,7 @@ class Screeners:
         seen = Inbox(self._inbox, archive=path, refused=path).look(claim.sighting.name)
         return path.read_bytes() if seen == claim.sighting else None
 
-    def _end(self, claim: Claim, data: bytes | None) -> Event:
+    def _end(self, claim: Claim, data: bytes | None) -> PoolEvent:
         kind = "" if data is None else data.partition(b" ")[0].decode()
         dying = {"crash": "signal 11", "endless": "signal 9"}
         if data is None:
