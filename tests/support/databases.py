@@ -17,6 +17,9 @@ from typing import Any
 
 import psycopg
 import pytest
+from alembic import command
+from alembic.config import Config
+from checkout import REPOSITORY
 from sqlalchemy import text
 
 from worker.db.engine import Database
@@ -144,6 +147,36 @@ def execute(database: Database, statement: str, **values: Any) -> None:
     """Change something behind the worker's back."""
     with database.writing() as connection:
         connection.execute(text(statement), values)
+
+
+def migrate_to(database: Database, revision: str) -> None:
+    """Bring the schema up to a migration, which need not be the newest."""
+    config = Config()
+    config.set_main_option("script_location", str(REPOSITORY / "migrations"))
+    with database.writing() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+
+
+def make_newer(database: Database, *, oldest_release: str | None = "0.2.0") -> None:
+    """Leave the schema as a later release might: with additions that this one does not know.
+
+    Args:
+        database: at the newest migration.
+        oldest_release: that the schema says can work on it; None for a schema that does not say.
+    """
+    for statement in (
+        "ALTER TABLE scans ADD COLUMN later TEXT NOT NULL DEFAULT 'later'",
+        "ALTER TABLE training_runs ADD COLUMN later TEXT",
+        "CREATE TABLE later (id INTEGER PRIMARY KEY)",
+        "UPDATE alembic_version SET version_num = '9999'",
+    ):
+        execute(database, statement)
+    if oldest_release is None:
+        execute(database, "DROP TABLE schema_compatibility")
+    else:
+        told = "UPDATE schema_compatibility SET oldest_release = :oldest"
+        execute(database, told, oldest=oldest_release)
 
 
 def _migrate(url: str) -> None:

@@ -78,7 +78,8 @@ def recording(url: str | None, models: Path, *, say: Say) -> Iterator[Record]:
         return
     database = Database(url)
     try:
-        database.migrate()
+        if note := database.migrate().note:
+            say(note)
         runs = TrainingRuns(database)
         place = f"{socket.gethostname()}:{models.resolve()}"
         record = Record(runs, runs.open(place, made_with()))

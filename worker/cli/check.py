@@ -65,19 +65,24 @@ def _database(settings: Settings) -> Iterator[Finding]:
         if not database.exists():
             yield ("database", None, f"{database}: will be made at first start")
             return
-        revision = database.revision()
-        if revision == REVISION:
+        schema = database.schema()
+        if not schema.is_older:
             database.try_writing()
     except LungwatchError as error:
         yield ("database", str(error), "")
         return
-    can = "answers, and can be written" if revision == REVISION else "answers"
+    can = "answers" if schema.is_older else "answers, and can be written"
     yield ("database", None, f"{database}: {can}")
-    if revision in (None, REVISION):
-        detail = f"at {revision}" if revision else "none yet: made at first start"
-        yield ("migrations", None, detail)
+    if schema.revision is None:
+        yield ("migrations", None, "none yet: made at first start")
+    elif schema.is_older:
+        yield (
+            "migrations",
+            f"at {schema.revision}, this code needs {REVISION}: start the worker",
+            "",
+        )
     else:
-        yield ("migrations", f"at {revision}, this code needs {REVISION}: start the worker", "")
+        yield ("migrations", None, schema.note or f"at {schema.revision}")
     database.close()
 
 

@@ -44,11 +44,19 @@ def database(chosen: Settings) -> Database:
 
 
 def database_if_any(chosen: Settings) -> Database | None:
-    """Open the database, or return None where there is none yet."""
+    """Open the database, or return None where there is none yet.
+
+    Raises:
+        DatabaseTrouble: it is away, or its schema does not allow this release.
+    """
     from worker.db.engine import Database  # noqa: PLC0415
 
     found = Database(chosen.database_url.get_secret_value(), answer_seconds=chosen.database_seconds)
-    return found if found.exists() else None
+    if not found.exists():
+        return None
+    if note := found.schema().note:
+        complain(note)
+    return found
 
 
 def moment(text: str, *, option: str = "--since") -> datetime:

@@ -189,10 +189,9 @@ def _write_down(registry: Registry, settings: Settings) -> None:
     from worker.db.promotions import Promotions  # noqa: PLC0415
     from worker.errors import DatabaseTrouble  # noqa: PLC0415
 
-    database = common.database_if_any(settings)
-    if database is None:
-        return
     try:
-        Promotions(database).record(registry.history())
+        database = common.database_if_any(settings)
+        if database is not None:
+            Promotions(database).record(registry.history())
     except DatabaseTrouble as error:
         typer.echo(f"not yet in the database, the worker will write it: {error}", err=True)

@@ -5,18 +5,21 @@ SQLite and Postgres are the two that are supported; what differs between them is
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from importlib.metadata import version
 from math import inf
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, select, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-from worker.db.schema import REVISION
+from worker.db.schema import REVISION, schema_compatibility
 from worker.errors import DatabaseTrouble, SettingsError
 from worker.system.files import shipped
 
@@ -26,6 +29,34 @@ _ANSWER_SECONDS = 20.0  # if nobody says otherwise
 _AT_LENGTH_SECONDS = 600.0
 # An arbitrary number that names Lungwatch's migrations among Postgres's advisory locks.
 _MIGRATION_LOCK = 7_201_623_994
+_OLDER = {f"{number:04}" for number in range(1, int(REVISION))}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schema:
+    """The schema of a database that this release may work on."""
+
+    revision: str | None  # the newest migration made on it; None where there are no tables yet
+
+    @property
+    def is_older(self) -> bool:
+        """Whether this release has migrations for it."""
+        return self.revision is None or self.revision in _OLDER
+
+    @property
+    def is_newer(self) -> bool:
+        """Whether a newer release made it."""
+        return not self.is_older and self.revision != REVISION
+
+    @property
+    def note(self) -> str:
+        """One sentence for people where a newer release made it, else nothing."""
+        if not self.is_newer:
+            return ""
+        return (
+            f"The database has schema {self.revision} of a newer release. "
+            f"Lungwatch {version('lungwatch')}, which knows {REVISION}, may work on it."
+        )
 
 
 class Database:
@@ -100,27 +131,34 @@ class Database:
         with self.writing() as connection:
             connection.execute(text("UPDATE scans SET attempt = attempt WHERE id < 0"))
 
-    def revision(self) -> str | None:
-        """Return the migration the database stands at, or None where there is no schema."""
-        with self.reading() as connection:
-            return _revision(connection)
-
-    def migrate(self) -> bool:
-        """Bring the schema up to date, under a lock, so that one of many starters does it.
-
-        Returns:
-            Whether this call did anything.
+    def schema(self) -> Schema:
+        """Look at the schema, and make sure that this release may work on it.
 
         Raises:
-            DatabaseTrouble: the database is away, or at a schema that this code does not know.
+            DatabaseTrouble: a newer release made it, and it does not allow this one; or as
+                `reading`.
+        """
+        with self.reading() as connection:
+            return _schema(connection)
+
+    def migrate(self) -> Schema:
+        """Bring the schema up to date, under a lock, so that one of many starters does it.
+
+        A schema that a newer release made, and that allows this one, is left as it is.
+
+        Returns:
+            The schema as it was before.
+
+        Raises:
+            DatabaseTrouble: the database is away, or as `schema`.
         """
         if self.is_sqlite and self.url.database:
             _make_folder(Path(self.url.database).parent)
-        if self.revision() == REVISION:
-            return False
+        before = self.schema()
+        if not before.is_older:
+            return before
         from alembic import command  # noqa: PLC0415 - needed only when there is work
         from alembic.config import Config  # noqa: PLC0415
-        from alembic.util import CommandError  # noqa: PLC0415
 
         config = Config()
         config.set_main_option("script_location", str(shipped("migrations")).replace("%", "%%"))
@@ -128,17 +166,12 @@ class Database:
         with self.writing() as connection:
             if not self.is_sqlite:
                 connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
-            if _revision(connection) == REVISION:
-                return False  # another starter was first
-            config.attributes["connection"] = connection
-            try:
+            before = _schema(connection)
+            if before.is_older:  # else another starter was first
+                config.attributes["connection"] = connection
                 with _unhurried(connection, inf):  # a large table is not altered in seconds
                     command.upgrade(config, "head")
-            except CommandError as error:
-                raise DatabaseTrouble(
-                    f"the database is at a schema that this version does not know: {error}"
-                ) from error
-        return True
+        return before
 
     @contextmanager
     def _wrapped(self) -> Iterator[None]:
@@ -171,11 +204,37 @@ def _unhurried(connection: Connection, seconds: float) -> Iterator[None]:
         client.answer_seconds = usual
 
 
-def _revision(connection: Connection) -> str | None:
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+def _schema(connection: Connection) -> Schema:
+    tables = inspect(connection)
+    if not tables.has_table("alembic_version"):
+        return Schema(revision=None)
+    found = Schema(revision=connection.scalar(text("SELECT version_num FROM alembic_version")))
+    if not found.is_newer:
+        return found
+    oldest = None
+    if tables.has_table(schema_compatibility.name):
+        oldest = connection.scalar(select(schema_compatibility.c.oldest_release))
+    release = version("lungwatch")
+    needed, present = _numbers(oldest), _numbers(release)
+    if needed is None or present is None:
+        raise DatabaseTrouble(
+            f"the database has schema {found.revision}, which Lungwatch {release} does not know, "
+            "and it does not say which release it needs: install the release that made it, or "
+            "restore the backup from before the upgrade"
+        )
+    if needed > present:
+        raise DatabaseTrouble(
+            f"the database has schema {found.revision}, which needs Lungwatch {oldest} or newer, "
+            f"and this is {release}: install {oldest} or newer, or restore the backup from "
+            "before the upgrade"
+        )
     return found
+
+
+def _numbers(release: str | None) -> tuple[int, ...] | None:
+    """Return the numbers of a release such as "0.2.0"; None where it has not the three."""
+    found = re.match(r"(\d+)\.(\d+)\.(\d+)", release or "")
+    return tuple(map(int, found.groups())) if found else None
 
 
 def _make_folder(folder: Path) -> None:

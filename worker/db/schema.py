@@ -37,7 +37,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import JSON
 
-REVISION = "0005"  # the newest migration: where the database stands, no migration is run
+REVISION = "0007"  # the newest migration that this release knows
 
 
 class State(StrEnum):
@@ -289,6 +289,15 @@ training_runs = Table(
     SqlColumn("champion", Text),
     SqlColumn("challenger", Text),
     SqlColumn("details", JSON),
+    SqlColumn("test_digest", Text),  # of the test films it looked at; null: it looked at none
+    Index("ix_training_runs_test_digest", "test_digest"),
+)
+
+# One row, which a release reads where the schema is newer than its own.
+schema_compatibility = Table(
+    "schema_compatibility",
+    metadata,
+    SqlColumn("oldest_release", Text, primary_key=True),  # that can work on it, as "0.2.0"
 )
 
 workers = Table(

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Text, cast, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from worker.db.engine import Database
 from worker.db.scans import register_model
@@ -86,18 +86,15 @@ class TrainingRuns:
             run: the night.
             test_digest: of the test films and their labels.
         """
-        # In the text: Postgres cannot look into a row that holds half a letter, as nights wrote
-        # them once, and would fail on all rows for it.
-        details = cast(training_runs.c.details, Text)
-        count = select(func.count()).select_from(training_runs)
-
-        def looks_at(beginning: str) -> int:
-            looked = f'"{_LOOKED_AT}": "{beginning}'
-            return connection.scalar(count.where(details.contains(looked, autoescape=True))) or 0
-
+        looked = select(func.count(training_runs.c.test_digest))
         with self._database.writing() as connection:
-            _note(connection, run, {_LOOKED_AT: test_digest})
-            looks = Looks(this_set=looks_at(f'{test_digest}"'), any_set=looks_at(""))
+            _note(connection, run, {_LOOKED_AT: test_digest}, test_digest=test_digest)
+            looks = Looks(
+                this_set=connection.execute(
+                    looked.where(training_runs.c.test_digest == test_digest)
+                ).scalar_one(),
+                any_set=connection.execute(looked).scalar_one(),
+            )
             _note(connection, run, {"looks": asdict(looks)})
             return looks
 
@@ -192,11 +189,11 @@ def _rows(connection: Connection, statement: Any) -> list[dict[str, Any]]:
     return [dict(row) for row in connection.execute(statement).mappings()]
 
 
-def _note(connection: Connection, run: int, details: Mapping[str, Any]) -> None:
+def _note(connection: Connection, run: int, details: Mapping[str, Any], **columns: str) -> None:
     one = training_runs.c.id == run
     known = connection.scalar(select(training_runs.c.details).where(one)) or {}
     merged = {**known, **_json(details)}
-    connection.execute(update(training_runs).where(one).values(details=merged))
+    connection.execute(update(training_runs).where(one).values(details=merged, **columns))
 
 
 def _close(connection: Connection, run: int, values: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def open_service(settings: Settings) -> Iterator[Service]:
             keep_in_inbox=settings.keep_in_inbox,
             prevalence=settings.prevalence,
         ),
-        prepare=database.migrate,
+        prepare=partial(_prepare, database, reporter),
     )
     reporter.started(
         {
@@ -154,6 +155,12 @@ def open_screeners(
             yield screening
     finally:
         database.close()
+
+
+def _prepare(database: Database, reporter: Reporter) -> None:
+    """Bring the schema up to date, and say if it is a newer release's."""
+    if note := database.migrate().note:
+        reporter.event("newer schema", note=note)
 
 
 def _pool(settings: Settings, folder: Path, count: int) -> Pool:

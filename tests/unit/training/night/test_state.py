@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from databases import query
+from databases import execute, make_newer, query
 
 from training.night import record as record_module
 from training.night.record import code_digest, made_with, recording
@@ -178,6 +178,24 @@ def test_a_first_night_makes_the_tables(
         record.close(Ruling.UNCHANGED, [])
     rows = query(open_database(empty_database_url), "SELECT verdict FROM training_runs")
     assert rows == [{"verdict": "unchanged"}]
+
+
+def test_a_night_on_a_newer_schema(database: Database, tmp_path: Path) -> None:
+    """It runs where the schema allows this release, and says so; else it stops before it begins."""
+    url, said = database.url.render_as_string(hide_password=False), list[str]()
+    make_newer(database)
+    with recording(url, tmp_path, say=said.append) as record:
+        record.look("aa")
+        record.close(Ruling.UNCHANGED, [])
+    (sentence,) = said
+    assert "schema 9999 of a newer release" in sentence
+    assert query(database, "SELECT verdict FROM training_runs") == [{"verdict": "unchanged"}]
+    execute(database, "UPDATE schema_compatibility SET oldest_release = '9.0.0'")
+    with (
+        pytest.raises(DatabaseTrouble, match=r"9\.0\.0 or newer"),
+        recording(url, tmp_path, say=pytest.fail),
+    ):
+        pytest.fail("it began")
 
 
 def test_a_database_that_is_away_stops_the_night_at_once(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from checkout import REPOSITORY
-from databases import Postgres, execute, query
+from databases import Postgres, make_newer, query
 from sqlalchemy import inspect, text
 
 from worker.db.engine import Database
@@ -71,8 +71,11 @@ def indexes(database: Database) -> set[str]:
 
 
 def test_revision_is_the_newest_migration(config: Config) -> None:
-    """The revision that the code looks for is where the migrations end, and they have one end."""
-    assert ScriptDirectory.from_config(config).get_heads() == [REVISION]
+    """The migrations have one end, which the code knows, and are numbered from 0001 up to it."""
+    scripts = ScriptDirectory.from_config(config)
+    assert scripts.get_heads() == [REVISION]
+    numbered = [f"{number:04}" for number in range(1, int(REVISION) + 1)]
+    assert sorted(one.revision for one in scripts.walk_revisions()) == numbered
 
 
 def test_results_has_the_promised_columns(database: Database) -> None:
@@ -103,12 +106,12 @@ def test_eight_start_on_an_empty_database(empty_database_url: str, open_database
 
     def start(database: Database) -> bool:
         gate.wait()
-        return database.migrate()
+        return database.migrate().is_older
 
     with ThreadPoolExecutor(len(databases)) as threads:
         made = list(threads.map(start, databases))
     assert sorted(made) == [False] * 7 + [True]
-    assert databases[0].revision() == REVISION
+    assert databases[0].schema().revision == REVISION
     assert query(databases[0], "SELECT * FROM results") == []
 
 
@@ -125,7 +128,7 @@ def test_a_long_migration_is_not_given_up(
 
     monkeypatch.setattr(command, "upgrade", take_long)
     try:
-        assert database.migrate()
+        assert database.migrate().is_older
         with pytest.raises(DatabaseTrouble), database.reading() as connection:
             connection.execute(slow)
     finally:
@@ -137,20 +140,60 @@ def test_a_folder_for_the_database_is_made(open_database: Open, tmp_path: Any) -
     database = open_database(f"sqlite:///{tmp_path}/new/deep/lungwatch.db")
     assert not database.exists()
     assert list(tmp_path.iterdir()) == []
-    assert database.migrate()
+    assert database.migrate().is_older
     assert database.exists()
 
 
-@pytest.mark.parametrize("revision", ["9999", "nonsense"])
-def test_a_newer_schema_is_left_alone(database: Database, revision: str) -> None:
-    """A database that a newer version made is not touched, and the trouble says what is wrong."""
-    execute(database, "UPDATE alembic_version SET version_num = :revision", revision=revision)
-    with pytest.raises(
-        DatabaseTrouble, match=f"schema that this version does not know.*{revision}"
-    ):
+@pytest.fixture
+def release(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return the release that this code passes for."""
+    monkeypatch.setattr("worker.db.engine.version", lambda _: "0.2.10")
+    return "0.2.10"
+
+
+@pytest.mark.parametrize("oldest", ["0.2.0", "0.2.9", "0.2.10"])
+def test_a_newer_schema_that_allows_this_release(
+    database: Database, release: str, oldest: str
+) -> None:
+    """It is worked on, left as it is, and one sentence says so."""
+    make_newer(database, oldest_release=oldest)
+    schema = database.migrate()
+    assert schema == database.schema()
+    assert schema.is_newer
+    assert "9999" in schema.note
+    assert f"Lungwatch {release}" in schema.note
+    assert query(database, "SELECT version_num FROM alembic_version") == [{"version_num": "9999"}]
+    database.try_writing()
+
+
+@pytest.mark.parametrize("oldest", ["0.3.0", "0.2.11", "1.0.0"])
+def test_a_newer_schema_that_needs_a_newer_release(
+    database: Database, release: str, oldest: str
+) -> None:
+    """It is left alone; the trouble names both releases and says what can be done."""
+    make_newer(database, oldest_release=oldest)
+    for use in (database.schema, database.migrate):
+        with pytest.raises(DatabaseTrouble) as caught:
+            use()
+        for part in ("9999", f"{oldest} or newer", f"this is {release}", "restore the backup"):
+            assert part in str(caught.value)
+    assert query(database, "SELECT version_num FROM alembic_version") == [{"version_num": "9999"}]
+
+
+@pytest.mark.parametrize("oldest", [None, "", "soon", "0.2"])
+def test_a_newer_schema_that_names_no_release(
+    database: Database, release: str, oldest: str | None
+) -> None:
+    """What it does not say, it does not allow."""
+    make_newer(database, oldest_release=oldest)
+    with pytest.raises(DatabaseTrouble, match=f"9999.*{release} does not know"):
         database.migrate()
-    assert database.revision() == revision
-    assert query(database, "SELECT * FROM scans") == []
+
+
+def test_a_schema_that_is_no_newer_says_nothing(database: Database) -> None:
+    """Where all is as usual there is no sentence."""
+    assert database.migrate().note == ""
+    assert database.schema().note == ""
 
 
 @pytest.mark.parametrize(
