@@ -205,46 +205,6 @@ def test_retry_of_a_film_that_is_refused_again(site: Site) -> None:
     assert [path.name for path in site.inbox.iterdir()] == ["a.jpg"]
 
 
-def test_retry_after_one_that_was_killed(site: Site) -> None:
-    """Where a row was left that names a place that its film has left, the film there goes back."""
-    site.drop({"a.jpg": b"hello"})
-    site.call("run", "--once")
-    [first] = site.results()
-    day = site.refused / first["filed_as"].partition("/")[0]
-    (day / "a.jpg").rename(site.inbox / "a.jpg")  # and no more
-    site.call("run", "--once")
-    assert [row["filed_as"] for row in site.results()] == [first["filed_as"]] * 2
-    assert site.call("retry", "1").stdout == "scan 2: back in the inbox\n"
-    assert [row["filed_as"] for row in site.results()] == [None] * 2
-    assert list(day.iterdir()) == []
-
-
-def test_retry_of_one_and_not_of_another_of_its_number(site: Site) -> None:
-    """A film may be called like another's id: `id:1` is that one alone."""
-    site.drop({"2": b"hello"})
-    site.call("run", "--once")
-    site.drop({"b.jpg": b"hello"})
-    site.call("run", "--once")
-    assert site.call("retry", "id:2").stdout == "scan 2: back in the inbox\n"
-    assert [row["filed_as"] is None for row in site.results()] == [False, True]
-    assert site.call("retry", "2").stdout == "scan 1: back in the inbox\n"
-
-
-def test_retry_of_a_film_that_is_gone(site: Site) -> None:
-    """Whoever asks is told once; the row names no place then, and no later `retry` fails for it."""
-    site.drop({"a.jpg": b"hello", "b.jpg": b"hello"})
-    site.call("run", "--once")
-    day = site.refused / site.results()[0]["filed_as"].partition("/")[0]
-    (day / "a.jpg").unlink()
-    assert "no longer in the refused folder" in site.call("retry", "a.jpg", status=1).stdout
-    assert "no refused scan" in site.call("retry", "a.jpg", status=1).stderr
-    day.rename(site.root / "away")  # which says nothing of the films in it
-    for _ in range(2):
-        assert "cannot be moved" in site.call("retry", "b.jpg", status=1).stdout
-    (site.root / "away").rename(day)
-    assert "back in the inbox" in site.call("retry", "b.jpg").stdout
-
-
 def test_a_database_that_one_may_not_look_for(site: Site) -> None:
     """It is told in a line, and not as if there were none yet."""
     folder = site.root / "locked"

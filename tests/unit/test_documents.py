@@ -20,6 +20,7 @@ from pydantic import SecretStr
 
 from worker import errors
 from worker.cli.app import app
+from worker.cli.lazy import LazyCommand
 from worker.db.engine import Database
 from worker.db.schema import results
 from worker.model.measured import with_review_share
@@ -122,7 +123,8 @@ def test_every_column_of_the_view_is_explained() -> None:
 
 def commands_of(group: object, name: str = "lungwatch") -> Iterator[tuple[str, Any]]:
     """Yield every command, and every command of a group of them, by its whole name."""
-    for word, command in getattr(group, "commands", {}).items():
+    for word, listed in getattr(group, "commands", {}).items():
+        command = listed.load() if isinstance(listed, LazyCommand) else listed
         yield f"{name} {word}", command
         yield from commands_of(command, f"{name} {word}")
 

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
 
 from worker.db.engine import Database
 from worker.db.schema import State, labels, scans
-from worker.inbox.sidecar import whys_of
+from worker.inbox.sidecar import remove_why
 from worker.system.filenames import bytes_of
 
 _PAGE = 200
@@ -132,9 +132,7 @@ class Discarding:
         except OSError as error:
             return f"it cannot be removed: {error.strerror}"
         if self._refused:
-            for why in whys_of(folder, bytes_of(name), film.scan_id):
-                with suppress(OSError):
-                    why.unlink()
+            remove_why(folder, bytes_of(name), film.scan_id)
         return None
 
 

@@ -1,7 +1,4 @@
-"""`lungwatch backfill`: screens an archive in place, moving nothing.
-
-Imports here are kept to what `--help` needs.
-"""
+"""`lungwatch backfill`: screens an archive in place, moving nothing."""
 
 from __future__ import annotations
 
@@ -12,15 +9,20 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from worker.archive.backfill import Backfill, Tally
+from worker.archive.ray_cluster import Cluster
+from worker.archive.sources import names_in
 from worker.cli import common
-
-if TYPE_CHECKING:
-    from worker.archive.backfill import Backfill, Tally
-    from worker.archive.ray_cluster import Cluster
+from worker.cli.failure import fail
+from worker.errors import LungwatchError
+from worker.service.factory import open_backfill
+from worker.system.processes import told_to_stop
 
 _TOLD_SECONDS = 30.0  # between lines, where no terminal is watching
 
@@ -56,9 +58,6 @@ def backfill(
     Exit status: 0 if every film was screened or refused, 1 if some could not be read or are
     missing, or if it was stopped.
     """
-    from worker.archive.sources import names_in  # noqa: PLC0415
-    from worker.system.processes import told_to_stop  # noqa: PLC0415
-
     names = names_in(archive)
     with (
         _engine(engine, archive, address) as screening,
@@ -78,13 +77,9 @@ def _engine(
     engine: Engine, archive: Path, address: str | None
 ) -> AbstractContextManager[Backfill | Cluster]:
     if engine is Engine.RAY:
-        from worker.archive.ray_cluster import Cluster  # noqa: PLC0415
-
         return Cluster(common.settings(), archive, address=address)
     if address is not None:
-        common.fail("--address is of a Ray cluster: it goes with --engine ray")
-    from worker.service.factory import open_backfill  # noqa: PLC0415
-
+        fail("--address is of a Ray cluster: it goes with --engine ray")
     return open_backfill(common.settings(), archive, note=_note)
 
 
@@ -124,12 +119,6 @@ def _progress(archive: Path) -> Iterator[Callable[[Tally], None]]:
 
         yield tell
         return
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
-
-    from worker.archive.sources import names_in  # noqa: PLC0415
-    from worker.errors import LungwatchError  # noqa: PLC0415
-
     columns = (BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("screening", total=None)

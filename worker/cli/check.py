@@ -9,6 +9,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import typer
+
 from worker.db.engine import Database
 from worker.db.schema import REVISION
 from worker.errors import LungwatchError
@@ -17,6 +19,15 @@ from worker.model.runtime import load
 from worker.settings import Settings, check_folders, read_settings
 
 Finding = tuple[str, str | None, str]  # what was checked, the problem if any, else a detail
+
+
+def check() -> None:
+    """Check settings, folders, rights, database, migrations and model, a line each."""
+    failed = 0
+    for name, problem, detail in run_checks():
+        failed += problem is not None
+        typer.echo(f"{'FAILED' if problem else 'ok':<7} {name:<12} {problem or detail}")
+    raise typer.Exit(1 if failed else 0)
 
 
 def run_checks() -> Iterator[Finding]:

@@ -1,7 +1,4 @@
-"""What the commands share: settings, the database, moments as people write them, and how to fail.
-
-Imports here are kept to what `--help` needs.
-"""
+"""What commands share: settings, the database, moments as people write them, files to write."""
 
 from __future__ import annotations
 
@@ -12,13 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
 
-import typer
-
-if TYPE_CHECKING:
-    from worker.db.engine import Database
-    from worker.settings import Settings
+from worker.cli.failure import complain, fail
+from worker.db.engine import Database
+from worker.errors import LungwatchError
+from worker.settings import Settings, read_settings
+from worker.system.files import move, write_atomically
+from worker.system.redaction import Discretion
 
 
 def settings() -> Settings:
@@ -27,8 +24,6 @@ def settings() -> Settings:
     Raises:
         SettingsError: one is wrong.
     """
-    from worker.settings import read_settings  # noqa: PLC0415
-
     return read_settings()
 
 
@@ -36,8 +31,6 @@ def database(chosen: Settings) -> Database:
     """Open the database; end the command where there is none yet."""
     found = database_if_any(chosen)
     if found is None:
-        from worker.db.engine import Database  # noqa: PLC0415
-
         shown = Database(chosen.database_url.get_secret_value())
         fail(f"there is no database at {shown} yet: `lungwatch run` makes it")
     return found
@@ -49,8 +42,6 @@ def database_if_any(chosen: Settings) -> Database | None:
     Raises:
         DatabaseTrouble: it is away, or its schema does not allow this release.
     """
-    from worker.db.engine import Database  # noqa: PLC0415
-
     found = Database(chosen.database_url.get_secret_value(), answer_seconds=chosen.database_seconds)
     if not found.exists():
         return None
@@ -85,9 +76,6 @@ def person() -> str:
 @contextmanager
 def discreet() -> Iterator[None]:
     """Leave paths out of what ends the command, where it ends in a log."""
-    from worker.errors import LungwatchError  # noqa: PLC0415
-    from worker.system.redaction import Discretion  # noqa: PLC0415
-
     try:
         yield
     except LungwatchError as error:
@@ -102,8 +90,6 @@ def refuse_to_replace(output: Path, *, force: bool) -> None:
 
 def write_file(output: Path, data: bytes, *, force: bool) -> None:
     """Write the whole file or none; replace one only if told to."""
-    from worker.system.files import move, write_atomically  # noqa: PLC0415
-
     aside = output.with_name(f".{output.name}.{os.getpid()}.part")
     try:
         write_atomically(output if force else aside, data)
@@ -115,16 +101,3 @@ def write_file(output: Path, data: bytes, *, force: bool) -> None:
         if isinstance(error, FileExistsError):
             fail(f"{output} is there already: --force replaces it")
         fail(f"{output} cannot be written: {error.strerror}")
-
-
-def fail(message: str) -> NoReturn:
-    """End the command with one line and exit status 2."""
-    complain(f"lungwatch: {message}")
-    raise SystemExit(2)
-
-
-def complain(message: str) -> None:
-    """Say what is wrong; a file's name in it, which strangers choose, is words and nothing else."""
-    from worker.system.redaction import shown  # noqa: PLC0415
-
-    typer.echo("\n".join(map(shown, message.split("\n"))), err=True)

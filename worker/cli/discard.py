@@ -1,7 +1,4 @@
-"""`lungwatch discard`: removes the files of films that are old enough to go.
-
-Imports here are kept to what `--help` needs.
-"""
+"""`lungwatch discard`: removes the files of films that are old enough to go."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from worker.archive.discard import Discarding
 from worker.cli import common
 
 
@@ -28,8 +26,6 @@ def discard(
     was screened. Nothing is removed without --yes.
     Exit status: 0 if all that was to go is gone, else 1.
     """
-    from worker.archive.discard import Discarding  # noqa: PLC0415
-
     before = common.moment(older_than, option="--older-than")
     settings = common.settings()
     folder = settings.refused if refused else settings.archive

@@ -1,18 +1,17 @@
-"""`lungwatch drift`: whether what arrives still looks like what the model first saw here.
-
-Imports here are kept to what `--help` needs.
-"""
+"""`lungwatch drift`: whether what arrives still looks like what the model first saw here."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from worker.cli import common
-
-if TYPE_CHECKING:
-    from worker.monitoring.drift import Finding
+from worker.model.intervals import wilson_interval
+from worker.model.registry import Registry
+from worker.monitoring.drift import BUDGET, Finding
+from worker.monitoring.drift_data import agreement, look_for_drift
+from worker.reports.tables import console, new_table
 
 _HEIGHTS = " ▁▂▃▄▅▆▇█"
 _SHOWN_DAYS = 60
@@ -31,12 +30,6 @@ def drift(
     nights, never screening.
     Exit status: 0 if there is no alarm, or too little to tell, else 1.
     """
-    from worker.model.intervals import wilson_interval  # noqa: PLC0415
-    from worker.model.registry import Registry  # noqa: PLC0415
-    from worker.monitoring.drift import BUDGET  # noqa: PLC0415
-    from worker.monitoring.drift_data import agreement, look_for_drift  # noqa: PLC0415
-    from worker.reports.tables import console, new_table  # noqa: PLC0415
-
     settings = common.settings()
     version = model or Registry(settings.models).serving()
     database = common.database(settings)

@@ -1,7 +1,4 @@
-"""`lungwatch explain`: where on an archived film the model's evidence lies, as a picture.
-
-Imports here are kept to what `--help` needs.
-"""
+"""`lungwatch explain`: where on an archived film the model's evidence lies, as a picture."""
 
 from __future__ import annotations
 
@@ -11,6 +8,10 @@ from typing import Annotated
 import typer
 
 from worker.cli import common
+from worker.cli.failure import fail
+from worker.model.registry import Registry
+from worker.reports.explain import Places
+from worker.reports.explain import explain as explain_film
 
 
 def explain(
@@ -29,12 +30,8 @@ def explain(
     The film is screened again, and must give what its row says. It shows what the model went by,
     not the outline of a lesion. One colour scale for all films.
     """
-    from worker.model.registry import Registry  # noqa: PLC0415
-    from worker.reports.explain import Places  # noqa: PLC0415
-    from worker.reports.explain import explain as explain_film  # noqa: PLC0415
-
     if output.suffix.lower() != ".png":
-        common.fail(f"{output}: name a picture that ends in .png")
+        fail(f"{output}: name a picture that ends in .png")
     common.refuse_to_replace(output, force=force)
     settings = common.settings()
     found = explain_film(

@@ -1,7 +1,4 @@
-"""`lungwatch export`: rows for statistics, as CSV or Parquet, with a data dictionary.
-
-Imports here are kept to what `--help` needs.
-"""
+"""`lungwatch export`: rows for statistics, as CSV or Parquet, with a data dictionary."""
 
 from __future__ import annotations
 
@@ -14,6 +11,10 @@ from typing import Annotated
 import typer
 
 from worker.cli import common
+from worker.cli.failure import fail
+from worker.db.results import Query, Results
+from worker.reports.export import FORMATS, write_dictionary, write_rows
+from worker.system.files import move
 
 
 def export(
@@ -33,12 +34,8 @@ def export(
 
     Films that are screened while it writes may be left out. The dictionary is `NAME.columns.csv`.
     """
-    from worker.db.results import Query, Results  # noqa: PLC0415
-    from worker.reports.export import FORMATS, write_dictionary, write_rows  # noqa: PLC0415
-    from worker.system.files import move  # noqa: PLC0415
-
     if output.suffix not in FORMATS:
-        common.fail(f"{output}: name a file that ends in {' or '.join(FORMATS)}")
+        fail(f"{output}: name a file that ends in {' or '.join(FORMATS)}")
     dictionary = output.with_suffix(".columns.csv")
     for path in (output, dictionary):
         common.refuse_to_replace(path, force=force)
@@ -54,9 +51,9 @@ def export(
         else:
             move(os.fsencode(aside), os.fsencode(output))
     except FileExistsError:
-        common.fail(f"{output} is there already: --force replaces it")
+        fail(f"{output} is there already: --force replaces it")
     except OSError as error:
-        common.fail(f"{output} cannot be written: {error.strerror}")
+        fail(f"{output} cannot be written: {error.strerror}")
     finally:
         with suppress(OSError):
             aside.unlink()

@@ -1,21 +1,22 @@
-"""`lungwatch models ...`: which models there are, which serves, and how that changes.
-
-Imports here are kept to what `--help` needs; each command loads its own.
-"""
+"""`lungwatch models ...`: which models there are, which serves, and how that changes."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from worker.cli import common
-
-if TYPE_CHECKING:
-    from worker.model.registry import Registry
-    from worker.settings import Settings
+from worker.db.promotions import Promotions
+from worker.db.pruning import Prunable, choose
+from worker.errors import DatabaseTrouble, LungwatchError
+from worker.model.registry import Registry
+from worker.model.runtime import load, seconds_for_a_film
+from worker.reports.models import write_difference, write_explanation, write_model, write_models
+from worker.settings import Settings
 
 models = typer.Typer(
+    add_completion=False,
     help="List the model packages and which one serves; promote, roll back, compare, prune.",
     invoke_without_command=True,
 )
@@ -32,8 +33,6 @@ def default(context: typer.Context) -> None:
 @models.command("list")
 def list_models() -> None:
     """List the model packages, and which one serves."""
-    from worker.reports.models import write_models  # noqa: PLC0415
-
     write_models(_registry(common.settings()))
 
 
@@ -97,8 +96,6 @@ def verify(
 
     Exit status: 0 if all that were checked may serve, else 1.
     """
-    from worker.errors import LungwatchError  # noqa: PLC0415
-
     settings = common.settings()
     registry = _registry(settings)
     failed = 0
@@ -120,24 +117,18 @@ def verify(
 @models.command()
 def show(version: Version) -> None:
     """Show a version's manifest, and its evaluation in short."""
-    from worker.reports.models import write_model  # noqa: PLC0415
-
     write_model(_registry(common.settings()), version)
 
 
 @models.command()
 def diff(one: Version, other: Version) -> None:
     """Show what differs between two versions: manifest and evaluation."""
-    from worker.reports.models import write_difference  # noqa: PLC0415
-
     write_difference(_registry(common.settings()), one, other)
 
 
 @models.command()
 def explain(version: Version) -> None:
     """Print all that is known of a version: package, card, measures, training run, promotions."""
-    from worker.reports.models import write_explanation  # noqa: PLC0415
-
     settings = common.settings()
     write_explanation(_registry(settings), common.database_if_any(settings), version)
 
@@ -156,8 +147,6 @@ def prune(
     A row names the version that it came from; without the package it can no longer be explained
     or made again.
     """
-    from worker.db.pruning import Prunable, choose  # noqa: PLC0415
-
     settings = common.settings()
     registry = _registry(settings)
     database = common.database_if_any(settings) if even_if_needed else common.database(settings)
@@ -170,15 +159,11 @@ def prune(
 
 
 def _registry(settings: Settings) -> Registry:
-    from worker.model.registry import Registry  # noqa: PLC0415
-
     return Registry(settings.models)
 
 
 def _load(registry: Registry, version: str, settings: Settings) -> float:
     """Check a package as a screener does. Returns the seconds that it takes for a film."""
-    from worker.model.runtime import load, seconds_for_a_film  # noqa: PLC0415
-
     registry.manifest(version)
     model = load(registry.folder(version), predict_seconds=settings.predict_milliseconds / 1000)
     return seconds_for_a_film(model)
@@ -186,9 +171,6 @@ def _load(registry: Registry, version: str, settings: Settings) -> float:
 
 def _write_down(registry: Registry, settings: Settings) -> None:
     """Bring the database's history up to the registry's; if it is away, the worker does it."""
-    from worker.db.promotions import Promotions  # noqa: PLC0415
-    from worker.errors import DatabaseTrouble  # noqa: PLC0415
-
     try:
         database = common.database_if_any(settings)
         if database is not None:

@@ -1,7 +1,4 @@
-"""`lungwatch reclaim`: files that no row names go back to the inbox, as after a restored backup.
-
-Imports here are kept to what `--help` needs.
-"""
+"""`lungwatch reclaim`: files that no row names go back to the inbox, as after a restored backup."""
 
 from __future__ import annotations
 
@@ -10,7 +7,11 @@ from typing import Annotated
 
 import typer
 
+from worker.archive.reclaim import unnamed
 from worker.cli import common
+from worker.cli.failure import complain
+from worker.inbox.folders import Inbox
+from worker.system.files import move
 
 
 def reclaim(
@@ -21,10 +22,6 @@ def reclaim(
     So it is with films screened after the backup that a database was restored from.
     Exit status: 0 if none is left over, else 1.
     """
-    from worker.archive.reclaim import unnamed  # noqa: PLC0415
-    from worker.inbox.folders import Inbox  # noqa: PLC0415
-    from worker.system.files import move  # noqa: PLC0415
-
     settings = common.settings()
     inbox = Inbox(settings.inbox, archive=settings.archive, refused=settings.refused)
     found = back = 0
@@ -35,7 +32,7 @@ def reclaim(
         try:
             move(os.fsencode(path), os.fsencode(settings.inbox / path.name))
         except OSError as error:
-            common.complain(f"{path} stays: {error.strerror}")
+            complain(f"{path} stays: {error.strerror}")
         else:
             back += 1
     if not yes:

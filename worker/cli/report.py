@@ -1,22 +1,22 @@
-"""`lungwatch report`: one page of what was screened, for a browser or for paper.
-
-Imports here are kept to what `--help` needs.
-"""
+"""`lungwatch report`: one page of what was screened, for a browser or for paper."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from worker.cli import common
-
-if TYPE_CHECKING:
-    from worker.db.engine import Database
-    from worker.model.registry import Registry
-    from worker.settings import Settings
+from worker.cli.failure import fail
+from worker.db.engine import Database
+from worker.db.results import Results
+from worker.model.registry import Registry
+from worker.reports.explain import Places, explain
+from worker.reports.models import told_measures
+from worker.reports.page import Page, days_of, listed, pictures_of, refusals_of
+from worker.settings import Settings
 
 _LISTED = 500  # of the worklist
 
@@ -42,12 +42,8 @@ def report(
 
     It needs nothing beside it, asks nothing of a network, and prints well.
     """
-    from worker.db.results import Results  # noqa: PLC0415
-    from worker.model.registry import Registry  # noqa: PLC0415
-    from worker.reports.page import Page, days_of, listed, pictures_of, refusals_of  # noqa: PLC0415
-
     if output.suffix.lower() not in (".html", ".htm"):
-        common.fail(f"{output}: name a page that ends in .html")
+        fail(f"{output}: name a page that ends in .html")
     common.refuse_to_replace(output, force=force)
     begin = common.moment(since)
     settings = common.settings()
@@ -75,14 +71,10 @@ def report(
 
 
 def _draw(settings: Settings, database: Database, registry: Registry, scan_id: int) -> bytes:
-    from worker.reports.explain import Places, explain  # noqa: PLC0415
-
     places = Places(archive=settings.archive, inbox=settings.inbox, limits=settings.limits)
     return explain(database, registry, places, f"id:{scan_id}", predict_seconds=None).thumbnail()
 
 
 def _measures(registry: Registry, version: str | None) -> dict[str, str]:
     """Return what the model in service was measured to be, in words."""
-    from worker.reports.models import told_measures  # noqa: PLC0415
-
     return {} if version is None else told_measures(registry, version)

@@ -1,22 +1,21 @@
-"""`lungwatch rescore`: archived films screened again with another version, as further rows.
-
-Imports here are kept to what `--help` needs.
-"""
+"""`lungwatch rescore`: archived films screened again with another version, as further rows."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from worker.cli import common
-
-if TYPE_CHECKING:
-    from worker.screening.rescreen import Means
-    from worker.settings import Settings
+from worker.db.predictions import ArchivedFilms, Selection
+from worker.model.registry import Registry
+from worker.screening.rescore import rescore as screen_all
+from worker.screening.rescreen import Means
+from worker.settings import Settings
 
 
 def rescore(
@@ -35,10 +34,6 @@ def rescore(
     `results` goes on showing the screening. Stopped and started again, it goes on where it was.
     Exit status: 0 if all could be screened, 1 if some were moved or changed, each with its reason.
     """
-    from worker.db.predictions import ArchivedFilms, Selection  # noqa: PLC0415
-    from worker.model.registry import Registry  # noqa: PLC0415
-    from worker.screening.rescore import rescore as screen_all  # noqa: PLC0415
-
     settings = common.settings()
     database = common.database(settings)
     registry = Registry(settings.models)
@@ -57,8 +52,6 @@ def rescore(
 
 
 def _means(settings: Settings) -> Means:
-    from worker.screening.rescreen import Means  # noqa: PLC0415
-
     return Means(
         archive=settings.archive,
         inbox=settings.inbox,
@@ -77,13 +70,6 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
     if not sys.stdout.isatty():
         yield lambda _: None
         return
-    from rich.progress import (  # noqa: PLC0415
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
 
     columns = (TextColumn("rescoring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as bar:

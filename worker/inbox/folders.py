@@ -16,15 +16,9 @@ from functools import partial
 from pathlib import Path
 
 from worker.errors import FilmStuck, StorageTrouble
+from worker.inbox.free_names import take_name, taken_names
 from worker.inbox.sidecar import write_why
-from worker.system.filenames import (
-    NAME_TROUBLE,
-    bytes_of,
-    free_names,
-    is_passed_over,
-    names_to_try,
-    spell,
-)
+from worker.system.filenames import bytes_of, is_passed_over, spell
 from worker.system.files import MistakenError, aside_of, fsync_folder, lies_across, move
 from worker.types import Recorded, Sighting
 
@@ -150,23 +144,20 @@ class Inbox:
         size_bytes = scan.sighting.size_bytes
         if size_bytes > _ROOM and lies_across(os.fsencode(self.folder), os.fsencode(folder)):
             _check_copy(size_bytes, folder)
-        for names in names_to_try(bytes_of(scan.sighting.name), scan.scan_id):
-            for name in names:
-                target = os.path.join(os.fsencode(folder), name)
-                try:
-                    move(source, target, wanted=partial(_is_as_sighted, scan.sighting))
-                except FileExistsError:
-                    continue
-                except MistakenError as mistake:
-                    if mistake.moved_to is not None:
-                        self._take_in(target, scan.sighting.name, scan.scan_id)
-                    return None
-                except OSError as error:
-                    if error.errno not in NAME_TROUBLE:
-                        raise
-                    break
-                return name
-        raise FilmStuck(f"no name will do for scan {scan.scan_id} in {folder.name}")
+
+        def take(name: bytes) -> bytes:
+            target = os.path.join(os.fsencode(folder), name)
+            move(source, target, wanted=partial(_is_as_sighted, scan.sighting))
+            return name
+
+        try:
+            return take_name(bytes_of(scan.sighting.name), scan.scan_id, take)
+        except FileExistsError as error:
+            raise FilmStuck(f"no name will do for scan {scan.scan_id} in {folder.name}") from error
+        except MistakenError as mistake:
+            if mistake.moved_to is not None:
+                self._take_in(mistake.moved_to, scan.sighting.name, scan.scan_id)
+            return None
 
     def _may_move_to(self, folder: Path) -> bool:
         """Whether both folders would let a film pass, so that it is the film that will not."""
@@ -196,13 +187,8 @@ class Inbox:
 
     def _take_in(self, source: bytes, name: str, scan_id: int) -> None:
         """Move a file into the inbox, under this name or a free one like it."""
-        for free in free_names(bytes_of(name), scan_id):
-            try:
-                move(source, os.path.join(os.fsencode(self.folder), free))
-            except FileExistsError:
-                continue
-            return
-        raise FileExistsError(errno.EEXIST, "no name is free", source)
+        inbox = os.fsencode(self.folder)
+        take_name(bytes_of(name), scan_id, lambda free: move(source, os.path.join(inbox, free)))
 
     def has_left(self, filed_as: str) -> bool:
         """Whether a refused film has left its place, whose folder is there to say so."""
@@ -301,18 +287,11 @@ def sighting_of(name: str, found: os.stat_result) -> Sighting | None:
 def _where_moved(scan: Recorded, folder: Path) -> bytes | None:
     """Return the name under which a scan's file stands in a folder, renamed there or copied."""
     copied = None
-    for names in names_to_try(bytes_of(scan.sighting.name), scan.scan_id):
-        for name in names:
-            try:
-                found = os.stat(os.path.join(os.fsencode(folder), name), follow_symlinks=False)
-            except OSError as error:
-                if error.errno not in {errno.ENOENT, *NAME_TROUBLE}:
-                    raise
-                break
-            there = sighting_of(scan.sighting.name, found)
-            if there == scan.sighting:
-                return name
-            # The last such: its own name may be a twin's, those with its number are its alone.
-            if there is not None and replace(there, inode=scan.sighting.inode) == scan.sighting:
-                copied = name
+    for name, facts in taken_names(os.fsencode(folder), bytes_of(scan.sighting.name), scan.scan_id):
+        there = sighting_of(scan.sighting.name, facts)
+        if there == scan.sighting:
+            return name
+        # The last such: its own name may be a twin's, those with its number are its alone.
+        if there is not None and replace(there, inode=scan.sighting.inode) == scan.sighting:
+            copied = name
     return copied

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from worker.system.filenames import LONGEST_NAME, NAME_TROUBLE, cut, free_names, names_to_try
+from worker.inbox.free_names import LONGEST_NAME, cut, take_name, taken_names
 from worker.system.files import fsync_folder, move, open_regular, write_durably
 from worker.types import Recorded
 
@@ -25,50 +23,49 @@ def write_why(folder: Path, name: bytes, scan: Recorded) -> None:
     """
     why = _why_of(scan)
     aside = folder / f".why-{scan.scan_id}.tmp"
+
+    def take(candidate: bytes) -> bool:
+        path = folder / os.fsdecode(candidate)
+        if os.path.lexists(path):
+            if _holds(path, why):
+                return False
+            raise FileExistsError
+        write_durably(aside, why)
+        move(os.fsencode(aside), os.fsencode(path))
+        return True
+
     try:
-        for names in names_to_try(_why_stem(name) + b".json", scan.scan_id):
-            for candidate in names:
-                path = folder / os.fsdecode(candidate)
-                try:
-                    if os.path.lexists(path):
-                        if _holds(path, why):
-                            return
-                        continue
-                    write_durably(aside, why)
-                    move(os.fsencode(aside), os.fsencode(path))
-                except FileExistsError:
-                    continue
-                except OSError as error:
-                    if error.errno not in NAME_TROUBLE:
-                        raise
-                    break
-                fsync_folder(folder)
-                return
+        if take_name(_why_name(name), scan.scan_id, take):
+            fsync_folder(folder)
+    except FileExistsError:
+        pass  # a thousand strangers' files have its names: the row says why, too
     finally:
         with suppress(OSError):
             aside.unlink()
 
 
-def whys_of(folder: Path, name: bytes, scan_id: int) -> Iterator[Path]:
-    """Yield the JSON that was written beside a refused file, if it is there, and is this scan's."""
-    families = [
-        *names_to_try(_why_stem(name) + b".json", scan_id),
-        free_names(name[:_LONGEST_WHY] + b".json", scan_id),  # as it was cut at first
-    ]
-    for names in families:
-        for number, candidate in enumerate(names):
+def find_why(folder: Path, name: bytes, scan_id: int) -> Path | None:
+    """Return the JSON that was written beside a refused file, if it is there, and is this scan's.
+
+    Raises:
+        OSError: the folder cannot be looked into.
+    """
+    # The second is how long names were cut at first.
+    for wanted in (_why_name(name), name[:_LONGEST_WHY] + b".json"):
+        for candidate, _ in taken_names(os.fsencode(folder), wanted, scan_id):
             path = folder / os.fsdecode(candidate)
-            try:
-                found = _read(path, _LARGEST)
-            except OSError as error:
-                gone = error.errno == errno.ENOENT and not os.path.lexists(path)
-                # A stranger's that had the plain name may have gone since.
-                if error.errno in NAME_TROUBLE or (gone and number > 0):
-                    break
-                continue  # another's, of a like name
-            if _is_of(found, scan_id):
-                yield path
-                return
+            with suppress(OSError):  # if it cannot be read, it is another's of a like name
+                if _is_of(_read(path, _LARGEST), scan_id):
+                    return path
+    return None
+
+
+def remove_why(folder: Path, name: bytes, scan_id: int) -> None:
+    """Remove the JSON of a refused file that has left the folder. What cannot be removed stays."""
+    with suppress(OSError):  # it is only in the way of a plain name for the next
+        why = find_why(folder, name, scan_id)
+        if why is not None:
+            why.unlink()
 
 
 def _holds(path: Path, why: bytes) -> bool:
@@ -92,8 +89,8 @@ def _read(path: Path, most: int) -> bytes | None:
 def _is_of(data: bytes | None, scan_id: int) -> bool:
     """Whether this is what `_why_of` writes of a scan, and not some other program's JSON."""
     try:
-        found = json.loads(data or b"")
-        return bool(found["scan_id"] == scan_id and found.keys() >= _ALWAYS)
+        why = json.loads(data or b"")
+        return bool(why["scan_id"] == scan_id and why.keys() >= _ALWAYS)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return False
 
@@ -116,5 +113,5 @@ def _why_of(scan: Recorded) -> bytes:
     return json.dumps(why, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
-def _why_stem(name: bytes) -> bytes:
-    return cut(name, _LONGEST_WHY)
+def _why_name(name: bytes) -> bytes:
+    return cut(name, _LONGEST_WHY) + b".json"

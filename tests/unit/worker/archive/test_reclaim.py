@@ -5,53 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
-from scans import manifest, refusal, verdict, worker
 from sqlalchemy import Connection
+from wards import Ward
 
 from worker.archive.reclaim import unnamed
 from worker.db.engine import Database
 from worker.errors import StorageTrouble
-from worker.inbox.folders import Inbox
-from worker.types import Changes, Recorded
-
-
-class Ward:
-    """A worker that films pass through one by one, as far as it is told."""
-
-    def __init__(self, root: Path, database: Database) -> None:
-        """Make its folders."""
-        (root / "inbox").mkdir()
-        self.inbox = Inbox(root / "inbox", archive=root / "archive", refused=root / "refused")
-        self.store = worker(database)
-        self.store.register_model(manifest())
-        self._numbers = count(1)
-
-    def record(self, *, refused: bool = False) -> Recorded:
-        """Screen a film, and leave it in the inbox."""
-        name = f"film-{next(self._numbers)}.jpg"
-        (self.inbox.folder / name).write_bytes(b"a film")
-        seen = self.inbox.look(name)
-        assert seen is not None
-        [claim] = self.store.claim([seen], lease_seconds=60).claims
-        outcome = refusal(claim) if refused else verdict(claim)
-        [recorded] = self.store.apply(Changes(outcomes=[outcome]))
-        return recorded
-
-    def move(self, film: Recorded) -> tuple[int, str | None]:
-        """Move a recorded film to its place, of which its row does not know yet."""
-        return film.scan_id, self.inbox.file_away(film)
-
-    def screen(self, *, refused: bool = False) -> str:
-        """See a film to its place, and return that."""
-        filed = self.move(self.record(refused=refused))
-        self.store.apply(Changes(filed=[filed]))
-        assert filed[1] is not None
-        return filed[1]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from databases import query
 from scans import manifest, refusal, sighting, verdict, worker
 from sqlalchemy import event
 
-from worker.cli.label_lists import read_labels
+from worker.cli.label import read_labels
 from worker.db.engine import Database
 from worker.db.labels import Asked, Labels
 from worker.db.scans import Store

@@ -28,7 +28,7 @@ import worker.inbox.folders
 import worker.system.files
 from worker.errors import FilmRefused, FilmStuck, RefusalCode, StorageTrouble
 from worker.inbox.folders import Inbox
-from worker.inbox.sidecar import whys_of
+from worker.inbox.sidecar import find_why
 from worker.system.filenames import bytes_of, is_passed_over, spell
 from worker.types import Recorded, Sighting
 
@@ -294,7 +294,7 @@ def test_another_film_by_the_name_of_the_json(
     found = standing(any_way.refused)
     assert found[f"{DAY}/film.jpg.json"] == b"another film"
     assert len(found) == 4
-    assert [*whys_of(any_way.refused / DAY, b"film.jpg", scan.scan_id)]
+    assert find_why(any_way.refused / DAY, b"film.jpg", scan.scan_id)
 
 
 def test_a_huge_film_by_the_name_of_the_json(any_way: Inbox) -> None:
@@ -306,8 +306,8 @@ def test_a_huge_film_by_the_name_of_the_json(any_way: Inbox) -> None:
         huge.truncate(1 << 40)
     scan = recorded(any_way, refusal=REFUSAL)
     assert any_way.file_away(scan) == f"{DAY}/film.jpg"
-    (why,) = whys_of(day, b"film.jpg", scan.scan_id)
-    assert why.name == f"film.jpg.{scan.scan_id}.json"
+    why = find_why(day, b"film.jpg", scan.scan_id)
+    assert why == day / f"film.jpg.{scan.scan_id}.json"
 
 
 def test_the_json_behind_a_strangers(any_way: Inbox) -> None:
@@ -319,8 +319,8 @@ def test_the_json_behind_a_strangers(any_way: Inbox) -> None:
     scan = recorded(any_way, refusal=REFUSAL)
     any_way.file_away(scan)
     for _ in range(2):
-        (why,) = whys_of(day, b"film.jpg", scan.scan_id)
-        assert why.name == f"film.jpg.{scan.scan_id}.json"
+        why = find_why(day, b"film.jpg", scan.scan_id)
+        assert why == day / f"film.jpg.{scan.scan_id}.json"
         if (day / "film.jpg.json").exists():
             (day / "film.jpg.json").rmdir()
 
@@ -333,7 +333,7 @@ def test_what_only_looks_like_the_json(any_way: Inbox, data: bytes) -> None:
     day = any_way.refused / DAY
     day.mkdir(parents=True)
     (day / "film.jpg.json").write_bytes(data)
-    assert [*whys_of(day, b"film.jpg", 17)] == []
+    assert find_why(day, b"film.jpg", 17) is None
 
 
 @pytest.mark.parametrize("refusal", [None, REFUSAL])
@@ -728,7 +728,7 @@ def test_a_name_that_the_folder_cannot_hold(
     assert list(found) == ([] if refusal is None else [f"scan-17{extension}.json"])
     assert standing(inbox.folder) == {}
     if refusal is not None:
-        assert [*whys_of(root / DAY, f"scan-17{extension}".encode(), 17)]
+        assert find_why(root / DAY, f"scan-17{extension}".encode(), 17)
 
 
 @pytest.mark.parametrize("number", [errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL])

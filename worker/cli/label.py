@@ -1,4 +1,7 @@
-"""Reads labels from a CSV file: `scan,label` and, where given, `by,note`."""
+"""`lungwatch label`: what readers saw, one scan at a time or from a CSV file.
+
+The file has the columns `scan,label` and, where given, `by,note`.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,13 @@ import csv
 import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Annotated
 
-from worker.db.labels import Asked
+import typer
+
+from worker.cli import common
+from worker.cli.failure import complain, fail
+from worker.db.labels import Asked, Labels
 from worker.errors import DataError
 
 # How the columns may be called, in this order. `lungwatch results --format csv` and `export` have
@@ -18,6 +26,45 @@ _COLUMNS = {
     "by": ("by", "reader"),
     "note": ("note",),
 }
+
+
+def label(
+    scan: Annotated[
+        str | None, typer.Argument(help="Id, file name, or beginning of the SHA-256.")
+    ] = None,
+    said: Annotated[
+        str | None, typer.Argument(metavar="NORMAL|PNEUMONIA", help="What the film shows.")
+    ] = None,
+    *,
+    by: Annotated[str | None, typer.Option(help="Who says so.")] = None,
+    note: Annotated[str | None, typer.Option(help="A remark to keep with it.")] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            "--csv", help="Many at once: a file with the columns scan,label and maybe by,note."
+        ),
+    ] = None,
+) -> None:
+    """Say what a reader saw on a scan. Later labels count; earlier ones stay on record.
+
+    Exit status: 0 if every label was given, 1 if none was, each with its reason.
+    """
+    if (table is None) == (scan is None) or (scan is None) != (said is None):
+        fail("name a scan and NORMAL or PNEUMONIA, or a file with --csv")
+    if table is not None:
+        asked = read_labels(table, by=by, note=note)
+    else:
+        asked = [Asked(scan=scan or "", label=(said or "").upper(), reader=by or "", note=note)]
+    given = Labels(common.database(common.settings())).give(asked)
+    for problem in given.problems:
+        place = f"line {problem.line}: " if problem.line is not None else ""
+        complain(f"{place}{problem.scan}: {problem.why}")
+    count = len(given.scan_ids)
+    if given.problems:
+        typer.echo("nothing was labelled", err=True)
+    else:
+        typer.echo(f"{count} scan{'s' if count != 1 else ''} labelled")
+    raise typer.Exit(1 if given.problems else 0)
 
 
 def read_labels(path: Path, *, by: str | None, note: str | None = None) -> list[Asked]:

@@ -1,0 +1,20 @@
+"""How a command says what is wrong, and ends."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import typer
+
+from worker.system.redaction import shown
+
+
+def fail(message: str) -> NoReturn:
+    """End the command with one line and exit status 2."""
+    complain(f"lungwatch: {message}")
+    raise SystemExit(2)
+
+
+def complain(message: str) -> None:
+    """Say what is wrong; a file's name in it, which strangers choose, is words and nothing else."""
+    typer.echo("\n".join(map(shown, message.split("\n"))), err=True)

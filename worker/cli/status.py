@@ -1,0 +1,23 @@
+"""`lungwatch status`: whether a worker is alive, what waits, and what troubled it last."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from worker.cli import common
+from worker.db.status import how_things_stand
+from worker.reports.tables import write_status, write_status_as_json
+
+
+def status(
+    *, as_json: Annotated[bool, typer.Option("--json", help="For a program.")] = False
+) -> None:
+    """Show whether a worker is alive, what waits, and what troubled it last.
+
+    Exit status: 0 if a worker is alive and nothing troubles it, else 1.
+    """
+    found = how_things_stand(common.database(common.settings()))
+    (write_status_as_json if as_json else write_status)(found)
+    raise typer.Exit(0 if found.is_well else 1)
