@@ -64,7 +64,7 @@ def test_it_explains_what_stands_in_the_row(screened: Site) -> None:
     for name in FILMS:
         row = rows[name]
         found = explained(screened, name)
-        told = found.told
+        told = found.caption
         assert told.on_record
         assert (told.scan_id, told.version, told.sha256) == (
             row["scan_id"],
@@ -81,7 +81,7 @@ def test_a_scan_is_named_by_id_name_or_hash(screened: Site) -> None:
     """As for labels: a name that is nobody's, or a refused film's, is told and not drawn."""
     row = next(row for row in screened.results() if row["file_name"] == "hazy.jpeg")
     for wanted in (str(row["scan_id"]), "hazy.jpeg", row["sha256"][:10]):
-        assert explained(screened, wanted).told.scan_id == row["scan_id"]
+        assert explained(screened, wanted).caption.scan_id == row["scan_id"]
     with pytest.raises(ScanError, match=r"refused \(not_a_jpeg\)"):
         explained(screened, "text.jpg")
     with pytest.raises(ScanError, match="no scan of that"):
@@ -110,13 +110,13 @@ def test_evidence_is_drawn_where_the_film_changed(screened: Site) -> None:
 
 def test_another_version_is_asked_and_said_to_be_on_no_record(screened: Site) -> None:
     """--model: what it says now; after a rescore, what its row says."""
-    row = explained(screened, "hazy.jpeg").told
-    asked = explained(screened, "hazy.jpeg", "hot").told
+    row = explained(screened, "hazy.jpeg").caption
+    asked = explained(screened, "hazy.jpeg", "hot").caption
     assert (asked.version, asked.on_record) == ("hot", False)
     assert asked.logit == pytest.approx(row.logit)
     assert asked.probability != row.probability
     screened.call("rescore", "--model", "hot")
-    recorded = explained(screened, "hazy.jpeg", "hot").told
+    recorded = explained(screened, "hazy.jpeg", "hot").caption
     assert recorded.on_record
     assert recorded.probability == pytest.approx(asked.probability)
 
@@ -186,7 +186,7 @@ def test_films_kept_in_the_inbox_are_explained_there(tmp_path: Path, shipped: Pa
     Registry(site.models).promote("steady")
     site.drop({"hazy.jpeg": FILMS["hazy.jpeg"]})
     site.call("run", "--once")
-    assert explained(site, "hazy.jpeg").told.version == "steady"
+    assert explained(site, "hazy.jpeg").caption.version == "steady"
 
 
 def test_the_command_writes_a_picture_and_replaces_none(screened: Site) -> None:

@@ -6,14 +6,13 @@ a generator in, pixels out.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from worker.imaging.preprocessing import Pixels
+from worker.imaging.drawing import as_jpeg, blur, turn, write_into
+from worker.imaging.preprocessing import Pixels, resize
 
 _QUALITY = 95  # of the JPEG, where it is not the disturbance itself
 _SIDE = 512.0  # blur and text are of the size they have on a film of so many pixels
@@ -26,9 +25,7 @@ def disturb(name: str, grey: Pixels, seed: int) -> bytes:
     """Return a film, (height, width) uint8, disturbed and saved as JPEG; the same for one seed."""
     disturbance, quality = DISTURBANCES[name]
     changed = disturbance(grey, np.random.default_rng(seed))
-    buffer = io.BytesIO()
-    Image.fromarray(changed).save(buffer, "JPEG", quality=quality)
-    return buffer.getvalue()
+    return as_jpeg(changed, quality=quality)
 
 
 def _brightness(share: float) -> Disturbance:
@@ -54,7 +51,7 @@ def _as_it_is(grey: Pixels, _: np.random.Generator) -> Pixels:
 
 def _blur(grey: Pixels, _: np.random.Generator) -> Pixels:
     radius = 1.5 * min(grey.shape) / _SIDE
-    return np.asarray(Image.fromarray(grey).filter(ImageFilter.GaussianBlur(radius)))
+    return blur(grey, radius)
 
 
 def _noise(grey: Pixels, generator: np.random.Generator) -> Pixels:
@@ -62,11 +59,7 @@ def _noise(grey: Pixels, generator: np.random.Generator) -> Pixels:
 
 
 def _rotation(degrees: float) -> Disturbance:
-    def change(grey: Pixels, _: np.random.Generator) -> Pixels:
-        turned = Image.fromarray(grey).rotate(degrees, Image.Resampling.BILINEAR)
-        return np.asarray(turned)
-
-    return change
+    return lambda grey, _: turn(grey, degrees)
 
 
 def _shift(grey: Pixels, generator: np.random.Generator) -> Pixels:
@@ -104,18 +97,15 @@ def _mask_border(share: float) -> Disturbance:
 
 def _text(grey: Pixels, generator: np.random.Generator) -> Pixels:
     height, width = grey.shape
-    picture = Image.fromarray(grey)
     size = max(8.0, 40 * min(height, width) / _SIDE)
     words = str(generator.choice(["R PORTABLE", "L  AP ERECT", "R 14:32"]))
     place = (float(generator.uniform(0.03, 0.5)) * width, float(generator.uniform(0.02, 0.1)))
-    font = ImageFont.load_default(size)
-    ImageDraw.Draw(picture).text((place[0], place[1] * height), words, fill=250, font=font)
-    return np.asarray(picture)
+    return write_into(grey, words, left=place[0], top=place[1] * height, size=size)
 
 
 def _resample(grey: Pixels, _: np.random.Generator) -> Pixels:
     height, width = (max(1, side // 2) for side in grey.shape)
-    return np.asarray(Image.fromarray(grey).resize((width, height), Image.Resampling.BILINEAR))
+    return resize(grey, height=height, width=width)
 
 
 def _levels(values: Floats) -> Pixels:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from worker.db.engine import Database
+from worker.db.places import forget_places
 from worker.db.results import Results, Retriable
-from worker.db.scans import forget_places
 from worker.inbox.folders import Inbox
 from worker.inbox.sidecar import remove_why
 from worker.system.filenames import bytes_of

@@ -34,7 +34,7 @@ def explain(
         fail(f"{output}: name a picture that ends in .png")
     common.refuse_to_replace(output, force=force)
     settings = common.settings()
-    found = explain_film(
+    explanation = explain_film(
         common.database(settings),
         Registry(settings.models),
         Places(archive=settings.archive, inbox=settings.inbox, limits=settings.limits),
@@ -43,9 +43,9 @@ def explain(
         predict_seconds=settings.predict_milliseconds / 1000,
         prevalence=settings.prevalence,
     )
-    common.write_file(output, found.draw(), force=force)
-    told = found.told
+    common.write_file(output, explanation.draw(), force=force)
+    caption = explanation.caption
     typer.echo(
-        f"{output}: scan {told.scan_id}, {told.decision}, score {told.probability:.3f}, "
-        f"threshold {told.threshold:.3f}, by {told.version}"
+        f"{output}: scan {caption.scan_id}, {caption.decision}, score {caption.probability:.3f}, "
+        f"threshold {caption.threshold:.3f}, by {caption.version}"
     )

@@ -8,8 +8,13 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
     RowMapping,
     Select,
+    Text,
     false,
     func,
     literal,
@@ -57,6 +62,15 @@ class Retriable:
     file_name: str
     filed_as: str | None  # None where the film was kept in the inbox
     before: Sequence[int] = ()  # earlier scans of it, whose retry was killed: they name it too
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultColumn:
+    """A column of the view `results`."""
+
+    name: str
+    type: str  # timestamp, integer, number, boolean or text
+    meaning: str
 
 
 class Results:
@@ -184,6 +198,27 @@ class Results:
                 before=() if other is None else (*other.before, other.scan_id),
             )
         return list(found.values())
+
+
+def result_columns() -> list[ResultColumn]:
+    """Return the columns of the view `results`, in their order."""
+    return [
+        ResultColumn(name=column.name, type=_type_of(column), meaning=column.comment or "")
+        for column in results.columns
+    ]
+
+
+def _type_of(column: Column[Any]) -> str:
+    for kind, name in (
+        (Utc, "timestamp"),
+        (BigInteger, "integer"),
+        (Double, "number"),
+        (Boolean, "boolean"),
+        (Text, "text"),
+    ):
+        if isinstance(column.type, kind):
+            return name
+    raise TypeError(f"{column.name}: no name for {column.type}")
 
 
 def _may_go_back(row: RowMapping) -> bool:

@@ -390,16 +390,6 @@ def register_model(database: Database, manifest: Manifest) -> None:
         connection.execute(row.on_conflict_do_nothing(index_elements=["version"]))
 
 
-def forget_places(database: Database, scan_ids: Sequence[int]) -> None:
-    """Know that refused films went back to the inbox: others may take the places they had."""
-    with database.writing() as connection:
-        connection.execute(
-            update(scans)
-            .where(scans.c.id.in_(scan_ids), scans.c.state == State.FILED)
-            .values(filed_as=None)
-        )
-
-
 def _older(seconds: float) -> Any:
     """Whether a scan was screened so long ago. All were at least 0 s ago, whatever clocks say."""
     return true() if seconds <= 0 else scans.c.screened_at <= database_time(-seconds)

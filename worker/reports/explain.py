@@ -18,7 +18,7 @@ from worker.imaging.preprocessing import TURNED, FilmLimits, Pixels, check_heade
 from worker.model.decision import SAME_LOGIT, judge
 from worker.model.registry import Registry
 from worker.model.runtime import Floats, Model, load
-from worker.reports.overlay import Told, draw, fit, thumbnail
+from worker.reports.overlay import Caption, draw, fit, thumbnail
 from worker.system.filenames import bytes_of
 from worker.system.files import open_regular
 
@@ -38,11 +38,11 @@ class Explanation:
 
     grey: Pixels  # (height, width) uint8, upright, of the film's own aspect
     evidence: Floats  # (rows, columns): adds up to the logit
-    told: Told
+    caption: Caption
 
     def draw(self) -> bytes:
         """Return it as a PNG."""
-        return draw(self.grey, self.evidence, self.told)
+        return draw(self.grey, self.evidence, self.caption)
 
     def thumbnail(self) -> bytes:
         """Return film and evidence alone, small, as a PNG."""
@@ -137,7 +137,7 @@ def _explain(
     return Explanation(
         grey=_look(data, limits),
         evidence=output.evidence,
-        told=Told(
+        caption=Caption(
             scan_id=film.scan_id,
             sha256=film.sha256,
             version=said.version,
@@ -177,13 +177,13 @@ def _read(film: Archived, places: Places) -> bytes:
             f"scan {film.scan_id}: {film.place} cannot be read: {error.strerror}"
         ) from error
     with file:
-        found = os.fstat(file.fileno())
-        if found.st_size > places.limits.max_bytes:
+        facts = os.fstat(file.fileno())
+        if facts.st_size > places.limits.max_bytes:
             raise ScanError(
-                f"scan {film.scan_id}: {found.st_size:,} bytes are over the limit now, "
+                f"scan {film.scan_id}: {facts.st_size:,} bytes are over the limit now, "
                 f"{places.limits.max_bytes:,}"
             )
-        data = file.read(found.st_size)
+        data = file.read(facts.st_size)
     if hashlib.sha256(data).hexdigest() != film.sha256:
         raise ScanError(f"scan {film.scan_id}: its bytes are not those that were screened")
     return data

@@ -10,9 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, Double, Text
-
-from worker.db.schema import Utc, results
+from worker.db.results import ResultColumn, result_columns
 from worker.errors import DataError, not_installed
 
 FORMATS = (".csv", ".parquet")
@@ -22,9 +20,9 @@ _FORMULA = re.compile(r"^(?=[=+\-@\t\r])|(?<=[;\t\r\n\"])(?=\s*[=+\-@])")
 _ROWS = 5000  # of a Parquet file's group
 
 
-def columns(*, names: bool) -> list[Column[Any]]:
+def columns(*, names: bool) -> list[ResultColumn]:
     """Return the columns of an export, in their order; without file names if so wanted."""
-    return [column for column in results.columns if names or column.name not in _NAMES]
+    return [column for column in result_columns() if names or column.name not in _NAMES]
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], *, names: bool) -> int:
@@ -59,7 +57,7 @@ def write_dictionary(path: Path, *, names: bool) -> None:
         writer = csv.writer(file)
         writer.writerow(["column", "type", "meaning"])
         for column in columns(names=names):
-            writer.writerow([column.name, _type(column), column.comment])
+            writer.writerow([column.name, column.type, column.meaning])
 
 
 def csv_cell(value: Any) -> Any:
@@ -74,21 +72,8 @@ def csv_cell(value: Any) -> Any:
     return _FORMULA.sub("'", value) if isinstance(value, str) else value
 
 
-def _type(column: Column[Any]) -> str:
-    for kind, name in (
-        (Utc, "timestamp"),
-        (BigInteger, "integer"),
-        (Double, "number"),
-        (Boolean, "boolean"),
-        (Text, "text"),
-    ):
-        if isinstance(column.type, kind):
-            return name
-    raise TypeError(f"{column.name}: no name for {column.type}")
-
-
 def _write_parquet(
-    path: Path, rows: Iterable[Mapping[str, Any]], chosen: Sequence[Column[Any]]
+    path: Path, rows: Iterable[Mapping[str, Any]], chosen: Sequence[ResultColumn]
 ) -> int:
     try:
         import pyarrow as pa  # noqa: PLC0415 - only who has it needs it
@@ -107,7 +92,7 @@ def _write_parquet(
     }
     schema = pa.schema(
         [
-            pa.field(column.name, types[_type(column)], metadata={"meaning": column.comment or ""})
+            pa.field(column.name, types[column.type], metadata={"meaning": column.meaning})
             for column in chosen
         ]
     )

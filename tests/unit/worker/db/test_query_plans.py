@@ -11,13 +11,13 @@ from databases import query
 from scans import SHA256, manifest, refusal, sightings, verdict, worker
 from sqlalchemy import event, text
 
+from worker.db.daily import days_of_refusals, last_before
 from worker.db.engine import Database
 from worker.db.lookup import find_scans
 from worker.db.results import Query, Results
 from worker.db.scans import Store
 from worker.db.sharing import Sharing
 from worker.db.status import how_things_stand
-from worker.monitoring.drift_data import days_of_refusals, last_before
 from worker.types import Changes
 
 LEASE = 60.0

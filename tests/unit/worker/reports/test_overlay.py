@@ -14,9 +14,9 @@ from PIL import Image
 from worker.imaging.preprocessing import Pixels
 from worker.model.runtime import Floats
 from worker.reports import overlay as evidence_picture
-from worker.reports.overlay import END_OF_SCALE, PARTS, Told, colour, draw, fit, spread
+from worker.reports.overlay import END_OF_SCALE, PARTS, Caption, colour, draw, fit, spread
 
-TOLD = Told(
+CAPTION = Caption(
     scan_id=7,
     sha256="c0ffee" * 10 + "beef",
     version="drawn-1",
@@ -98,7 +98,7 @@ def test_a_film_keeps_its_aspect_at_a_readable_size(width: int, height: int) -> 
 def test_the_film_its_evidence_and_the_scale_stand_side_by_side() -> None:
     """The bare film on the left, the coloured one beside it, the scale from warm to blue."""
     grey = draw_film(3, width=640, height=400)
-    page = opened(draw(grey, one_cell(0.2), TOLD))
+    page = opened(draw(grey, one_cell(0.2), CAPTION))
     top = next(
         row for row in range(len(page)) if (page[row, 24:664] == grey[0][:, np.newaxis]).all()
     )
@@ -119,14 +119,14 @@ def test_it_says_what_it_is_in_lines_that_fit(monkeypatch: pytest.MonkeyPatch) -
     told: list[str] = []
     write = evidence_picture._write
 
-    def listen(pen: object, lines: list[evidence_picture._Line], top: int) -> None:
+    def listen(page: object, lines: list[evidence_picture._Line], top: int) -> None:
         told.extend(line.text for line in lines)
-        write(pen, lines, top)  # type: ignore[arg-type]
+        write(page, lines, top)  # type: ignore[arg-type]
 
     monkeypatch.setattr(evidence_picture, "_write", listen)
     grey = draw_film(3, width=150, height=640)
     near = {"decision": "REVIEW", "review_reason": "near_threshold", "version": "v" * 64}
-    plain = Told(**(vars(TOLD) | near | {"on_record": False}))
+    plain = Caption(**(vars(CAPTION) | near | {"on_record": False}))
     page = opened(draw(grey, one_cell(0.1), plain))
     words = " ".join(told)
     for part in (
