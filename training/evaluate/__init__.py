@@ -1,1 +1,4 @@
-"""How good a model is: scores to named numbers with intervals."""
+"""How good a model is.
+
+Scores become named numbers with intervals. Nothing here owns a model: it is handed what predicts.
+"""

@@ -1,1 +1,4 @@
-"""The network and its training."""
+"""The network and its training.
+
+It starts from the champion's weights or from nothing, and can be stopped and go on.
+"""

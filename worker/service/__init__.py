@@ -1,1 +1,5 @@
-"""The long-running worker: its loop, the way of a film, and the change of models."""
+"""The long-running worker.
+
+`loop` turns until it is told to stop; `pipeline` takes a film from the inbox to its row and its
+place. The model is changed between films, without a pause.
+"""

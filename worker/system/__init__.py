@@ -1,1 +1,5 @@
-"""What the operating system gives: files, names, processes, output, and trouble with them."""
+"""What the operating system gives: files, names, processes and output.
+
+Moves never replace a file, and writes are whole or not there. Trouble with any of it is noted once,
+and tried again.
+"""
