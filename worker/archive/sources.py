@@ -97,8 +97,8 @@ class _Below(Iterator[str]):
 def _entries(folder: bytes) -> list[os.DirEntry[bytes]]:
     """Return what lies in a folder and could be a film or hold some, the last name first."""
     with os.scandir(folder) as entries:
-        found = [one for one in entries if not is_passed_over(spell(one.name))]
-    return sorted(found, key=lambda entry: entry.name, reverse=True)
+        could_be_films = [one for one in entries if not is_passed_over(spell(one.name))]
+    return sorted(could_be_films, key=lambda entry: entry.name, reverse=True)
 
 
 def _parquet(path: Path) -> Any:

@@ -95,8 +95,8 @@ def _in_words(tally: Tally) -> str:
         "missing": tally.missing,
         "cannot be read": tally.unreadable,
     }
-    told = ", ".join(f"{count:,} {what}" for what, count in parts.items() if count)
-    return f"{tally.films:,} films: {told}" if told else "no films"
+    counts = ", ".join(f"{count:,} {what}" for what, count in parts.items() if count)
+    return f"{tally.films:,} films: {counts}" if counts else "no films"
 
 
 @contextmanager

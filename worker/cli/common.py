@@ -29,11 +29,11 @@ def settings() -> Settings:
 
 def database(chosen: Settings) -> Database:
     """Open the database; end the command where there is none yet."""
-    found = database_if_any(chosen)
-    if found is None:
+    database_there = database_if_any(chosen)
+    if database_there is None:
         shown = Database(chosen.database_url.get_secret_value())
         fail(f"there is no database at {shown} yet: `lungwatch run` makes it")
-    return found
+    return database_there
 
 
 def database_if_any(chosen: Settings) -> Database | None:
@@ -42,12 +42,14 @@ def database_if_any(chosen: Settings) -> Database | None:
     Raises:
         DatabaseTrouble: it is away, or its schema does not allow this release.
     """
-    found = Database(chosen.database_url.get_secret_value(), answer_seconds=chosen.database_seconds)
-    if not found.exists():
+    database_there = Database(
+        chosen.database_url.get_secret_value(), answer_seconds=chosen.database_seconds
+    )
+    if not database_there.exists():
         return None
-    if note := found.schema().note:
+    if note := database_there.schema().note:
         complain(note)
-    return found
+    return database_there
 
 
 def moment(text: str, *, option: str = "--since") -> datetime:
@@ -59,10 +61,10 @@ def moment(text: str, *, option: str = "--since") -> datetime:
         except (OverflowError, ValueError):
             fail(f"{option} is {text!r}: that is before the first of all years")
     try:
-        found = datetime.fromisoformat(text)
+        given = datetime.fromisoformat(text)
     except ValueError:
         fail(f"{option} is {text!r}: give 2026-11-23, 2026-11-23T08:00 (UTC), 90m, 12h or 7d")
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    return given if given.tzinfo else given.replace(tzinfo=UTC)
 
 
 def person() -> str:

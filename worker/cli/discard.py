@@ -32,10 +32,10 @@ def discard(
     discarding = Discarding(common.database(settings), folder, refused=refused, before=before)
     extent = discarding.extent()
     which = "refused" if refused else "archived"
-    told = f"{extent.films:,} {which} films, {extent.size_bytes / 1e9:.2f} GB"
+    films = f"{extent.films:,} {which} films, {extent.size_bytes / 1e9:.2f} GB"
     stay = f"; {extent.labelled:,} with a label stay" if extent.labelled else ""
     if not yes:
-        typer.echo(f"{told}, would go{stay}. Nothing was done: --yes does it.")
+        typer.echo(f"{films}, would go{stay}. Nothing was done: --yes does it.")
         return
     gone = kept = 0
     for film, why in discarding.discard():
@@ -43,5 +43,5 @@ def discard(
         if why is not None:
             kept += 1
             typer.echo(f"scan {film.scan_id} stays: {why}", err=True)
-    typer.echo(f"{gone:,} of {told}, are gone{stay}")
+    typer.echo(f"{gone:,} of {films}, are gone{stay}")
     raise typer.Exit(1 if kept else 0)

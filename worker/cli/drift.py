@@ -47,11 +47,11 @@ def drift(
     if by_week:
         table = new_table("week", "sensitivity", "95 %", "specificity", "95 % ")
         for week in by_week:
-            told = []
+            cells = []
             for right, count in (week.of_pneumonia, week.of_normal):
                 low, high = wilson_interval(right, count)
-                told += [f"{right} of {count}", f"{low:.2f} to {high:.2f}" if count else ""]
-            table.add_row(week.week, *told)
+                cells += [f"{right} of {count}", f"{low:.2f} to {high:.2f}" if count else ""]
+            table.add_row(week.week, *cells)
         console().print(table)
     raise typer.Exit(1 if any(one.alarm for one in findings) else 0)
 

@@ -96,14 +96,14 @@ def read_labels(path: Path, *, by: str | None, note: str | None = None) -> list[
         asked = [
             Asked(
                 scan=_scan(row, columns["scan"]),
-                label=_told(row, columns["label"]).upper(),
-                reader=_told(row, columns["by"]) or (by or "").strip(),
-                note=_told(row, columns["note"]) or note,
+                label=_cell(row, columns["label"]).upper(),
+                reader=_cell(row, columns["by"]) or (by or "").strip(),
+                note=_cell(row, columns["note"]) or note,
                 line=lines.line_num,
             )
             for row in lines
             if any(value for value in row.values() if isinstance(value, str) and value.strip())
-            and not (ours and not _told(row, columns["label"]))
+            and not (ours and not _cell(row, columns["label"]))
         ]
     except csv.Error as error:
         raise DataError(f"{path}: line {lines.line_num}: {error}") from error
@@ -122,22 +122,22 @@ def read_labels(path: Path, *, by: str | None, note: str | None = None) -> list[
 def _columns(heads: Iterable[str | None]) -> Mapping[str, str | None]:
     """Return which head of the file stands for which column, None where there is none."""
     names = {head.strip().lower(): head for head in heads if head is not None}
-    found = {
+    heads_by_column = {
         column: next((names[name] for name in accepted if name in names), None)
         for column, accepted in _COLUMNS.items()
     }
     for needed in ("scan", "label"):
-        if found[needed] is None:
+        if heads_by_column[needed] is None:
             raise KeyError(needed)
-    return found
+    return heads_by_column
 
 
 def _scan(row: Mapping[str, str | None], column: str | None) -> str:
     """Return how a scan is named: by what is said to be an id by that alone."""
-    told = _told(row, column)
+    name = _cell(row, column)
     ids = column is not None and column.strip().lower() == "scan_id"
-    return f"id:{told}" if ids and told.isascii() and told.isdigit() else told
+    return f"id:{name}" if ids and name.isascii() and name.isdigit() else name
 
 
-def _told(row: Mapping[str, str | None], column: str | None) -> str:
+def _cell(row: Mapping[str, str | None], column: str | None) -> str:
     return (row.get(column) or "").strip() if column is not None else ""

@@ -150,12 +150,12 @@ def prune(
     settings = common.settings()
     registry = _registry(settings)
     database = common.database_if_any(settings) if even_if_needed else common.database(settings)
-    for found in choose(registry, database, keep=keep, even_if_needed=even_if_needed):
-        if isinstance(found, Prunable):
-            registry.remove(found.version)
-            typer.echo(f"removed {found.version}")
+    for answer in choose(registry, database, keep=keep, even_if_needed=even_if_needed):
+        if isinstance(answer, Prunable):
+            registry.remove(answer.version)
+            typer.echo(f"removed {answer.version}")
         else:
-            typer.echo(f"kept    {found.version}: {found.why}")
+            typer.echo(f"kept    {answer.version}: {answer.why}")
 
 
 def _registry(settings: Settings) -> Registry:

@@ -24,9 +24,9 @@ def reclaim(
     """
     settings = common.settings()
     inbox = Inbox(settings.inbox, archive=settings.archive, refused=settings.refused)
-    found = back = 0
+    without_row = back = 0
     for path in list(unnamed(common.database(settings), inbox)):
-        found += 1
+        without_row += 1
         if not yes:
             continue
         try:
@@ -36,7 +36,7 @@ def reclaim(
         else:
             back += 1
     if not yes:
-        typer.echo(f"{found:,} films have no row. Nothing was done: --yes puts them back.")
+        typer.echo(f"{without_row:,} films have no row. Nothing was done: --yes puts them back.")
     else:
-        typer.echo(f"{back:,} of {found:,} films are back in the inbox")
-    raise typer.Exit(0 if found == back else 1)
+        typer.echo(f"{back:,} of {without_row:,} films are back in the inbox")
+    raise typer.Exit(0 if without_row == back else 1)

@@ -18,6 +18,6 @@ def status(
 
     Exit status: 0 if a worker is alive and nothing troubles it, else 1.
     """
-    found = how_things_stand(common.database(common.settings()))
-    (write_status_as_json if as_json else write_status)(found)
-    raise typer.Exit(0 if found.is_well else 1)
+    standing = how_things_stand(common.database(common.settings()))
+    (write_status_as_json if as_json else write_status)(standing)
+    raise typer.Exit(0 if standing.is_well else 1)

@@ -77,8 +77,8 @@ class Labels:
             DatabaseTrouble: the database cannot be asked.
         """
         with self._database.writing() as connection:
-            found = find_scans(connection, {one.scan for one in asked})
-            meant = [(one, _meant(one, found[one.scan])) for one in asked]
+            scans_by_name = find_scans(connection, {one.scan for one in asked})
+            meant = [(one, _meant(one, scans_by_name[one.scan])) for one in asked]
             problems = [answer for _, answer in meant if isinstance(answer, Problem)]
             chosen = [
                 (one, scan_id)

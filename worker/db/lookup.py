@@ -21,11 +21,11 @@ def find_scans(connection: Connection, names: set[str]) -> dict[str, list[RowMap
 
     A number may be an id or a file's name; `id:7` is an id and nothing else.
     """
-    found: dict[str, list[RowMapping]] = {}
+    scans_by_name: dict[str, list[RowMapping]] = {}
     ordered = sorted(names)
     for start in range(0, len(ordered), _CHUNK):
-        found |= _find_chunk(connection, ordered[start : start + _CHUNK])
-    return found
+        scans_by_name |= _find_chunk(connection, ordered[start : start + _CHUNK])
+    return scans_by_name
 
 
 def choose_screened(rows: Sequence[RowMapping]) -> list[RowMapping] | str:
@@ -75,7 +75,7 @@ def _find_chunk(connection: Connection, names: Sequence[str]) -> dict[str, list[
     for row in rows:
         by_name[row["file_name"]].append(row)
         by_id[row["id"]] = row
-    found: dict[str, list[RowMapping]] = {}
+    scans_by_name: dict[str, list[RowMapping]] = {}
     for name in names:
         number = _id_in(name)
         only_id = number is not None and name.startswith(_ID)
@@ -86,8 +86,8 @@ def _find_chunk(connection: Connection, names: Sequence[str]) -> dict[str, list[
             hits |= {
                 row["id"]: row for row in rows if (row["sha256"] or "").startswith(name.lower())
             }
-        found[name] = [hits[scan_id] for scan_id in sorted(hits)]
-    return found
+        scans_by_name[name] = [hits[scan_id] for scan_id in sorted(hits)]
+    return scans_by_name
 
 
 def _id_in(name: str) -> int | None:

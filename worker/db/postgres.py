@@ -54,8 +54,8 @@ class Impatient(psycopg.Connection[Any]):
                 ready = yield wanted
                 if time.monotonic() > deadline:
                     self.close()
-                    told = f"the database has not answered for {self.answer_seconds:g} s"
-                    raise psycopg.OperationalError(told)
+                    silence = f"the database has not answered for {self.answer_seconds:g} s"
+                    raise psycopg.OperationalError(silence)
                 wanted = gen.send(ready)
         except StopIteration as over:
             return over.value

@@ -64,8 +64,8 @@ class ArchivedFilms:
         """Return how many films are wanted."""
         statement = select(func.count()).select_from(_wanted(selection).subquery())
         with self._database.reading() as connection:
-            found = connection.scalar(statement) or 0
-        return found if selection.limit is None else min(found, selection.limit)
+            count = connection.scalar(statement) or 0
+        return count if selection.limit is None else min(count, selection.limit)
 
     def films(self, selection: Selection) -> Iterator[Archived]:
         """Yield them, newest first, reading page after page."""

@@ -103,8 +103,8 @@ class Results:
             page = min(left, _PAGE)
             with self._database.reading() as connection:
                 ids = connection.scalars(_page(replace(query, before=before, limit=page))).all()
-                found = connection.execute(select(results).where(results.c.scan_id.in_(ids)))
-                rows = {row["scan_id"]: dict(row) for row in found.mappings()}
+                page_rows = connection.execute(select(results).where(results.c.scan_id.in_(ids)))
+                rows = {row["scan_id"]: dict(row) for row in page_rows.mappings()}
             yield from (rows[scan_id] for scan_id in ids if scan_id in rows)
             if len(ids) < page:
                 return
@@ -151,8 +151,8 @@ class Results:
         worst = worst.order_by(predictions.c.probability.desc(), predictions.c.scan_id).limit(limit)
         with self._database.reading(at_length=True) as connection:
             ids = connection.scalars(worst).all()
-            found = connection.execute(select(results).where(results.c.scan_id.in_(ids)))
-            rows = {row["scan_id"]: dict(row) for row in found.mappings()}
+            listed = connection.execute(select(results).where(results.c.scan_id.in_(ids)))
+            rows = {row["scan_id"]: dict(row) for row in listed.mappings()}
             count = select(func.count()).select_from(predictions).where(*wanted)
             return [rows[scan_id] for scan_id in ids], connection.scalar(count) or 0
 
@@ -187,17 +187,17 @@ class Results:
             ).all()
         named = {row["id"]: (row["file_name"], row["filed_as"]) for row in asked}
         named |= {row.id: (row.file_name, row.filed_as) for row in others}
-        found: dict[object, Retriable] = {}
+        by_place: dict[object, Retriable] = {}
         for scan_id, (file_name, filed_as) in sorted(named.items()):
             place = filed_as or scan_id
-            other = found.pop(place, None)
-            found[place] = Retriable(
+            other = by_place.pop(place, None)
+            by_place[place] = Retriable(
                 scan_id=scan_id,
                 file_name=file_name,
                 filed_as=filed_as,
                 before=() if other is None else (*other.before, other.scan_id),
             )
-        return list(found.values())
+        return list(by_place.values())
 
 
 def result_columns() -> list[ResultColumn]:

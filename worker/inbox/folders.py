@@ -48,10 +48,10 @@ class Inbox:
                 be entered, so that none of its films can be looked at, though it may be listed.
         """
         try:
-            found = os.stat(os.path.join(os.fsencode(self.folder), b"."))
+            facts = os.stat(os.path.join(os.fsencode(self.folder), b"."))
         except OSError as error:
             raise StorageTrouble(f"the inbox cannot be reached: {error.strerror}") from error
-        return (found.st_dev, found.st_ino)
+        return (facts.st_dev, facts.st_ino)
 
     def names(self) -> Iterator[str]:
         """Stream the names in the inbox that could be films, in no order.
@@ -83,14 +83,14 @@ class Inbox:
             StorageTrouble: the inbox cannot be reached.
         """
         try:
-            found = os.stat(self._path(name), follow_symlinks=False)
+            facts = os.stat(self._path(name), follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError, ValueError):  # the last: a NUL in the name
             self.identity()  # an inbox that is not there says nothing of what is in it
             return None
         except OSError as error:
             self.identity()
             raise FilmStuck(f"a film cannot be looked at: {error.strerror}") from error
-        return sighting_of(name, found)
+        return sighting_of(name, facts)
 
     def file_away(self, scan: Recorded) -> str | None:
         """Move a recorded scan's file to its folder; do nothing twice.
@@ -110,10 +110,10 @@ class Inbox:
         try:
             return self._file_away(scan, root / scan.day)
         except OSError as error:
-            told = f"a film cannot be moved to the {root.name} folder: {error.strerror}"
+            sentence = f"a film cannot be moved to the {root.name} folder: {error.strerror}"
             if error.errno in _THIS_FILM and self._may_move_to(root / scan.day):
-                raise FilmStuck(told) from error
-            raise StorageTrouble(told) from error
+                raise FilmStuck(sentence) from error
+            raise StorageTrouble(sentence) from error
 
     def _file_away(self, scan: Recorded, folder: Path) -> str | None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -241,18 +241,18 @@ def _check_copy(size_bytes: int, folder: Path) -> None:
         FilmStuck: it stays where it is.
         OSError: the folder cannot be asked how much it holds.
     """
-    found = os.statvfs(folder)
-    free_bytes = found.f_bavail * found.f_frsize
+    disk = os.statvfs(folder)
+    free_bytes = disk.f_bavail * disk.f_frsize
     if size_bytes > _LARGEST_COPY or (size_bytes > free_bytes >= _ROOM):
         raise FilmStuck(f"{size_bytes:,} bytes are too many to copy to {folder.parent.name}")
 
 
-def _is_as_sighted(sighting: Sighting, found: os.stat_result) -> bool:
+def _is_as_sighted(sighting: Sighting, facts: os.stat_result) -> bool:
     """Whether this may be the file that was sighted: of its size, and of its time or its number.
 
     With another name some file systems give a file another number, and some another time.
     """
-    now = sighting_of(sighting.name, found)
+    now = sighting_of(sighting.name, facts)
     if now is None or now.size_bytes != sighting.size_bytes:
         return False
     return now.mtime_ns == sighting.mtime_ns or now.inode == sighting.inode
@@ -272,15 +272,15 @@ def _passed_over_as(entry: os.DirEntry[bytes], name: str) -> str | None:
     return "temporary" if is_passed_over(name) else None
 
 
-def sighting_of(name: str, found: os.stat_result) -> Sighting | None:
+def sighting_of(name: str, facts: os.stat_result) -> Sighting | None:
     """Return the sighting of a `stat` result, or None where it is no regular file."""
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(facts.st_mode):
         return None
     return Sighting(
         name=name,
-        size_bytes=found.st_size,
-        mtime_ns=_signed(found.st_mtime_ns),
-        inode=_signed(found.st_ino),
+        size_bytes=facts.st_size,
+        mtime_ns=_signed(facts.st_mtime_ns),
+        inode=_signed(facts.st_ino),
     )
 
 

@@ -106,13 +106,13 @@ class Watcher:
 
     def hints(self) -> list[Hint]:
         """Return what events told of since the last call: of each name the last."""
-        found: dict[str, Hint] = {}
+        latest: dict[str, Hint] = {}
         while True:
             try:
                 hint = self._hints.get_nowait()
             except queue.Empty:
-                return list(found.values())
-            found[hint.name] = hint
+                return list(latest.values())
+            latest[hint.name] = hint
 
     def doubts(self) -> bool:
         """Whether events may have been lost since the last call: list the inbox."""

@@ -149,7 +149,7 @@ def turned(layout: Floats) -> tuple[Floats, ...]:
 
 def directions(features: Features) -> Floats:
     """Return (m, channels) features at length 1: which ones speak, not how loud."""
-    found = features.astype(np.float64)
-    lengths = np.linalg.norm(found, axis=1, keepdims=True)
-    unit: Floats = found / np.maximum(lengths, _LEAST)
+    vectors = features.astype(np.float64)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: Floats = vectors / np.maximum(lengths, _LEAST)
     return unit

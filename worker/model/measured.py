@@ -15,16 +15,16 @@ def with_review_share(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     but they have the share left to a person, and how many of these are refused. Where an evaluation
     has not, it is returned as it is.
     """
-    found = dict(evaluation)
-    undecided, films = found.get("undecided"), found.get("films")
-    unfamiliar, intervals = found.get("unfamiliar"), found.get("intervals")
+    measures = dict(evaluation)
+    undecided, films = measures.get("undecided"), measures.get("films")
+    unfamiliar, intervals = measures.get("unfamiliar"), measures.get("intervals")
     if not isinstance(undecided, float) or not isinstance(films, Mapping) or not films:
-        return found
+        return measures
     refused = unfamiliar["refused"] if isinstance(unfamiliar, Mapping) else 0.0
     count = sum(films.values())
     review = round((undecided - refused) * count)
     ends = {"review_share": list(wilson_interval(review, count))}
-    return found | {
+    return measures | {
         "review_share": review / count,
         "intervals": (intervals if isinstance(intervals, dict) else {}) | ends,
     }

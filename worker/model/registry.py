@@ -82,10 +82,10 @@ class Registry:
     def champion_stamp(self) -> object:
         """Return what differs whenever CHAMPION was replaced, be it by its like."""
         try:
-            found = (self.root / CHAMPION).stat()
+            facts = (self.root / CHAMPION).stat()
         except OSError:
             return None
-        return (found.st_ino, found.st_mtime_ns)
+        return (facts.st_ino, facts.st_mtime_ns)
 
     def folder(self, version: str) -> Path:
         """Return where a version's package lies, whether or not it does."""

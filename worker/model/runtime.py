@@ -200,7 +200,7 @@ def _check_golden(folder: Path, model: Model) -> None:
     for row, (pixels, expected) in enumerate(zip(inputs, logits, strict=True)):
         try:
             output = model.predict(pixels)
-            found = None if model.familiar is None else model.score(pixels).strangeness
+            strangeness_now = None if model.familiar is None else model.score(pixels).strangeness
         except (ValueError, RuntimeError) as error:
             raise ModelPackageError(
                 f"{folder.name}: {GOLDEN} does not fit the network: {error}"
@@ -213,11 +213,11 @@ def _check_golden(folder: Path, model: Model) -> None:
                 f"{folder.name}: golden output differs by {drift:.4g} "
                 f"(evidence map from logit by {gap:.4g})"
             )
-        if found is not None and strange is not None:
-            _check_strangeness(folder, found, float(strange[row]))
+        if strangeness_now is not None and strange is not None:
+            _check_strangeness(folder, strangeness_now, float(strange[row]))
 
 
-def _check_strangeness(folder: Path, found: float, expected: float) -> None:
-    off = abs(found - expected) / max(1.0, expected)
+def _check_strangeness(folder: Path, strangeness_now: float, expected: float) -> None:
+    off = abs(strangeness_now - expected) / max(1.0, expected)
     if not off <= _STRANGENESS_TOLERANCE:
         raise ModelPackageError(f"{folder.name}: golden strangeness differs by {off:.4g}")

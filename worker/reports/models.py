@@ -68,8 +68,8 @@ def write_model(registry: Registry, version: str) -> None:
         return
     films = evaluation.get("films")
     counts = _flat(films) if isinstance(films, Mapping) else {"films": films}
-    told = ", ".join(f"{count} {name}" for name, count in counts.items())
-    sys.stdout.write(f"\nMeasured on {evaluation.get('data', '?')}: {told}\n")
+    films_in_words = ", ".join(f"{count} {name}" for name, count in counts.items())
+    sys.stdout.write(f"\nMeasured on {evaluation.get('data', '?')}: {films_in_words}\n")
     table = new_table("measure", "value", "95% interval")
     for row in _measured(evaluation):
         table.add_row(*row)
@@ -90,8 +90,8 @@ def _measured(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     for name in (*_MEASURES, *_ERRORS):
         if name in evaluation:
             interval = intervals.get(name)
-            told = " to ".join(_plain(end) for end in interval) if interval else ""
-            yield name, _plain(evaluation[name]), told
+            ends = " to ".join(_plain(end) for end in interval) if interval else ""
+            yield name, _plain(evaluation[name]), ends
 
 
 def write_difference(registry: Registry, one: str, other: str) -> None:
@@ -122,8 +122,8 @@ def write_explanation(registry: Registry, database: Database | None, version: st
         known = TrainingRuns(database).explain(version)
         for name, runs in (("Made by", known["made_by"]), ("Compared in", known["defended_in"])):
             for run in runs:
-                told = {fact: value for fact, value in run.items() if value is not None}
-                _section(out, f"{name} training run {run['id']}", _facts(_flat(told)))
+                known_facts = {fact: value for fact, value in run.items() if value is not None}
+                _section(out, f"{name} training run {run['id']}", _facts(_flat(known_facts)))
         counts = {
             f"{one['origin']} {one['decision']}": one["count"]
             for one in known["predictions"]["counts"]
@@ -144,9 +144,9 @@ def write_explanation(registry: Registry, database: Database | None, version: st
         sys.stdout.write(card)
 
 
-def _section(out: Console, name: str, told: Table | str) -> None:
+def _section(out: Console, name: str, body: Table | str) -> None:
     out.print(f"\n[bold]{escape(name)}[/bold]")
-    out.print(told)
+    out.print(body)
 
 
 def _history(registry: Registry, promotions: Promotions | None, version: str) -> Table:
@@ -176,12 +176,12 @@ def _history(registry: Registry, promotions: Promotions | None, version: str) ->
 def _standing(registry: Registry, version: str) -> dict[str, Any]:
     rejected = registry.rejected(version)
     if version == registry.champion():
-        told = "serves"
+        standing = "serves"
     elif rejected is not None:
-        told = f"left behind on {rejected.at:%Y-%m-%d} by {rejected.who}: {rejected.why}"
+        standing = f"left behind on {rejected.at:%Y-%m-%d} by {rejected.who}: {rejected.why}"
     else:
-        told = "does not serve"
-    return {"version": version, "standing": told}
+        standing = "does not serve"
+    return {"version": version, "standing": standing}
 
 
 def _manifest_facts(manifest: Manifest) -> dict[str, Any]:
@@ -211,10 +211,10 @@ def _trained_on(manifest: Manifest) -> str:
 def _evaluation(registry: Registry, version: str) -> dict[str, Any]:
     """Return what was measured of a version; nothing where that cannot be read."""
     try:
-        found = json.loads((registry.folder(version) / EVALUATION).read_bytes())
+        evaluation = json.loads((registry.folder(version) / EVALUATION).read_bytes())
     except (OSError, ValueError):
         return {}
-    return with_review_share(found) if isinstance(found, dict) else {}
+    return with_review_share(evaluation) if isinstance(evaluation, dict) else {}
 
 
 def _card(registry: Registry, version: str) -> str:

@@ -72,10 +72,12 @@ class Page:
 
 def days_of(counts: Iterable[tuple[str, str, int]]) -> list[DayCounts]:
     """Gather (day, decision or REFUSED, count), newest day first."""
-    found: dict[str, Counter[str]] = {}
+    counts_by_day: dict[str, Counter[str]] = {}
     for day, what, count in counts:
-        found.setdefault(day, Counter())[what] += count
-    return [DayCounts(day=day, counts=found[day]) for day in sorted(found, reverse=True)]
+        counts_by_day.setdefault(day, Counter())[what] += count
+    return [
+        DayCounts(day=day, counts=counts_by_day[day]) for day in sorted(counts_by_day, reverse=True)
+    ]
 
 
 def listed(row: Mapping[str, Any], *, names: bool) -> dict[str, Any]:
@@ -104,14 +106,14 @@ def pictures_of(
 
     Why, it says where file names may stand on the page: they are in the reason.
     """
-    found = []
+    drawn = []
     for row in rows:
         scan_id, said = row["scan_id"], f"{row['decision']}, {row['probability']:.3f}"
         try:
             image = base64.b64encode(draw(scan_id)).decode("ascii")
         except LungwatchError as error:
             why = shown(str(error)) if names else "its film cannot be shown"
-            found.append(Picture(scan_id=scan_id, caption=why))
+            drawn.append(Picture(scan_id=scan_id, caption=why))
         else:
-            found.append(Picture(scan_id=scan_id, caption=said, image=image))
-    return found
+            drawn.append(Picture(scan_id=scan_id, caption=said, image=image))
+    return drawn
