@@ -23,7 +23,7 @@ test: check  ## lint, types and all tests
 	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 install:  ## as root: Lungwatch as a service, or a newer one in its place; says first what it will do
-	PYTHON=$(PYTHON) WHEELS=$(WHEELS) systemd/install.sh install
+	PYTHON=$(PYTHON) WHEELS=$(WHEELS) BACKUP=$(BACKUP) systemd/install.sh install
 
 uninstall:  ## as root: all that `install` made, but for films, results, models and settings
 	systemd/install.sh uninstall

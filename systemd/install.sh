@@ -4,6 +4,8 @@
 #
 #     systemd/install.sh install|uninstall [--dry-run]
 #
+# 0.1.0 cannot start again after an upgrade: a backup comes first. With SQLite the installer makes
+# one; with Postgres it asks for one, and BACKUP=made says that there is one.
 # PYTHON names the interpreter (3.11 or newer, with venv); WHEELS a folder of wheels for a machine
 # that reaches no package registry, filled on another by `make wheels`.
 set -eu
@@ -15,6 +17,7 @@ releases=/opt/lungwatch-releases
 current=/opt/lungwatch
 units=/usr/local/lib/systemd/system
 data=/var/lib/lungwatch
+backup=$data/lungwatch-0.1.0.db
 settings=/etc/lungwatch/lungwatch.env
 command=/usr/local/bin/lungwatch
 service_units="lungwatch-worker.service lungwatch-retrain.service lungwatch-retrain.timer
@@ -25,8 +28,23 @@ fail() {
     exit 2
 }
 
+# Copies the database as the service's user, by the settings of the service.
+back_up() {
+    [ "${BACKUP:-}" != made ] || return 0
+    mkdir "$release/backup"
+    printf '#!/bin/sh\nexec %s -m worker.db.backup "$1"\n' "$release/bin/python" \
+        >"$release/backup/lungwatch"
+    chmod 755 "$release/backup/lungwatch"
+    LUNGWATCH_BIN=$release/backup sh "$here/systemd/lungwatch.sh" "$backup" ||
+        fail "0.1.0 cannot start again after this upgrade, so make a backup of the database first
+(README, \"Backup and restore\"), then: sudo make install BACKUP=made"
+    rm -r "$release/backup"
+}
+
 install_it() {
     if [ -e "$current" ]; then what="Upgrades"; else what="Installs"; fi
+    leaves=$("$current/bin/python" -c \
+        'import importlib.metadata as it; print(it.version("lungwatch"))' 2>/dev/null || true)
     cat <<EOF
 $what Lungwatch from $here:
   $releases/NAME     a new virtual environment, with the packages that the locks name
@@ -37,6 +55,14 @@ $what Lungwatch from $here:
   $settings  written where it is not there, and never touched after
 then (re)starts lungwatch.target. Films, results, models and settings stay as they are.
 EOF
+    case $leaves in
+    0.1.*)
+        cat <<EOF
+$leaves cannot start again after this upgrade, so first a backup of the database:
+  $backup with SQLite; with Postgres make one yourself
+EOF
+        ;;
+    esac
     [ "$dry" = no ] || return 0
     [ "$(id -u)" = 0 ] || fail "only root can install: sudo make install"
     "$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
@@ -70,6 +96,7 @@ EOF
         "$release/bin/lungwatch" models verify &&
         LUNGWATCH_BIN=$release/bin sh "$here/systemd/lungwatch.sh" models verify; } ||
         fail "models or settings do not pass their checks with this release: what runs is as it was"
+    case $leaves in 0.1.*) back_up ;; esac
 
     trap - EXIT
     install -m 755 "$here/systemd/lungwatch.sh" "$command"

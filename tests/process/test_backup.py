@@ -7,6 +7,7 @@ import re
 import shutil
 import sqlite3
 import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -164,6 +165,48 @@ def test_what_fails_costs_neither_backup_nor_database(site: Site, tmp_path: Path
     assert 0 not in (restore.returncode, save.returncode)
     assert (backup / "lungwatch.db").read_bytes() == b"the last backup"
     assert database.read_bytes() == b"not a database"
+
+
+def copied(site: Site, file: Path) -> subprocess.CompletedProcess[str]:
+    """Copy the database as the installer does."""
+    command = [sys.executable, "-m", "worker.db.backup", str(file)]
+    return subprocess.run(
+        command, env=site.environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_installer_copies_the_database(any_site: Site, tmp_path: Path) -> None:
+    """SQLite, whole, beside a worker that runs, over an older copy; for Postgres it refuses."""
+    site, copy = any_site, tmp_path / "copy.db"
+    copy.write_bytes(b"an older copy")
+    copy.with_name("copy.db.new").write_bytes(b"of one that was killed")
+    site.start()
+    site.drop(films.small_batch(3))
+    site.wait_until_finished(3)
+    done = copied(site, copy)
+    if not site.database_url.startswith("sqlite"):
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "pg_dump makes a backup of it" in done.stderr
+        assert copy.read_bytes() == b"an older copy"
+        return
+    assert (done.returncode, done.stderr) == (0, "")
+    assert copy.stat().st_mode & 0o777 == 0o640
+    with closing(sqlite3.connect(copy)) as saved:
+        assert saved.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert saved.execute("SELECT count(*) FROM results").fetchone() == (3,)
+    assert not list(tmp_path.glob("*.new"))
+
+
+def test_the_installer_copies_what_there_is(site: Site, tmp_path: Path) -> None:
+    """No database is no fault; a copy that cannot be made leaves the last one, and is said."""
+    copy = tmp_path / "copy.db"
+    copy.write_bytes(b"an older copy")
+    assert copied(site, copy).stdout == "No database yet.\n"
+    (site.root / "lungwatch.db").write_bytes(b"not a database")
+    done = copied(site, copy)
+    assert done.returncode == 2
+    assert "cannot be copied" in done.stderr
+    assert copy.read_bytes() == b"an older copy"
 
 
 def test_films_that_stay_in_their_inbox_are_no_concern(site: Site) -> None:

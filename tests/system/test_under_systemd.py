@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ from driver import wait_for
 from machines import Machine
 from packages import copy_package
 
+from worker.db.schema import REVISION
 from worker.model.registry import Registry
 from worker.monitoring.journald import message_id
 
@@ -247,15 +251,50 @@ def test_whoever_is_in_the_group_sends_and_asks(machine: Machine, some_films: li
     machine.run(label)
 
 
-def test_upgraded_it_keeps_everything(machine: Machine, some_films: list[Path]) -> None:
-    """The same command again: another release serves, with rows, model and settings as before."""
+# What 0.1.0 left: its number, and its schema with the rows that there are.
+_TO_0_1_0 = """
+from importlib.metadata import distribution
+from alembic import command
+from alembic.config import Config
+from worker.db.engine import Database
+from worker.system.files import shipped
+
+config = Config()
+config.set_main_option("script_location", str(shipped("migrations")))
+with Database("sqlite:////var/lib/lungwatch/lungwatch.db").writing() as connection:
+    config.attributes["connection"] = connection
+    command.downgrade(config, "0005")
+path = distribution("lungwatch").locate_file("lungwatch-VERSION.dist-info/METADATA")
+path.write_text(path.read_text().replace("\\nVersion: VERSION\\n", "\\nVersion: 0.1.0\\n"))
+"""
+
+
+def make_it_0_1_0(machine: Machine) -> None:
+    """Have the installed release and its database pass for 0.1.0."""
+    script = machine.tree / "usr/local/to_0_1_0.py"
+    script.write_text(_TO_0_1_0.replace("VERSION", version("lungwatch")))
+    machine.run(f"systemctl stop {_WORKER} && /opt/lungwatch/bin/python /usr/local/{script.name}")
+    # As root it made the journal's file, if any, its own.
+    machine.run(f"chown lungwatch: {_STATE}/lungwatch.db*")
+
+
+def test_0_1_0_upgraded_keeps_everything(machine: Machine, some_films: list[Path]) -> None:
+    """The same command again: a backup, then another release, with rows, model and settings."""
     settings = machine.tree / "etc/lungwatch/lungwatch.env"
     settings.write_text(settings.read_text() + "LUNGWATCH_WORKER_NAME=ward-7\n" + _METRICS)
     before, serving = rows(machine), machine.run("cat /var/lib/lungwatch/models/CHAMPION")
     release = machine.run("readlink /opt/lungwatch")
+    make_it_0_1_0(machine)
     started = time.monotonic()
     told = machine.run("make -s -C /src install WHEELS=/wheels")
     assert "Upgrades Lungwatch" in told
+    copy = f"{_STATE}/lungwatch-0.1.0.db"
+    assert f"The database is copied to {copy}." in told
+    assert machine.run(f"stat -c '%U %a' {copy}").strip() == "lungwatch 640"
+    with closing(sqlite3.connect(machine.tree / copy.lstrip("/"))) as saved:
+        assert saved.execute("SELECT version_num FROM alembic_version").fetchall() == [("0005",)]
+        assert saved.execute("SELECT count(*) FROM results").fetchone() == (len(before),)
+    assert f"at {REVISION}" in machine.run("lungwatch check")
     away = int(told.split("was away for ")[1].split(" s")[0])
     assert away < time.monotonic() - started
     assert machine.run("readlink /opt/lungwatch") != release
