@@ -208,7 +208,7 @@ def test_drift_is_looked_for(machine: Machine) -> None:
 _ELSEWHERE = {
     *("sudo make install", "sudo make install WHEELS=var/wheels", "make wheels"),
     *("sudo make uninstall", "sudo systemctl stop lungwatch.target"),
-    "git pull",
+    *("git pull", "sudo make install BACKUP=made"),
     "sudo usermod --append --groups lungwatch NAME",
     "sudo /opt/lungwatch/bin/python -m pip install pyarrow",
 }
