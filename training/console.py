@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from worker.errors import DataError
 from worker.system.redaction import Discretion, shown
 
+Say = Callable[[str], None]  # is given a line for each step
 _WHERE = "in this night's row of training_runs, and in a terminal"
 
 
@@ -49,24 +48,6 @@ def teller(places: Mapping[str, Path], *, terminal: bool) -> Callable[[str], Non
         sys.stdout.flush()
 
     return say
-
-
-@contextmanager
-def needed(what: str, path: Path) -> Iterator[None]:
-    """Make of trouble with a file a line for everybody; its path, below, is not for a log.
-
-    Args:
-        what: cannot be done without it, in words.
-        path: of the file, or of the folder that it lies in.
-
-    Raises:
-        DataError: in place of an OSError.
-    """
-    try:
-        yield
-    except OSError as error:
-        why = error.strerror or type(error).__name__
-        raise DataError(f"{what} ({why}):\n  {shown(str(path))}") from error
 
 
 def say_error(say: Callable[[str], None], error: Exception) -> None:

@@ -7,9 +7,10 @@ what must be true, so that NaN is never true.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
+
+from worker.model.evaluation import Estimate, Metrics, PairedComparison
 
 Evidence = Literal["point", "paired95"]
 _Check = tuple[bool, str]  # whether it passed, and in words what was asked
@@ -54,10 +55,10 @@ class Promotion:
 
 
 def judge_promotion(
-    challenger: Mapping[str, Any],
+    challenger: Metrics,
     *,
     champion: str | None,
-    comparison: Mapping[str, Any] | None = None,
+    comparison: PairedComparison | None = None,
     trouble: str = "",
     barred: str = "",
     rules: Rules | None = None,
@@ -69,10 +70,10 @@ def judge_promotion(
     the worse ends of their 95 % intervals.
 
     Args:
-        challenger: what `evaluation.evaluate` returned for it on the test side.
+        challenger: its numbers on the test side.
         champion: the version in service, or None.
-        comparison: what `comparison.compare` returned for the two. Where there is a champion and
-            no comparison, the challenger is held.
+        comparison: of the two on the same films. Where there is a champion and no comparison, the
+            challenger is held.
         trouble: why there is no comparison.
         barred: why this version may not serve whatever its numbers, where there is such a reason.
         rules: the defaults where none are given.
@@ -94,21 +95,24 @@ def judge_promotion(
     )
 
 
-def _check_floors(numbers: Mapping[str, Any], floors: Floors) -> list[_Check]:
-    films = numbers.get("films")
+def _check_floors(numbers: Metrics, floors: Floors) -> list[_Check]:
     checks = []
     for label in ("NORMAL", "PNEUMONIA"):
-        count = _number(films, label)
+        count = _number(numbers.films.get(label))
         checks.append(
             (
                 count >= floors.films_of_each_class,
                 f"{count:g} {label} test films, at least {floors.films_of_each_class} needed",
             )
         )
-    for name in ("auc", "sensitivity", "specificity"):
-        value, floor = _number(numbers, name), getattr(floors, name)
+    for name, measured, floor in (
+        ("auc", numbers.auc, floors.auc),
+        ("sensitivity", numbers.sensitivity, floors.sensitivity),
+        ("specificity", numbers.specificity, floors.specificity),
+    ):
+        value = _number(measured)
         checks.append((value >= floor, f"{name} {value:.4f}, at least {floor:g} needed"))
-    error = _number(numbers, "calibration_error")
+    error = _number(numbers.calibration_error)
     checks.append(
         (
             error <= floors.calibration_error,
@@ -118,13 +122,13 @@ def _check_floors(numbers: Mapping[str, Any], floors: Floors) -> list[_Check]:
     return checks
 
 
-def _check_comparison(champion: str, comparison: Mapping[str, Any], rules: Rules) -> list[_Check]:
-    differences = comparison.get("differences")
-    auc = _Difference.of(differences, "auc")
-    sensitivity = _Difference.of(differences, "sensitivity")
-    calibration = _Difference.of(differences, "calibration_error")
-    lost = _Difference.of(comparison, "lost")
-    undecided = _Difference.of(differences, "undecided")
+def _check_comparison(champion: str, comparison: PairedComparison, rules: Rules) -> list[_Check]:
+    differences = comparison.differences
+    auc = _Difference.of(differences.auc)
+    sensitivity = _Difference.of(differences.sensitivity)
+    calibration = _Difference.of(differences.calibration_error)
+    lost = _Difference.of(comparison.lost)
+    undecided = _Difference.of(differences.undecided)
     strict = rules.evidence != "point"  # whatever is not known to be the laxer one
     least = sensitivity.low if strict else sensitivity.value
     most = calibration.high if strict else calibration.value
@@ -165,9 +169,9 @@ class _Difference:
     high: float
 
     @classmethod
-    def of(cls, numbers: object, name: str) -> _Difference:
-        found = numbers.get(name) if isinstance(numbers, Mapping) else None
-        value, low, high = (_number(found, part) for part in ("value", "low", "high"))
+    def of(cls, estimate: Estimate) -> _Difference:
+        ends = (estimate.value, estimate.low, estimate.high)
+        value, low, high = map(_number, ends)
         sound = low <= high  # of a percentile interval its value may lie outside
         return cls(value=value, low=low if sound else math.nan, high=high if sound else math.nan)
 
@@ -176,9 +180,6 @@ class _Difference:
         return f"{self.value:{sign}.4f} ({self.low:{sign}.4f} to {self.high:{sign}.4f})"
 
 
-def _number(numbers: object, name: str) -> float:
-    """Return a number, or NaN for whatever is missing or no number. NaN passes no check."""
-    value = numbers.get(name) if isinstance(numbers, Mapping) else None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return math.nan
-    return float(value)
+def _number(value: float | None) -> float:
+    """Return a number, or NaN for what is missing or not finite. NaN passes no check."""
+    return value if value is not None and math.isfinite(value) else math.nan

@@ -15,21 +15,24 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from training.console import OfFilms, needed, say_error, teller
+from training.console import OfFilms, Say, say_error, teller
 from training.data.cache import Films, decode_films
 from training.data.dataset import Dataset, read_dataset
 from training.data.splits import keep_salt
+from training.evaluate.scoring import Evaluator
+from training.io import needed
 from training.night.options import Plan, read_plan
 from training.night.record import Record, code_digest, recording
 from training.night.state import (
+    Night,
+    NightOutcome,
     NightUnderway,
-    Outcome,
     alone,
     drifted,
     last_night,
@@ -38,6 +41,7 @@ from training.night.state import (
 )
 from worker.db.training_runs import Ruling
 from worker.errors import DatabaseTrouble, LungwatchError
+from worker.model.evaluation import Evaluation
 from worker.model.registry import ChampionChanged, Registry
 from worker.settings import read_settings
 from worker.system.redaction import shut_out_others
@@ -45,17 +49,26 @@ from worker.system.redaction import shut_out_others
 # Keras, TensorFlow and scikit-learn are imported by the step that needs them: a run that stops at
 # its data has not waited for them, and the processes that decode films never load them.
 # ruff: noqa: PLC0415
+if TYPE_CHECKING:
+    from training.night.build import Maker
 
-Say = Callable[[str], None]
 
-
-def retrain(plan: Plan, *, now: datetime, say: Say) -> Outcome:
+def retrain(
+    plan: Plan,
+    *,
+    now: datetime,
+    say: Say,
+    maker: Maker | None = None,
+    evaluator: Evaluator | None = None,
+) -> NightOutcome:
     """Train, package, measure and judge one model, alone in its models folder and on record.
 
     Args:
         plan: what to do.
         now: UTC; names the version and dates the package.
         say: is given a line for each step.
+        maker: makes a package from decoded films; `make_package` where not given.
+        evaluator: scores packages; in fresh processes where not given.
 
     Raises:
         NightUnderway: another night has the models folder.
@@ -90,11 +103,20 @@ def retrain(plan: Plan, *, now: datetime, say: Say) -> Outcome:
             drift = drifted(plan.database_url, registry.champion())
             dataset, films = _decode(plan, dataset, record, say=say)
             # A network, fitted and packaged; measured beside the champion, judged, published.
-            from training.night.build import make
+            from training.night.build import make_package
             from training.night.review import conclude
 
-            made = make(plan, dataset, films, registry, record, now=now, say=say)
-            outcome = conclude(plan, made, registry, record, drift=drift, say=say)
+            night = Night(
+                plan=plan,
+                dataset=dataset,
+                films=films,
+                registry=registry,
+                record=record,
+                now=now,
+                say=say,
+            )
+            made = (maker or make_package)(night)
+            outcome = conclude(night, made, evaluator=evaluator or Evaluator(), drift=drift)
 
         # What serves changes, the verdict is written down, and the next night knows of this one.
         with _unbroken():
@@ -107,7 +129,7 @@ def retrain(plan: Plan, *, now: datetime, say: Say) -> Outcome:
         return outcome
 
 
-def _nothing_new(plan: Plan, registry: Registry, work: dict[str, Any]) -> Outcome | None:
+def _nothing_new(plan: Plan, registry: Registry, work: dict[str, Any]) -> NightOutcome | None:
     champion = registry.champion()
     last = last_night(registry.root, work, champion=champion)
     # What was held because films drift has its turn when they no longer do. Else it is not asked.
@@ -115,13 +137,13 @@ def _nothing_new(plan: Plan, registry: Registry, work: dict[str, Any]) -> Outcom
         return None
     version = last.challenger
     same = "the films, the recipe, the rules and the champion are the same"
-    return Outcome(
+    return NightOutcome(
         ruling=Ruling.UNCHANGED,
         reasons=(f"nothing new since the night that made {version}: {same}",),
         version=version,
         package=registry.folder(version),
         champion=champion,
-        evaluation={},
+        evaluation=None,
         drifting=last.drifting,
     )
 
@@ -137,7 +159,7 @@ def _decode(plan: Plan, dataset: Dataset, record: Record, *, say: Say) -> tuple[
     return dataset, films
 
 
-def _promote(registry: Registry, outcome: Outcome, now: datetime) -> Outcome:
+def _promote(registry: Registry, outcome: NightOutcome, now: datetime) -> NightOutcome:
     """Let the challenger serve, if what it was compared with serves still."""
     better = [reason.removeprefix("ok: ") for reason in outcome.reasons if "AUC" in reason]
     why = better[0] if better else "above the floors, and there was no champion"
@@ -151,7 +173,7 @@ def _promote(registry: Registry, outcome: Outcome, now: datetime) -> Outcome:
     return outcome
 
 
-def _close(record: Record, outcome: Outcome, say: Say) -> None:
+def _close(record: Record, outcome: NightOutcome, say: Say) -> None:
     """Write down how the night ended. What was promoted serves, whether or not that is on record.
 
     Raises:
@@ -169,7 +191,7 @@ def _close(record: Record, outcome: Outcome, say: Say) -> None:
 
 
 def _remember(
-    plan: Plan, work: dict[str, Any], outcome: Outcome, serves: str | None, say: Say
+    plan: Plan, work: dict[str, Any], outcome: NightOutcome, serves: str | None, say: Say
 ) -> None:
     """Tell the next night of this one. If that cannot be, it does the same work once more."""
     try:
@@ -255,12 +277,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGTERM
     finally:
         signal.signal(signal.SIGTERM, before)
-    if numbers := outcome.evaluation:
-        say(
-            f"{outcome.version}: AUC {numbers['auc']:.4f}, sensitivity "
-            f"{numbers['sensitivity']:.4f}, specificity {numbers['specificity']:.4f} on "
-            f"{numbers['data']}{_looks(numbers['looks'])}"
-        )
+    if outcome.evaluation is not None:
+        say(f"{outcome.version}: {_in_short(outcome.evaluation)}")
     for reason in outcome.reasons:
         say(f"  {reason}")
     say(f"{outcome.ruling}: {outcome.package.name} in {outcome.package.parent}")
@@ -276,8 +294,18 @@ def _stop(number: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _looks(looks: dict[str, int] | None) -> str:
-    return f", look {looks['this_set']} at these films" if looks else ""
+def _in_short(evaluation: Evaluation) -> str:
+    numbers = ", ".join(
+        f"{name} {'none' if value is None else format(value, '.4f')}"
+        for name, value in (
+            ("AUC", evaluation.auc),
+            ("sensitivity", evaluation.sensitivity),
+            ("specificity", evaluation.specificity),
+        )
+    )
+    looks = evaluation.looks
+    times = "" if looks is None else f", look {looks.this_set} at these films"
+    return f"{numbers} on {evaluation.data}{times}"
 
 
 if __name__ == "__main__":

@@ -15,65 +15,97 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from training.card.reach import agreement_in_words, robustness_table
+from training.card.reach import robustness_table
 from training.data.seen_films import why_not
 from training.data.sources import CLASSES, find_films
 from training.data.splits import LabelledScan, Shares, Side, split
 from training.evaluate.head_to_head import is_positive
 from training.evaluate.metrics import OperatingPoint, Scores, Truth, auc
 from training.evaluate.paired import Reading, auc_difference
-from training.evaluate.scoring import UNTOUCHED, Scored, score, score_disturbed
+from training.evaluate.scoring import (
+    UNTOUCHED,
+    Scored,
+    ScoreDisturbed,
+    score,
+    score_disturbed,
+)
 from worker.errors import DataError, FilmRefused, LungwatchError, ModelPackageError
 from worker.model.decision import REVIEW, Score, Verdict, judge
+from worker.model.evaluation import Disturbed, Estimate, FilmCounts, Robustness
 from worker.model.manifest import Manifest, read_manifest
 
 FILMS_A_NIGHT = 150  # of each class: a night stays short
 
 
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How well a package's answers on original films and on their copies agree."""
+
+    pairs: int  # of which both films could be read
+    refused: int
+    same_decision: float | None  # share of the pairs; None where there are none
+    same_label: float | None
+    median_difference: float | None  # of the probabilities
+    largest_difference: float | None
+
+    def __str__(self) -> str:
+        """Tell it in a sentence or two."""
+        refused = f" {self.refused} were left out, refused." if self.refused else ""
+        if not self.pairs:
+            return f"No original could be read together with its copy.{refused}"
+        return (
+            f"Of {self.pairs} originals and their copies, {self.same_decision:.1%} get the same "
+            f"decision, {self.same_label:.1%} the same label; the probabilities differ by "
+            f"{self.median_difference:.4f} in the median and {self.largest_difference:.4f} at "
+            f"most.{refused}"
+        )
+
+
 def measure(
-    package: Path, scans: Sequence[LabelledScan], *, most: int | None = None
-) -> dict[str, Any]:
+    package: Path,
+    scans: Sequence[LabelledScan],
+    *,
+    most: int | None = None,
+    score_disturbed: ScoreDisturbed = score_disturbed,
+) -> Robustness:
     """Return how good a package is on films as they are, and after each disturbance.
 
     Args:
         package: to load as the worker would, in processes of their own.
         scans: the test films, of both classes.
         most: films of each class, chosen by their content; all where not given.
+        score_disturbed: what scores them.
 
     Returns:
-        Plain values: `films` and `of`, how many of how many by class; `untouched` and, by name,
-        `disturbed`: AUC, sensitivity and specificity of the label, and how many films the worker
-        would have for `review` and how many it has `refused`, which are left out; in `disturbed`
-        with the AUC's `difference` from the same films untouched (paired DeLong, 95 %). What
-        cannot be computed is None.
+        The numbers of the label, of films untouched and after each disturbance, with the AUC's
+        difference from the same films untouched (paired DeLong, 95 %). What cannot be computed is
+        None.
 
     Raises:
         ModelPackageError: the package cannot serve, or gives what is not finite.
     """
     chosen = choose(scans, most=most)
     digests = [scan.sha256 for scan in chosen]
-    found = score_disturbed(package, [scan.path for scan in chosen], digests=digests)
+    scored = score_disturbed(package, [scan.path for scan in chosen], digests)
     truth, manifest = is_positive(chosen), read_manifest(package)
     answers = {
         name: [None if isinstance(one, str) else _answer(one, manifest) for one in scores]
-        for name, scores in found.items()
+        for name, scores in scored.items()
     }
     before = answers.pop(UNTOUCHED)
-    return {
-        "films": _count(chosen),
-        "of": _count(scans),
-        "untouched": _numbers(truth, before, manifest),
-        "disturbed": {
-            name: _numbers(truth, after, manifest)
-            | {"difference": _change(truth, _logits_of(before), _logits_of(after))}
-            for name, after in answers.items()
+    return Robustness(
+        films=_count(chosen),
+        of=_count(scans),
+        untouched=_numbers(truth, before, manifest),
+        disturbed={
+            name: _numbers(truth, after, manifest, since=before) for name, after in answers.items()
         },
-    }
+    )
 
 
 def choose(scans: Sequence[LabelledScan], *, most: int | None) -> list[LabelledScan]:
@@ -87,7 +119,7 @@ def choose(scans: Sequence[LabelledScan], *, most: int | None) -> list[LabelledS
     return chosen
 
 
-def agree(package: Path, originals: Path, copies: Sequence[Path]) -> dict[str, Any]:
+def agree(package: Path, originals: Path, copies: Sequence[Path]) -> Agreement:
     """Return how well a package's answers on originals and on their copies agree.
 
     Args:
@@ -118,14 +150,14 @@ def agree(package: Path, originals: Path, copies: Sequence[Path]) -> dict[str, A
         if one is not None and other is not None
     ]
     gaps = [abs(one.probability - other.probability) for one, other in both]
-    return {
-        "pairs": len(both),
-        "refused": len(pairs) - len(both),
-        "same_decision": _mean([one.decision == other.decision for one, other in both]),
-        "same_label": _mean([one.label == other.label for one, other in both]),
-        "median_difference": float(np.median(gaps)) if gaps else None,
-        "largest_difference": max(gaps, default=None),
-    }
+    return Agreement(
+        pairs=len(both),
+        refused=len(pairs) - len(both),
+        same_decision=_mean([one.decision == other.decision for one, other in both]),
+        same_label=_mean([one.label == other.label for one, other in both]),
+        median_difference=float(np.median(gaps)) if gaps else None,
+        largest_difference=max(gaps, default=None),
+    )
 
 
 def _answers(scored: Scored, manifest: Manifest) -> list[Verdict | None]:
@@ -152,7 +184,7 @@ def _mean(values: Sequence[bool]) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def _count(scans: Sequence[LabelledScan]) -> dict[str, int]:
+def _count(scans: Sequence[LabelledScan]) -> FilmCounts:
     return {label: sum(scan.label == label for scan in scans) for label in CLASSES}
 
 
@@ -171,27 +203,31 @@ def _logits_of(answers: Sequence[Verdict | None]) -> Scores:
 
 
 def _numbers(
-    truth: Truth, answers: Sequence[Verdict | None], manifest: Manifest
-) -> dict[str, float | int | None]:
+    truth: Truth,
+    answers: Sequence[Verdict | None],
+    manifest: Manifest,
+    *,
+    since: Sequence[Verdict | None] | None = None,
+) -> Disturbed:
     logits = _logits_of(answers)
     read = np.isfinite(logits)
-    truth, reading = truth[read], Reading.of(logits[read], OperatingPoint.of(manifest))
-    both = bool(truth.any() and not truth.all())
-    return {
-        "auc": auc(truth, logits[read]).value if both else None,
-        "sensitivity": _mean(reading.called[truth].tolist()),
-        "specificity": _mean((~reading.called[~truth]).tolist()),
-        "review": sum(one is not None and one.decision == REVIEW for one in answers),
-        "refused": answers.count(None),
-    }
+    of_read, reading = truth[read], Reading.of(logits[read], OperatingPoint.of(manifest))
+    both = bool(of_read.any() and not of_read.all())
+    return Disturbed(
+        auc=auc(of_read, logits[read]).value if both else None,
+        sensitivity=_mean(reading.called[of_read].tolist()),
+        specificity=_mean((~reading.called[~of_read]).tolist()),
+        review=sum(one is not None and one.decision == REVIEW for one in answers),
+        refused=answers.count(None),
+        difference=None if since is None else _change(truth, _logits_of(since), logits),
+    )
 
 
-def _change(truth: Truth, before: Scores, after: Scores) -> dict[str, float] | None:
+def _change(truth: Truth, before: Scores, after: Scores) -> Estimate | None:
     read = np.isfinite(before) & np.isfinite(after)
     if not truth[read].any() or truth[read].all():
         return None
-    found = auc_difference(truth[read], before[read], after[read])
-    return {"value": found.value, "low": found.low, "high": found.high}
+    return auc_difference(truth[read], before[read], after[read]).estimate()
 
 
 def _test_films(tree: Path, package: Path, *, whole: bool) -> tuple[list[Path], list[LabelledScan]]:
@@ -226,8 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         films, test = _test_films(asked.tree, asked.package, whole=asked.whole_tree)
         sys.stdout.write(f"{robustness_table(measure(asked.package, test))}\n")
         if asked.originals is not None:
-            told = agreement_in_words(agree(asked.package, asked.originals, films))
-            sys.stdout.write(f"\n{told}\n")
+            sys.stdout.write(f"\n{agree(asked.package, asked.originals, films)}\n")
     except LungwatchError as error:
         sys.stdout.write(f"error: {error}\n")
         return 1

@@ -26,13 +26,14 @@ from training.data.patients import Patients
 from training.data.splits import SALT
 from training.fit.warm_start import choose_start
 from training.night.options import Plan
-from training.night.state import LAST, LOCK, Outcome
+from training.night.state import LAST, LOCK, NightOutcome
 from training.retrain import main, retrain
 from worker.db.engine import Database
 from worker.db.training_runs import Ruling, TrainingRuns
 from worker.errors import DatabaseTrouble, ModelPackageError
 from worker.imaging.preprocessing import read_film
 from worker.model.decision import REVIEW
+from worker.model.evaluation import Confusion
 from worker.model.manifest import POSITIVE
 from worker.model.registry import Registry
 from worker.model.runtime import load
@@ -43,7 +44,7 @@ class Night:
     """A night that went by, and what was asked of it."""
 
     plan: Plan
-    outcome: Outcome
+    outcome: NightOutcome
     said: list[str]
 
 
@@ -67,6 +68,13 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
     )
     said: list[str] = []
     return Night(plan=plan, outcome=retrain(plan, now=NOW, say=said.append), said=said)
+
+
+def auc_of(outcome: NightOutcome) -> float:
+    """Return the AUC that a night has measured."""
+    assert outcome.evaluation is not None
+    assert outcome.evaluation.auc is not None
+    return outcome.evaluation.auc
 
 
 def salt_of(night: Night) -> str:
@@ -144,7 +152,7 @@ def test_the_operating_point_owes_nothing_to_the_test_films(night: Night, tmp_pa
     assert outcome.version == night.outcome.version
     assert other.temperature == one.temperature
     assert (other.threshold, other.review_band) == (one.threshold, one.review_band)
-    assert outcome.evaluation["auc"] == pytest.approx(1 - night.outcome.evaluation["auc"])
+    assert auc_of(outcome) == pytest.approx(1 - auc_of(night.outcome))
 
 
 def test_a_damaged_film_is_set_aside_and_named(night: Night) -> None:
@@ -157,7 +165,7 @@ def test_the_card_says_whom_it_is_of_and_what_it_is_not(night: Night) -> None:
     card = (night.outcome.package / "card.md").read_text(encoding="utf-8")
     assert "Not a medical device" in card
     assert "Drawn chests of nobody." in card
-    assert f"| AUC | {night.outcome.evaluation['auc']:.4f} |" in card
+    assert f"| AUC | {auc_of(night.outcome):.4f} |" in card
     assert "8 NORMAL and 8 PNEUMONIA films" in card
     assert "Drawn last." in card
     assert "| class | precision | recall | F1 | films |" in card
@@ -185,15 +193,9 @@ def test_the_cards_table_of_classes_agrees_with_scikit_learn(night: Night) -> No
     truth = [0] * 30 + [1] * 70
     called = [0] * 25 + [1] * 5 + [0] * 2 + [1] * 68
     expected = precision_recall_fscore_support(truth, called)
-    evaluation = {
-        **night.outcome.evaluation,
-        "confusion": {
-            "true_negative": 25,
-            "false_positive": 5,
-            "false_negative": 2,
-            "true_positive": 68,
-        },
-    }
+    assert night.outcome.evaluation is not None
+    confusion = Confusion(true_negative=25, false_positive=5, false_negative=2, true_positive=68)
+    evaluation = night.outcome.evaluation.model_copy(update={"confusion": confusion})
     training = load(night.outcome.package).manifest.training
     card = write_card("drawn", evaluation, training, [])
     for row, label in enumerate(("NORMAL", "PNEUMONIA")):

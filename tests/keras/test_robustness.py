@@ -17,7 +17,7 @@ from training.data.sources import find_films
 from training.data.splits import LabelledScan, Shares, Side, split
 from training.evaluate.corruptions import DISTURBANCES, disturb
 from training.evaluate.scoring import UNTOUCHED, score_disturbed
-from training.robustness import agree, choose, main, measure
+from training.robustness import Agreement, agree, choose, main, measure
 from worker.errors import DataError, FilmRefused, ModelPackageError, RefusalCode
 from worker.imaging.preprocessing import read_film
 from worker.model.decision import Score
@@ -95,10 +95,10 @@ def test_what_the_worker_would_leave_to_a_person_is_counted(tree: Path) -> None:
             except FilmRefused as refusal:
                 ends[name, "refused"] += 1
                 ends["any", refusal.code] += 1
-    for name, one in found["disturbed"].items():
-        assert (one["review"], one["refused"]) == (ends[name, "REVIEW"], ends[name, "refused"])
+    for name, one in found.disturbed.items():
+        assert (one.review, one.refused) == (ends[name, "REVIEW"], ends[name, "refused"])
     assert ends["any", RefusalCode.NOT_A_CHEST_XRAY]
-    assert found["untouched"]["review"]
+    assert found.untouched.review
 
 
 def test_the_table_compares_with_the_same_films_untouched(tree: Path, shipped: Path) -> None:
@@ -108,15 +108,17 @@ def test_the_table_compares_with_the_same_films_untouched(tree: Path, shipped: P
     small.write_bytes(jpeg(draw(77, width=120, height=110)))
     scans = films_of(tree)
     found = measure(shipped, scans)
-    assert found["films"] == found["of"] == {"NORMAL": 7, "PNEUMONIA": 6}
-    assert found["disturbed"].keys() == DISTURBANCES.keys()
-    halved = found["disturbed"]["resampled by half"]
-    assert halved["refused"] == 13, "films of 160 x 128 are too small by half"
-    assert (halved["auc"], halved["difference"], halved["sensitivity"]) == (None, None, None)
-    for name, one in found["disturbed"].items():
-        if name != "resampled by half" and not one["refused"]:
-            change = one["auc"] - found["untouched"]["auc"]
-            assert one["difference"]["value"] == pytest.approx(change)
+    assert found.films == found.of == {"NORMAL": 7, "PNEUMONIA": 6}
+    assert found.disturbed.keys() == DISTURBANCES.keys()
+    halved = found.disturbed["resampled by half"]
+    assert halved.refused == 13, "films of 160 x 128 are too small by half"
+    assert (halved.auc, halved.difference, halved.sensitivity) == (None, None, None)
+    for name, one in found.disturbed.items():
+        if name != "resampled by half" and not one.refused:
+            assert one.auc is not None
+            assert one.difference is not None
+            assert found.untouched.auc is not None
+            assert one.difference.value == pytest.approx(one.auc - found.untouched.auc)
 
 
 def test_a_night_takes_some_films_of_each_class_and_the_same_ones(tree: Path) -> None:
@@ -150,19 +152,19 @@ def test_originals_are_matched_with_their_copies_by_name(
         (originals / path.name).write_bytes(path.read_bytes())
     (originals / "stranger.jpeg").write_bytes(copies[0].read_bytes())
     found = agree(shipped, originals.parent, copies)
-    assert found == {
-        "pairs": 4,
-        "refused": 0,
-        "same_decision": 1.0,
-        "same_label": 1.0,
-        "median_difference": 0.0,
-        "largest_difference": 0.0,
-    }
+    assert found == Agreement(
+        pairs=4,
+        refused=0,
+        same_decision=1.0,
+        same_label=1.0,
+        median_difference=0.0,
+        largest_difference=0.0,
+    )
     (originals / copies[0].name).write_bytes(b"hello")
     (originals / copies[1].name).write_bytes(jpeg(draw(99, opacity=1.0)[::-1]))
     found = agree(shipped, originals.parent, copies)
-    assert (found["pairs"], found["refused"]) == (3, 1)
-    assert found["largest_difference"] > 0
+    assert (found.pairs, found.refused) == (3, 1)
+    assert (found.largest_difference or 0) > 0
     with pytest.raises(DataError, match="has the name"):
         agree(shipped, originals.parent, copies[6:])
 

@@ -15,7 +15,7 @@ from training.fit import checkpoints as watching
 from training.fit.augmentation import cut_and_mix
 from training.fit.batches import Shuffled
 from training.fit.checkpoints import ALL_EPOCHS, NO_BETTER, OUT_OF_TIME
-from training.fit.trainer import Examples, Limits, NonFiniteLossError, Recipe, fit
+from training.fit.trainer import Examples, FitLimits, NonFiniteLossError, Recipe, fit
 from worker.errors import DataError
 from worker.imaging.preprocessing import resize
 
@@ -163,7 +163,7 @@ def test_a_folder_that_cannot_be_written_ends_a_fit_with_its_reason(
     """Of events under a file; of what the fit goes on from, on a disk that fills up."""
     films = examples()
     (tmp_path / "file").touch()
-    limits = Limits(tensorboard=tmp_path / "file/events")
+    limits = FitLimits(tensorboard=tmp_path / "file/events")
     with pytest.raises(DataError, match=r"^TensorBoard's .* \(Not a directory\):\n  /"):
         fit(build(), films, films, QUICK, scratch=tmp_path / "s", say=lambda _: None, limits=limits)
 
@@ -229,7 +229,7 @@ def test_a_run_out_of_time_ends_in_a_usable_model(
     ticks = iter(range(10**6))
     films, network = examples(), build()
     before = weights(network)
-    limits = Limits(stop_at=seconds, clock=lambda: float(next(ticks)))
+    limits = FitLimits(stop_at=seconds, clock=lambda: float(next(ticks)))
     fitted = fit(network, films, films, QUICK, scratch=tmp_path, say=lambda _: None, limits=limits)
     assert fitted.ended == OUT_OF_TIME
     assert [epoch["epoch"] for epoch in fitted.curve] == list(range(1, epochs + 1))
@@ -242,7 +242,7 @@ def test_a_run_out_of_time_ends_in_a_usable_model(
 def test_a_run_whose_time_was_up_goes_on_when_there_is_more(tmp_path: Path) -> None:
     """A fit cut off by --max-minutes is not all there is to have of these films."""
     films, ticks = examples(), iter(range(10**6))
-    limits = Limits(stop_at=9, clock=lambda: float(next(ticks)))
+    limits = FitLimits(stop_at=9, clock=lambda: float(next(ticks)))
     cut = fit(build(), films, films, QUICK, scratch=tmp_path, say=lambda _: None, limits=limits)
     assert cut.ended == OUT_OF_TIME
     said = list[str]()
@@ -257,7 +257,7 @@ def test_event_files_hold_each_epochs_numbers(tmp_path: Path) -> None:
     import tensorflow as tf
 
     films = examples()
-    limits = Limits(tensorboard=tmp_path / "events")
+    limits = FitLimits(tensorboard=tmp_path / "events")
     fitted = fit(
         build(), films, films, QUICK, scratch=tmp_path / "s", say=lambda _: None, limits=limits
     )
@@ -279,7 +279,7 @@ def test_a_terminal_sees_a_bar_and_nothing_else_does() -> None:
 
     from rich.console import Console
 
-    from training.progress import bar
+    from worker.system.progress import bar
 
     for watched in (True, False):
         shown = io.StringIO()

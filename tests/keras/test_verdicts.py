@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -30,12 +29,13 @@ from training.data.dataset import LabelledScan, Side
 from training.evaluate.head_to_head import digest_of, judge
 from training.evaluate.scoring import Scored, score
 from training.night.options import Plan
-from training.night.state import Outcome, alone
+from training.night.state import NightOutcome, alone
 from training.retrain import main, retrain
 from worker.db.engine import Database
 from worker.db.training_runs import Ruling, TrainingRuns
 from worker.errors import DataError, ModelPackageError, ScreenerTrouble
 from worker.imaging.preprocessing import FilmLimits, read_film
+from worker.model.evaluation import Estimate
 from worker.model.manifest import SERVED, Manifest, verify_files
 from worker.model.registry import Registry
 from worker.model.runtime import load
@@ -50,7 +50,7 @@ class First:
     """A night from nothing, whose cache lets the next ones skip the fitting."""
 
     plan: Plan
-    outcome: Outcome
+    outcome: NightOutcome
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +157,9 @@ def test_an_equal_challenger_is_held(plan: Plan) -> None:
     """The champion's very twin, measured for real, is no improvement: nothing changes."""
     outcome = retrain(plan, now=NOW, say=say_nothing)
     assert outcome.ruling is Ruling.HELD
-    assert outcome.evaluation["comparison"]["differences"]["auc"]["value"] == 0
+    assert outcome.evaluation is not None
+    assert outcome.evaluation.comparison is not None
+    assert outcome.evaluation.comparison.differences.auc.value == 0
     assert Registry(plan.models).champion() == CHAMPION
     load(outcome.package)  # it is kept, and could be promoted by a person
 
@@ -248,7 +250,7 @@ def test_a_night_of_other_code_fits_anew(plan: Plan, monkeypatch: pytest.MonkeyP
     said: list[str] = []
     retrain(plan, now=NOW, say=said.append)
     assert not [line for line in said if line.startswith("epoch ")]
-    for place in ("production", "retrain"):
+    for place in ("night.build", "retrain"):
         monkeypatch.setattr(f"training.{place}.code_digest", lambda: "other")
     retrain(plan, now=NOW, say=said.append)
     assert [line for line in said if line.startswith("epoch 1/1")]
@@ -270,7 +272,8 @@ def test_a_champion_that_cannot_be_measured_is_not_replaced(
     outcome = retrain(plan, now=NOW, say=say_nothing)
     assert outcome.ruling is Ruling.HELD
     assert outcome.reasons[-1].endswith("its weights are damaged")
-    assert outcome.evaluation["comparison"] is None
+    assert outcome.evaluation is not None
+    assert outcome.evaluation.comparison is None
 
 
 @pytest.fixture
@@ -341,10 +344,12 @@ def test_a_film_that_only_one_of_them_refuses_is_told_as_turned(
     with_limits(source, archived.models, films, version="picky-0", familiar=nothing)
     registry.promote("picky-0", who="a test", why="to be beaten")
     said: list[str] = []
-    preview = retrain(archived, now=NOW, say=said.append).evaluation["archive"]
-    taken = [one for one in preview["turned"] if one["challenger"][0] != "refused"]
+    evaluation = retrain(archived, now=NOW, say=said.append).evaluation
+    assert evaluation is not None
+    assert evaluation.archive is not None
+    taken = [one for one in evaluation.archive.turned if one.challenger[0] != "refused"]
     assert taken
-    assert all(one["champion"] == ["refused", None] for one in taken)
+    assert all(one.champion == ("refused", None) for one in taken)
     (line,) = [line for line in said if "archived films" in line]
     assert " from refused to " in line
 
@@ -600,17 +605,18 @@ def test_each_model_is_read_at_its_own_operating_point(
             shipped, tmp_path, version=version, threshold=threshold, review_band=[0.0, 1.0]
         )
     found = judge(tmp_path / "strict", tmp_path / "lax", scans)
-    comparison: Any = found.comparison
-    assert comparison["champion"] == "lax"
-    assert comparison["differences"]["auc"] == {"value": 0.0, "low": 0.0, "high": 0.0}
-    assert comparison["differences"]["sensitivity"]["value"] == -1.0
-    assert comparison["differences"]["specificity"]["value"] == 1.0
-    assert comparison["patients"] == 6
+    comparison = found.comparison
+    assert comparison is not None
+    assert comparison.champion == "lax"
+    assert comparison.differences.auc == Estimate(value=0.0, low=0.0, high=0.0)
+    assert comparison.differences.sensitivity.value == -1.0
+    assert comparison.differences.specificity.value == 1.0
+    assert comparison.patients == 6
     ill = [scan.sha256 for scan in scans if scan.label == "PNEUMONIA"]
-    assert [film["sha256"] for film in comparison["lost_films"]] == ill
+    assert [film.sha256 for film in comparison.lost_films] == ill
     assert [scans[row].sha256 for row in found.lost] == ill
-    assert found.numbers["sensitivity"] == 0.0
-    json.dumps(comparison, allow_nan=False)
+    assert found.numbers.sensitivity == 0.0
+    json.dumps(comparison.model_dump(), allow_nan=False)
 
 
 def test_a_damaged_champion_leaves_the_challengers_numbers(
@@ -622,7 +628,7 @@ def test_a_damaged_champion_leaves_the_challengers_numbers(
     found = judge(shipped, champion, scans)
     assert found.comparison is None
     assert "cannot be loaded" in found.trouble
-    assert found.numbers["films"] == {"NORMAL": 6, "PNEUMONIA": 6}
+    assert found.numbers.films == {"NORMAL": 6, "PNEUMONIA": 6}
 
 
 def test_a_damaged_challenger_stops(

@@ -23,7 +23,7 @@ from worker.cli.app import app
 from worker.cli.lazy import LazyCommand
 from worker.db.engine import Database
 from worker.db.schema import results
-from worker.model.measured import with_review_share
+from worker.model.evaluation import Evaluation, with_review_share
 from worker.model.registry import Registry
 from worker.settings import PREFIX, Settings
 from worker.system.filenames import is_passed_over
@@ -69,7 +69,7 @@ def model_table() -> str:
     shipped = Registry(REPOSITORY / "models")
     version = shipped.serving()
     written = json.loads((shipped.folder(version) / "evaluation.json").read_bytes())
-    facts = with_review_share(written)
+    facts = with_review_share(Evaluation(**written)).model_dump()
     # In packages of before, what was left out was but what is near the threshold.
     all_of_it = facts["review_share"] == pytest.approx(written["review_share"])
     left = "REVIEW left out" if all_of_it else "films near the threshold left out"

@@ -6,7 +6,17 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from training.card import reach
+from training.card.reach import counts, interval, number
 from training.evaluate.operating_point import promised_coverage
+from worker.model.evaluation import (
+    Confusion,
+    Evaluation,
+    Looks,
+    Metrics,
+    PairedComparison,
+    Preview,
+    Unfamiliar,
+)
 
 _NO_POPULATION = (
     "Not stated: the run that made this model was given no `--population`. Without knowing whose "
@@ -22,7 +32,7 @@ _LISTED = 50  # of the films lost
 
 def write_card(
     version: str,
-    evaluation: Mapping[str, Any],
+    evaluation: Evaluation,
     training: Mapping[str, Any],
     reasons: Sequence[str],
     figures: Collection[str] = (),
@@ -31,7 +41,7 @@ def write_card(
 
     Args:
         version: of the model.
-        evaluation: what evaluation.json holds.
+        evaluation: all that was measured of it.
         training: what the manifest says under `training`.
         reasons: of the verdict on promotion.
         figures: names of the pictures that lie beside the card.
@@ -46,9 +56,9 @@ def write_card(
         "from a normal chest X-ray and nothing else.",
         f"## Population\n\n{training['population'] or _NO_POPULATION}",
         _how_good(evaluation) + shown("roc", "ROC with the operating point"),
-        _per_class(evaluation["confusion"]),
-        _confusion(evaluation["confusion"]) + shown("confusion", "confusion matrix"),
-        _against_champion(evaluation.get("comparison")) + _archive(evaluation.get("archive")),
+        _per_class(evaluation.confusion),
+        _confusion(evaluation.confusion) + shown("confusion", "confusion matrix"),
+        _against_champion(evaluation.comparison) + _archive(evaluation.archive),
         *reach.sections(evaluation),
         _operating_point(evaluation, training)
         + shown("calibration", "calibration")
@@ -60,100 +70,117 @@ def write_card(
     return "\n\n".join(sections) + "\n"
 
 
-def _how_good(evaluation: Mapping[str, Any]) -> str:
-    films = evaluation["films"]
+def _how_good(evaluation: Evaluation) -> str:
+    normal, pneumonia = counts(evaluation.films)
     rows = ["| measure | value | 95 % interval |", "|---|---|---|"]
-    for name, words in (
-        ("auc", "AUC"),
-        ("sensitivity", "sensitivity"),
-        ("specificity", "specificity"),
-        ("ppv", "PPV"),
-        ("npv", "NPV"),
-        ("review_share", "share marked REVIEW"),
-        ("sensitivity_outside_review", "sensitivity, REVIEW and refused left out"),
-        ("specificity_outside_review", "specificity, REVIEW and refused left out"),
+    for name, value, words in (
+        ("auc", evaluation.auc, "AUC"),
+        ("sensitivity", evaluation.sensitivity, "sensitivity"),
+        ("specificity", evaluation.specificity, "specificity"),
+        ("ppv", evaluation.ppv, "PPV"),
+        ("npv", evaluation.npv, "NPV"),
+        ("review_share", evaluation.review_share, "share marked REVIEW"),
+        (
+            "sensitivity_outside_review",
+            evaluation.sensitivity_outside_review,
+            "sensitivity, REVIEW and refused left out",
+        ),
+        (
+            "specificity_outside_review",
+            evaluation.specificity_outside_review,
+            "specificity, REVIEW and refused left out",
+        ),
     ):
-        value, interval = evaluation[name], evaluation["intervals"][name]
-        if value is None:
-            rows.append(f"| {words} | none | |")
-        else:
-            rows.append(f"| {words} | {value:.4f} | {interval[0]:.4f} to {interval[1]:.4f} |")
-    rows.append(f"| Brier score | {evaluation['brier']:.4f} | |")
-    rows.append(f"| expected calibration error | {evaluation['calibration_error']:.4f} | |")
+        ends = evaluation.intervals.get(name)
+        between = "" if ends is None else f" {ends[0]:.4f} to {ends[1]:.4f}"
+        rows.append(f"| {words} | {number(value)} |{between} |")
+    rows.append(f"| Brier score | {number(evaluation.brier)} | |")
+    rows.append(f"| expected calibration error | {number(evaluation.calibration_error)} | |")
     return (
-        f"## How good\n\nMeasured on `{evaluation['data']}`: {films['NORMAL']} NORMAL and "
-        f"{films['PNEUMONIA']} PNEUMONIA films, read by the worker's code from the package on "
-        f"disk, in a process of its own. {evaluation['data_note']} Intervals: DeLong for the AUC, "
-        f"Wilson for shares. In Brier score and calibration error both classes weigh the same. "
-        f"{_looks(evaluation.get('looks'))}\n\n" + "\n".join(rows)
+        f"## How good\n\nMeasured on `{evaluation.data}`: {normal} NORMAL and {pneumonia} "
+        "PNEUMONIA films, read by the worker's code from the package on disk, in a process of its "
+        f"own. {evaluation.data_note} Intervals: DeLong for the AUC, Wilson for shares. In Brier "
+        "score and calibration error both classes weigh the same. "
+        f"{_looks(evaluation.looks)}\n\n" + "\n".join(rows)
     )
 
 
-def _looks(looks: Mapping[str, int] | None) -> str:
+def _looks(looks: Looks | None) -> str:
     if looks is None:
         return "How often models were measured on these films was not counted."
     return (
-        f"This was look number {looks['this_set']} at exactly these films, and number "
-        f"{looks['any_set']} at any test films on record; the best of many looks flatters."
+        f"This was look number {looks.this_set} at exactly these films, and number "
+        f"{looks.any_set} at any test films on record; the best of many looks flatters."
     )
 
 
-def _against_champion(comparison: Mapping[str, Any] | None) -> str:
+def _against_champion(comparison: PairedComparison | None) -> str:
     head = "## Against the champion\n\n"
     if comparison is None:
         return head + "There was none that it could be compared with."
-    theirs, differences = comparison["champion_numbers"], comparison["differences"]
+    theirs, differences = comparison.champion_numbers, comparison.differences
     rows = ["| measure | champion | difference | 95 % interval |", "|---|---|---|---|"]
-    for name, words in (
-        ("auc", "AUC (paired DeLong)"),
-        ("sensitivity", "sensitivity"),
-        ("specificity", "specificity"),
-        ("brier", "Brier score"),
-        ("calibration_error", "expected calibration error"),
-        ("undecided", "share left to a person, REVIEW or refused"),
+    for words, before, difference in (
+        ("AUC (paired DeLong)", theirs.auc, differences.auc),
+        ("sensitivity", theirs.sensitivity, differences.sensitivity),
+        ("specificity", theirs.specificity, differences.specificity),
+        ("Brier score", theirs.brier, differences.brier),
+        (
+            "expected calibration error",
+            theirs.calibration_error,
+            differences.calibration_error,
+        ),
+        (
+            "share left to a person, REVIEW or refused",
+            theirs.undecided,
+            differences.undecided,
+        ),
     ):
-        difference = differences[name]
         rows.append(
-            f"| {words} | {theirs[name]:.4f} | {difference['value']:+.4f} | "
-            f"{difference['low']:+.4f} to {difference['high']:+.4f} |"
+            f"| {words} | {number(before)} | {number(difference.value, signed=True)} | "
+            f"{interval(difference)} |"
         )
-    decisions, lost = comparison["decisions"], comparison["lost_films"]
-    chance = comparison["mcnemar_p"]
+    decisions, lost = comparison.decisions, comparison.lost_films
     listed = [
-        f"- `{film['sha256'][:12]}`, {film['label']}: {film['champion']:.4f} by the champion, "
-        f"{film['challenger']:.4f} by this model"
+        f"- `{film.sha256[:12]}`, {film.label}: {number(film.champion)} by the champion, "
+        f"{number(film.challenger)} by this model"
         for film in lost[:_LISTED]
     ]
     more = [f"- and {len(lost) - _LISTED} more"] if len(lost) > _LISTED else []
     return (
-        f"{head}Version {comparison['champion']}, on the same films of {comparison['patients']} "
+        f"{head}Version {comparison.champion}, on the same films of {comparison.patients} "
         "patients, each model at its own operating point. A difference is this model's number "
-        f"less the champion's; intervals not DeLong's are from {comparison['draws']} draws of "
+        f"less the champion's; intervals not DeLong's are from {comparison.draws} draws of "
         "patients.\n\n" + "\n".join(rows) + "\n\n"
-        f"Of the films, both have {decisions['both_right']} right and {decisions['both_wrong']} "
-        f"wrong; this model alone has {decisions['gained']} right, the champion alone "
-        f"{decisions['lost']} (McNemar's exact p {max(chance, 0.001):.3f}"
-        f"{' or less' if chance < 0.001 else ''})."
+        f"Of the films, both have {decisions.both_right} right and {decisions.both_wrong} "
+        f"wrong; this model alone has {decisions.gained} right, the champion alone "
+        f"{decisions.lost} (McNemar's exact p {_chance(comparison.mcnemar_p)})."
         + ("\n\nRight by the champion and wrong by this model:\n\n" if listed else "")
         + "\n".join(listed + more)
     )
 
 
-def _archive(preview: Mapping[str, Any] | None) -> str:
+def _chance(p: float | None) -> str:
+    if p is None:
+        return "none"
+    return f"{p:.3f}" if p >= 0.001 else "0.001 or less"
+
+
+def _archive(preview: Preview | None) -> str:
     if preview is None:
         return ""
-    turns = ", ".join(f"{count} from {turn}" for turn, count in preview["turns"].items())
+    turns = ", ".join(f"{count} from {turn}" for turn, count in preview.turns.items())
     return (
-        f"\n\nOf the last {preview['screened']} films archived where it was made, "
-        f"{len(preview['turned'])} would get another decision than by the champion"
+        f"\n\nOf the last {preview.screened} films archived where it was made, "
+        f"{len(preview.turned)} would get another decision than by the champion"
         f"{f': {turns}' if turns else ''}."
     )
 
 
-def _per_class(confusion: Mapping[str, int]) -> str:
-    right = {"NORMAL": confusion["true_negative"], "PNEUMONIA": confusion["true_positive"]}
-    missed = {"NORMAL": confusion["false_positive"], "PNEUMONIA": confusion["false_negative"]}
-    wrongly = {"NORMAL": confusion["false_negative"], "PNEUMONIA": confusion["false_positive"]}
+def _per_class(confusion: Confusion) -> str:
+    right = {"NORMAL": confusion.true_negative, "PNEUMONIA": confusion.true_positive}
+    missed = {"NORMAL": confusion.false_positive, "PNEUMONIA": confusion.false_negative}
+    wrongly = {"NORMAL": confusion.false_negative, "PNEUMONIA": confusion.false_positive}
     rows = ["| class | precision | recall | F1 | films |", "|---|---|---|---|---|"]
     for label, hits in right.items():
         precision = _share(hits, hits + wrongly[label])
@@ -163,45 +190,45 @@ def _per_class(confusion: Mapping[str, int]) -> str:
     return "## Each class, at the threshold\n\n" + "\n".join(rows)
 
 
-def _confusion(confusion: Mapping[str, int]) -> str:
+def _confusion(confusion: Confusion) -> str:
     return (
         "## Confusion matrix\n\n"
         "| films that are | called NORMAL | called PNEUMONIA |\n|---|---|---|\n"
-        f"| NORMAL | {confusion['true_negative']} | {confusion['false_positive']} |\n"
-        f"| PNEUMONIA | {confusion['false_negative']} | {confusion['true_positive']} |"
+        f"| NORMAL | {confusion.true_negative} | {confusion.false_positive} |\n"
+        f"| PNEUMONIA | {confusion.false_negative} | {confusion.true_positive} |"
     )
 
 
-def _operating_point(evaluation: Mapping[str, Any], training: Mapping[str, Any]) -> str:
-    low, high = evaluation["review_band"]
-    aims, side = training["aims"], evaluation["calibration_side"]
-    promised = {
-        label: promised_coverage(films, aims["coverage"]) for label, films in side["films"].items()
-    }
+def _operating_point(evaluation: Evaluation, training: Mapping[str, Any]) -> str:
+    low, high = evaluation.review_band or (None, None)
+    aims, side = training["aims"], evaluation.calibration_side or Metrics()
+    normal, pneumonia = counts(side.films)
+    of_normal, of_pneumonia = (
+        promised_coverage(films, aims["coverage"]) for films in (normal, pneumonia)
+    )
     return (
         "## Operating point\n\n"
-        f"PNEUMONIA at a probability of {evaluation['threshold']:.4f} or above; REVIEW from "
-        f"{low:.4f} up to below {high:.4f}. Both were chosen on the calibration side "
-        f"({side['films']['NORMAL']} NORMAL, {side['films']['PNEUMONIA']} PNEUMONIA, other "
-        f"patients): the threshold for a sensitivity of {aims['sensitivity']:g}, the band by "
-        f"class-conditional conformal prediction, so that of films like these at least "
-        f"{promised['PNEUMONIA']:.3f} of PNEUMONIA are not called NORMAL, and "
-        f"{promised['NORMAL']:.3f} of NORMAL not PNEUMONIA. There the AUC is "
-        f"{side['auc']:.4f}, sensitivity {side['sensitivity']:.4f}, specificity "
-        f"{side['specificity']:.4f}, calibration error {side['calibration_error']:.4f}. "
-        f"Probabilities are for equally frequent classes; the temperature is "
-        f"{evaluation['temperature']:.4f}. Thresholds do not carry over to another version."
-        f"{_unfamiliar(evaluation.get('unfamiliar'))}"
+        f"PNEUMONIA at a probability of {number(evaluation.threshold)} or above; REVIEW from "
+        f"{number(low)} up to below {number(high)}. Both were chosen on the calibration side "
+        f"({normal} NORMAL, {pneumonia} PNEUMONIA, other patients): the threshold for a "
+        f"sensitivity of {aims['sensitivity']:g}, the band by class-conditional conformal "
+        "prediction, so that of films like these at least "
+        f"{of_pneumonia:.3f} of PNEUMONIA are not called NORMAL, and {of_normal:.3f} of NORMAL not "
+        f"PNEUMONIA. There the AUC is {number(side.auc)}, sensitivity {number(side.sensitivity)}, "
+        f"specificity {number(side.specificity)}, calibration error "
+        f"{number(side.calibration_error)}. Probabilities are for equally frequent classes; the "
+        f"temperature is {number(evaluation.temperature)}. Thresholds do not carry over to another "
+        f"version.{_unfamiliar(evaluation.unfamiliar)}"
     )
 
 
-def _unfamiliar(shares: Mapping[str, float] | None) -> str:
+def _unfamiliar(shares: Unfamiliar | None) -> str:
     if shares is None:
         return ""
     return (
         "\n\nWhat is no chest film is refused, and what is unlike the training films is REVIEW, by "
-        f"limits fitted without these films: {shares['refused']:.1%} of them would be refused, "
-        f"{shares['review']:.1%} be REVIEW for that reason. The numbers above are of the label, "
+        f"limits fitted without these films: {shares.refused:.1%} of them would be refused, "
+        f"{shares.review:.1%} be REVIEW for that reason. The numbers above are of the label, "
         "which all of them have."
     )
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,11 +16,13 @@ from matplotlib.ticker import MaxNLocator
 from training.evaluate.metrics import OperatingPoint, Truth, equal_weights, roc, wilson
 from training.evaluate.paired import Reading
 from worker.model.decision import shift_prior
+from worker.model.evaluation import Confusion, Metrics
 from worker.model.manifest import NEGATIVE, POSITIVE
 
 _BLUE, _RED, _GREY, _BAND = "#2b6ca3", "#c0392b", "#888888", "#f0e2b6"
 _BINS = 10  # as many as the calibration error has
 _DOTS_PER_INCH = 110
+_NAN = float("nan")
 
 
 def draw_figures(
@@ -30,7 +31,7 @@ def draw_figures(
     point: OperatingPoint,
     *,
     curve: Sequence[Mapping[str, float]],
-    numbers: Mapping[str, Any],
+    numbers: Metrics,
 ) -> dict[str, bytes]:
     """Return the figures by file name.
 
@@ -39,14 +40,14 @@ def draw_figures(
         reading: what the model makes of it.
         point: from its manifest.
         curve: of the training, an epoch an entry.
-        numbers: what `evaluation.evaluate` returned.
+        numbers: its own.
     """
     return {
         "training.png": _training(curve),
         "roc.png": _roc(truth, reading, numbers),
         "calibration.png": _calibration(truth, reading, numbers),
         "scores.png": _histogram(truth, reading, point),
-        "confusion.png": _confusion(numbers["confusion"]),
+        "confusion.png": _confusion(numbers.confusion),
     }
 
 
@@ -66,21 +67,25 @@ def _training(curve: Sequence[Mapping[str, float]]) -> bytes:
 
 
 def _of(numbers: Mapping[str, float], name: str) -> float:
-    return numbers.get(name, float("nan"))
+    return numbers.get(name, _NAN)
 
 
-def _roc(truth: Truth, reading: Reading, numbers: Mapping[str, Any]) -> bytes:
+def _known(number: float | None) -> float:
+    return _NAN if number is None else number
+
+
+def _roc(truth: Truth, reading: Reading, numbers: Metrics) -> bytes:
     """Draw the ROC whole and, since a good one is all corner, its corner too."""
     figure, panels = _axes(2, width=8.6, height=4.2)
     wrongly, rightly = roc(truth, reading.probability)
-    low, high = numbers["intervals"]["auc"]
-    at = (1 - numbers["specificity"], numbers["sensitivity"])
+    area, (low, high) = _known(numbers.auc), numbers.intervals.get("auc") or (_NAN, _NAN)
+    at = (1 - _known(numbers.specificity), _known(numbers.sensitivity))
     for axes in panels:
         axes.plot(wrongly, rightly, "-", c=_BLUE, drawstyle="steps-post", label="ROC")
         axes.plot([0, 1], [0, 1], ":", c=_GREY)
-        axes.plot(*at, "o", c=_RED, label=f"operating point, p = {numbers['threshold']:.3f}")
+        axes.plot(*at, "o", c=_RED, label=f"operating point, p = {_known(numbers.threshold):.3f}")
         axes.set(xlabel="1 - specificity", ylabel="sensitivity")
-    panels[0].set(title=f"AUC {numbers['auc']:.4f} ({low:.4f} to {high:.4f})")
+    panels[0].set(title=f"AUC {area:.4f} ({low:.4f} to {high:.4f})")
     panels[0].set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     panels[0].legend(frameon=False, loc="lower right")
     reach = min(1.0, max(0.2, 1.25 * at[0], 1.25 * (1 - at[1])))
@@ -88,7 +93,7 @@ def _roc(truth: Truth, reading: Reading, numbers: Mapping[str, Any]) -> bytes:
     return _png(figure)
 
 
-def _calibration(truth: Truth, reading: Reading, numbers: Mapping[str, Any]) -> bytes:
+def _calibration(truth: Truth, reading: Reading, numbers: Metrics) -> bytes:
     figure, (axes,) = _axes(1, width=4.6, height=4.4)
     where = np.minimum((reading.probability * _BINS).astype(np.int64), _BINS - 1)
     axes.plot([0, 1], [0, 1], ":", c=_GREY, label="as announced")
@@ -110,7 +115,7 @@ def _calibration(truth: Truth, reading: Reading, numbers: Mapping[str, Any]) -> 
         side = "left" if said < 0.9 else "right"
         axes.annotate(f"{count}", (said, seen), beside, textcoords="offset points", ha=side, size=8)
     axes.set(
-        title=f"Calibration error {numbers['calibration_error']:.4f}",
+        title=f"Calibration error {_known(numbers.calibration_error):.4f}",
         xlabel="probability of PNEUMONIA, mean of the bin",
         ylabel="share of PNEUMONIA in equal classes, films beside",
         xlim=(-0.03, 1.03),
@@ -142,12 +147,12 @@ def _histogram(truth: Truth, reading: Reading, point: OperatingPoint) -> bytes:
     return _png(figure)
 
 
-def _confusion(confusion: Mapping[str, int]) -> bytes:
+def _confusion(confusion: Confusion) -> bytes:
     figure, panels = _axes(2, width=7.6, height=3.6)
     counts = np.array(
         [
-            [confusion["true_negative"], confusion["false_positive"]],
-            [confusion["false_negative"], confusion["true_positive"]],
+            [confusion.true_negative, confusion.false_positive],
+            [confusion.false_negative, confusion.true_positive],
         ]
     )
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+
+from worker.model.evaluation import (
+    Disturbed,
+    EdgeEvidence,
+    Estimate,
+    Evaluation,
+    FilmCounts,
+    Group,
+    Robustness,
+)
 
 _PREVALENCES = (0.01, 0.05, 0.10, 0.20, 0.50)
 _ELSEWHERE = (
@@ -18,18 +27,29 @@ _ELSEWHERE = (
 )
 
 
-def sections(evaluation: Mapping[str, Any]) -> list[str]:
-    """Return the sections, in Markdown, for as much as evaluation.json holds."""
-    groups = evaluation.get("groups") or {}
-    found = [
+def sections(evaluation: Evaluation) -> list[str]:
+    """Return the sections, in Markdown, for as much as the evaluation holds."""
+    written = [
         _ELSEWHERE,
-        _prevalences(evaluation["sensitivity"], evaluation["specificity"]),
-        _groups("By series of names", "series", groups.get("series")),
-        _groups("By size of the film", "size as stored", groups.get("size")),
-        _robustness(evaluation.get("robustness")),
-        _evidence(evaluation.get("evidence_outside")),
+        _prevalences(evaluation.sensitivity, evaluation.specificity),
+        _groups("By series of names", "series", evaluation.groups.series),
+        _groups("By size of the film", "size as stored", evaluation.groups.size),
+        _robustness(evaluation.robustness),
+        _evidence(evaluation.evidence_outside),
     ]
-    return [section for section in found if section]
+    return [section for section in written if section]
+
+
+def number(value: float | None, *, signed: bool = False) -> str:
+    """Write a number with four decimals, or `none`."""
+    if value is None:
+        return "none"
+    return f"{value:+.4f}" if signed else f"{value:.4f}"
+
+
+def interval(estimate: Estimate) -> str:
+    """Write a difference's interval."""
+    return f"{number(estimate.low, signed=True)} to {number(estimate.high, signed=True)}"
 
 
 def _prevalences(sensitivity: float | None, specificity: float | None) -> str:
@@ -52,7 +72,7 @@ def _ratio(part: float, whole: float) -> str:
     return f"{part / whole:.3f}" if whole else "none"
 
 
-def _groups(head: str, column: str, groups: Mapping[str, Any] | None) -> str:
+def _groups(head: str, column: str, groups: Mapping[str, Group]) -> str:
     if not groups:
         return ""
     rows = [
@@ -60,86 +80,72 @@ def _groups(head: str, column: str, groups: Mapping[str, Any] | None) -> str:
         "|---|---|---|---|---|---|",
     ]
     for name, one in groups.items():
-        films = one["films"]
-        numbers = " | ".join(_measured(one[key]) for key in ("auc", "sensitivity", "specificity"))
-        rows.append(f"| {name} | {films['NORMAL']} | {films['PNEUMONIA']} | {numbers} |")
+        normal, pneumonia = counts(one.films)
+        numbers = " | ".join(map(_measured, (one.auc, one.sensitivity, one.specificity)))
+        rows.append(f"| {name} | {normal} | {pneumonia} | {numbers} |")
     return (
         f"## {head}\n\nThe same test films. A group of one class has no AUC, and sensitivity or "
         "specificity alone.\n\n" + "\n".join(rows)
     )
 
 
-def _measured(one: Mapping[str, float] | None) -> str:
-    return "" if one is None else f"{one['value']:.4f} ({one['low']:.4f} to {one['high']:.4f})"
+def counts(films: FilmCounts) -> tuple[int, int]:
+    """Return how many NORMAL and how many PNEUMONIA films there are."""
+    return films.get("NORMAL", 0), films.get("PNEUMONIA", 0)
 
 
-def _robustness(found: Mapping[str, Any] | None) -> str:
-    if found is None:
+def _measured(one: Estimate | None) -> str:
+    if one is None:
+        return ""
+    return f"{number(one.value)} ({number(one.low)} to {number(one.high)})"
+
+
+def _robustness(robustness: Robustness | None) -> str:
+    if robustness is None:
         return ""
     return (
         "## Films that something happened to\n\nEach test film, decoded at its own size, changed "
         "in one way, saved as a JPEG again and read by the worker's code.\n\n"
-        + robustness_table(found)
+        + robustness_table(robustness)
     )
 
 
-def robustness_table(found: Mapping[str, Any]) -> str:
-    """Return what `robustness.measure` found, as a table and a sentence on its films."""
+def robustness_table(robustness: Robustness) -> str:
+    """Return it as a table and a sentence on its films."""
     rows = [
         "| what was done to the films | AUC | difference | 95 % interval | sensitivity "
         "| specificity | REVIEW | refused |",
         "|---|---|---|---|---|---|---|---|",
-        _robust_row("nothing", found["untouched"]),
+        _robust_row("nothing", robustness.untouched),
     ]
-    rows += [_robust_row(name, one) for name, one in found["disturbed"].items()]
-    films, of = found["films"], found["of"]
-    whole = "all" if films == of else f"chosen by their content of {of['NORMAL']} and"
-    whole = whole if films == of else f"{whole} {of['PNEUMONIA']}"
+    rows += [_robust_row(name, one) for name, one in robustness.disturbed.items()]
+    films, of = counts(robustness.films), counts(robustness.of)
+    whole = "all" if films == of else f"chosen by their content of {of[0]} and {of[1]}"
     return (
-        "\n".join(rows) + f"\n\n{films['NORMAL']} NORMAL and {films['PNEUMONIA']} PNEUMONIA films, "
-        f"{whole}. Differences are from the same films with nothing done to them, intervals by "
-        "paired DeLong. Of so many films the worker's decision is REVIEW, for being near the "
-        "threshold or unfamiliar; the other numbers are of the label, which all have but those "
-        "refused."
+        "\n".join(rows) + f"\n\n{films[0]} NORMAL and {films[1]} PNEUMONIA films, {whole}. "
+        "Differences are from the same films with nothing done to them, intervals by paired "
+        "DeLong. Of so many films the worker's decision is REVIEW, for being near the threshold or "
+        "unfamiliar; the other numbers are of the label, which all have but those refused."
     )
 
 
-def _robust_row(name: str, one: Mapping[str, Any]) -> str:
-    difference = one.get("difference")
+def _robust_row(name: str, one: Disturbed) -> str:
     change = "| |"
-    if difference is not None:
-        interval = f"{difference['low']:+.4f} to {difference['high']:+.4f}"
-        change = f"| {difference['value']:+.4f} | {interval}"
-    left = " | ".join(str(one.get(key, "")) for key in ("review", "refused"))
-    shares = " | ".join(_number(one[key]) for key in ("sensitivity", "specificity"))
-    return f"| {name} | {_number(one['auc'])} {change} | {shares} | {left} |"
+    if one.difference is not None:
+        change = f"| {number(one.difference.value, signed=True)} | {interval(one.difference)}"
+    left = " | ".join("" if films is None else str(films) for films in (one.review, one.refused))
+    shares = " | ".join(map(number, (one.sensitivity, one.specificity)))
+    return f"| {name} | {number(one.auc)} {change} | {shares} | {left} |"
 
 
-def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:.4f}"
-
-
-def agreement_in_words(found: Mapping[str, Any]) -> str:
-    """Return what `robustness.agree` found, in a sentence or two."""
-    refused = f" {found['refused']} were left out, refused." if found["refused"] else ""
-    if not found["pairs"]:
-        return f"No original could be read together with its copy.{refused}"
-    return (
-        f"Of {found['pairs']} originals and their copies, {found['same_decision']:.1%} get the "
-        f"same decision, {found['same_label']:.1%} the same label; the probabilities differ by "
-        f"{found['median_difference']:.4f} in the median and {found['largest_difference']:.4f} "
-        f"at most.{refused}"
-    )
-
-
-def _evidence(found: Mapping[str, float] | None) -> str:
-    if found is None:
+def _evidence(found: EdgeEvidence | None) -> str:
+    if found is None or found.mean is None or found.median is None or found.even is None:
         return ""
     return (
         "## Where the evidence lies\n\nOf the evidence, counted without its sign, "
-        f"{found['mean']:.1%} (mean over the test films; median {found['median']:.1%}) lies in the "
+        f"{found.mean:.1%} (mean over the test films; median {found.median:.1%}) lies in the "
         "outermost eighth of the film's sides, outside the middle of the body, where borders and "
-        f"markers are. Evidence spread evenly over the film would have {found['even']:.1%} there. "
+        f"markers are. Evidence spread evenly over the film would have {found.even:.1%} there. "
         "`lungwatch explain` draws the evidence on a film: it is what the model went by, not the "
         "outline of a lesion."
     )

@@ -27,13 +27,12 @@ from pathlib import Path
 
 import numpy as np
 
-from training.console import needed
 from training.data.splits import LabelledScan
-from training.io import read_again
-from training.progress import bar
+from training.io import needed, read_again
 from worker.errors import DataError, FilmRefused
 from worker.imaging.preprocessing import PREPROCESSING_VERSION, Pixels, read_film
 from worker.system.files import fsync_folder, write_atomically
+from worker.system.progress import bar
 
 _POOL_FROM = 500  # fewer films than this are decoded sooner than a pool starts
 _BLOCK = 4096  # films decoded between two writings of the JSON

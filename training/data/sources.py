@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from training.console import needed
 from training.data.patients import Patients, is_alone
+from training.io import needed
 from worker.db.engine import Database
 from worker.db.labels import Labels, ReaderLabel
 from worker.errors import DataError

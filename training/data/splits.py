@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from training.console import needed
 from training.data.sources import Film, Owner
+from training.io import needed
 from worker.errors import DataError, RegistryError
 from worker.model.registry import Registry
 from worker.system.files import write_atomically

@@ -5,8 +5,12 @@ The middle is what is left of the film when an eighth is taken off each of its f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
+
+from worker.model.evaluation import EdgeEvidence
 
 _EDGE = 1 / 8  # of the film's side, at each end
 # What lies outside where the evidence is spread evenly over the film.
@@ -27,6 +31,15 @@ def outer_share(evidence: npt.NDArray[np.floating]) -> float:
     rows, columns = (_inside(side) for side in sizes.shape)
     total = sizes.sum()
     return float(1 - rows @ sizes @ columns / total) if total else EVEN_SHARE
+
+
+def summarise(shares: Sequence[float]) -> EdgeEvidence | None:
+    """Return what `outer_share` gave over all films, beside that of an even map; None of none."""
+    if not shares:
+        return None
+    return EdgeEvidence(
+        mean=float(np.mean(shares)), median=float(np.median(shares)), even=EVEN_SHARE
+    )
 
 
 def _inside(cells: int) -> npt.NDArray[np.float64]:

@@ -9,17 +9,26 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
 from training.data.dataset import LabelledScan
 from training.data.seen_films import why_not
+from training.evaluate.edge_evidence import summarise
 from training.evaluate.metrics import OperatingPoint, Scores, Truth, evaluate
 from training.evaluate.paired import Reading, compare
-from training.evaluate.scoring import Scored, score
+from training.evaluate.scoring import ScoreAll, Scored, score
 from training.evaluate.subgroups import break_down
 from worker.errors import ModelPackageError
+from worker.model.evaluation import (
+    EdgeEvidence,
+    Groups,
+    LostFilm,
+    Metrics,
+    PairedComparison,
+    Unfamiliar,
+)
 from worker.model.manifest import POSITIVE, Manifest, read_manifest
 
 
@@ -31,15 +40,30 @@ class Judged:
     truth: Truth  # (n,)
     challenger: Reading
     point: OperatingPoint  # of the challenger
-    numbers: dict[str, Any]  # of the challenger: `evaluation.evaluate`, `breakdown.break_down`
-    comparison: dict[str, Any] | None  # None where no champion could be measured
+    numbers: Metrics  # of the challenger
+    groups: Groups  # the same, by group
+    evidence_outside: EdgeEvidence | None  # None where it is not known
+    unfamiliar: Unfamiliar | None  # None without limits of the familiar
+    comparison: PairedComparison | None  # None where no champion could be measured
     lost: Sequence[int]  # rows of the films the champion has right and the challenger wrong
     trouble: str  # why the champion could not be measured, if it could not
     settled: bool  # whether that, if anything, is of the films, and will be so tomorrow
 
 
-def judge(challenger: Path, champion: Path | None, scans: Sequence[LabelledScan]) -> Judged:
+def judge(
+    challenger: Path,
+    champion: Path | None,
+    scans: Sequence[LabelledScan],
+    *,
+    score: ScoreAll = score,
+) -> Judged:
     """Measure both packages on these films.
+
+    Args:
+        challenger: the package made tonight.
+        champion: what serves; None for nothing.
+        scans: the test films.
+        score: what scores them.
 
     Raises:
         ModelPackageError: the challenger does not load or refuses a film, or one was replaced.
@@ -53,7 +77,7 @@ def judge(challenger: Path, champion: Path | None, scans: Sequence[LabelledScan]
             trouble = str(error)
     beside = champion if not (learnt or trouble) else None
     packages = [challenger] if beside is None else [challenger, beside]
-    scored = score(packages, [scan.path for scan in scans], digests=[scan.sha256 for scan in scans])
+    scored = score(packages, [scan.path for scan in scans], [scan.sha256 for scan in scans])
     ours = _Heard.of(challenger, scored[0], scans)
     theirs: _Heard | None = None
     if beside is not None:
@@ -68,18 +92,15 @@ def judge(challenger: Path, champion: Path | None, scans: Sequence[LabelledScan]
         truth=truth,
         challenger=ours.reading,
         point=ours.point,
-        numbers={
-            **ours.evaluate(truth),
-            **break_down(
-                truth,
-                ours.reading,
-                patients=[scan.patient for scan in scans],
-                sizes=scored[0].sizes,
-                outside=scored[0].outside,
-            ),
-            "undecided": float(ours.reading.undecided.mean()),
-            "unfamiliar": _unfamiliar(ours),
-        },
+        numbers=ours.evaluate(truth),
+        groups=break_down(
+            truth,
+            ours.reading,
+            patients=[scan.patient for scan in scans],
+            sizes=scored[0].sizes,
+        ),
+        evidence_outside=summarise(scored[0].outside),
+        unfamiliar=_unfamiliar(ours),
         comparison=None if theirs is None else _compare(truth, scans, theirs, ours, lost=lost),
         lost=lost,
         trouble=learnt or trouble,
@@ -119,10 +140,11 @@ class _Heard:
             refused=_beyond(scored, None if limits is None else limits.refuse),
         )
 
-    def evaluate(self, truth: Truth) -> dict[str, Any]:
+    def evaluate(self, truth: Truth) -> Metrics:
         """Return the package's own numbers on the films."""
-        unlike = {"unfamiliar": self.unfamiliar, "refused": self.refused}
-        return evaluate(truth, self.logits, self.point, **unlike)
+        return evaluate(
+            truth, self.logits, self.point, unfamiliar=self.unfamiliar, refused=self.refused
+        )
 
 
 def _compare(
@@ -132,18 +154,17 @@ def _compare(
     challenger: _Heard,
     *,
     lost: Sequence[int],
-) -> dict[str, Any]:
-    """Return what the test films say of both, as plain values; `lost` are rows."""
+) -> PairedComparison:
+    """Return what the test films say of both; `lost` are rows."""
     both = champion.reading, challenger.reading
-    return {
-        "champion": champion.manifest.version,
-        "champion_numbers": {
-            **champion.evaluate(truth),
-            "undecided": float(champion.reading.undecided.mean()),
-        },
-        **compare(truth, [scan.patient for scan in scans], *both),
-        "lost_films": [_describe(scans[row], row, *both) for row in lost],
-    }
+    compared = compare(truth, [scan.patient for scan in scans], *both)
+    return compared.model_copy(
+        update={
+            "champion": champion.manifest.version,
+            "champion_numbers": champion.evaluate(truth),
+            "lost_films": [_describe(scans[row], row, *both) for row in lost],
+        }
+    )
 
 
 def _lost(truth: Truth, champion: Reading, challenger: Reading) -> list[int]:
@@ -172,12 +193,12 @@ def _beyond(scored: Scored, limit: float | None) -> Truth | None:
     return beyond
 
 
-def _unfamiliar(heard: _Heard) -> dict[str, float] | None:
+def _unfamiliar(heard: _Heard) -> Unfamiliar | None:
     """Return the shares of the films beyond the limits of the familiar; None without limits."""
     if heard.unfamiliar is None or heard.refused is None:
         return None
     refused = float(heard.refused.mean())
-    return {"refused": refused, "review": float(heard.unfamiliar.mean()) - refused}
+    return Unfamiliar(refused=refused, review=float(heard.unfamiliar.mean()) - refused)
 
 
 def _logits(scored: Scored, scans: Sequence[LabelledScan]) -> Scores:
@@ -193,13 +214,11 @@ def _logits(scored: Scored, scans: Sequence[LabelledScan]) -> Scores:
     return logits
 
 
-def _describe(
-    scan: LabelledScan, row: int, champion: Reading, challenger: Reading
-) -> dict[str, Any]:
+def _describe(scan: LabelledScan, row: int, champion: Reading, challenger: Reading) -> LostFilm:
     """Describe a film by its content's hash: its name could tell whose it is."""
-    return {
-        "sha256": scan.sha256,
-        "label": scan.label,
-        "champion": float(champion.probability[row]),
-        "challenger": float(challenger.probability[row]),
-    }
+    return LostFilm(
+        sha256=scan.sha256,
+        label=scan.label,
+        champion=float(champion.probability[row]),
+        challenger=float(challenger.probability[row]),
+    )

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +15,7 @@ from sklearn.metrics import brier_score_loss, confusion_matrix, roc_auc_score, r
 
 from worker.errors import DataError
 from worker.model.decision import calibrate
+from worker.model.evaluation import Confusion, Estimate, Metrics
 from worker.model.intervals import Z95, wilson_interval
 from worker.model.manifest import Manifest
 
@@ -30,6 +30,10 @@ class Measured:
     value: float
     low: float
     high: float
+
+    def estimate(self) -> Estimate:
+        """Return it as it lies in an evaluation: None for what is not finite."""
+        return Estimate(value=self.value, low=self.low, high=self.high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +61,8 @@ def evaluate(
     *,
     unfamiliar: Truth | None = None,
     refused: Truth | None = None,
-) -> dict[str, Any]:
-    """Return everything we say of a model on one set of films, as plain values.
+) -> Metrics:
+    """Return everything we say of a model on one set of films.
 
     Intervals are 95 %: DeLong for the AUC, Wilson for shares. Numbers that cannot be computed
     (a PPV where nothing was called PNEUMONIA) are None. In Brier score and calibration error both
@@ -101,25 +105,26 @@ def evaluate(
         ),
     }
     named = {"auc": auc(truth, probability), **shares}
-    return {
-        "films": {"NORMAL": int((~truth).sum()), "PNEUMONIA": int(truth.sum())},
-        **{name: measured.value if measured else None for name, measured in named.items()},
-        "intervals": {
-            name: [measured.low, measured.high] if measured else None
+    return Metrics(
+        films={"NORMAL": int((~truth).sum()), "PNEUMONIA": int(truth.sum())},
+        intervals={
+            name: (measured.low, measured.high) if measured else None
             for name, measured in named.items()
         },
-        "brier": float(brier_score_loss(truth, probability, sample_weight=equal_weights(truth))),
-        "calibration_error": calibration_error(truth, probability),
-        "confusion": {
-            "true_negative": true_neg,
-            "false_positive": false_pos,
-            "false_negative": false_neg,
-            "true_positive": true_pos,
-        },
-        "threshold": point.threshold,
-        "temperature": point.temperature,
-        "review_band": list(point.review_band),
-    }
+        brier=float(brier_score_loss(truth, probability, sample_weight=equal_weights(truth))),
+        calibration_error=calibration_error(truth, probability),
+        confusion=Confusion(
+            true_negative=true_neg,
+            false_positive=false_pos,
+            false_negative=false_neg,
+            true_positive=true_pos,
+        ),
+        threshold=point.threshold,
+        temperature=point.temperature,
+        review_band=point.review_band,
+        undecided=float(left.mean()),
+        **{name: measured.value if measured else None for name, measured in named.items()},
+    )
 
 
 def auc(truth: Truth, scores: Scores) -> Measured:

@@ -1,26 +1,27 @@
 """Two models on the same test films: paired differences with intervals, and the films lost.
 
-Pure: labels, patients and what both models make of each film go in, plain values come out. A
+Pure: labels, patients and what both models make of each film go in, numbers come out. A
 difference is always the challenger's number less the champion's. None of this is in scikit-learn;
 each function names its source.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import binomtest
 
 from training.evaluate.metrics import Measured, OperatingPoint, Scores, Truth, interval, placement
 from worker.model.decision import calibrate
+from worker.model.evaluation import Decisions, Differences, Estimate, PairedComparison
 
 DRAWS = 2000  # of patients, for each bootstrap interval
 _CELLS = 8_000_000  # of a table of draws by films that is held at once
-_BINS = 10  # of the calibration error, as in `evaluation`
+_BINS = 10  # of the calibration error, as in `metrics.calibration_error`
 
 Floats = npt.NDArray[np.float64]
 
@@ -56,8 +57,8 @@ def compare(
     *,
     draws: int = DRAWS,
     seed: int = 0,
-) -> dict[str, Any]:
-    """Return everything we say of two models on one set of films, as plain values.
+) -> PairedComparison:
+    """Return everything we say of two models on one set of films, but for their names and films.
 
     Args:
         truth: (n,), both classes.
@@ -68,50 +69,40 @@ def compare(
         seed: of the bootstrap: the same films give the same intervals.
 
     Returns:
-        `differences`, each with `value`, `low` and `high` (95 %): `auc` by paired DeLong, and by
-        patient-clustered bootstrap `auc_by_patient`, `sensitivity`, `specificity`, `brier`,
-        `calibration_error` and `undecided`; `lost`, likewise, the share of the films that the
-        champion has right and the challenger wrong; `decisions`, films by who has them right;
-        `mcnemar_p`.
+        Differences with their 95 % intervals: that of the AUC by paired DeLong, all others and the
+        share of films lost by patient-clustered bootstrap. What cannot be computed is None.
     """
-    right = [reading.called == truth for reading in (champion, challenger)]
-    sums = _Sums.of(truth, champion, challenger)
+    per_film = _PerFilm.of(truth, champion, challenger)
     drawn = [
-        np.stack(
-            [*sums.differences(weights), _auc_difference(truth, champion, challenger, weights)]
-        )
+        per_film.differences(weights)
+        | {"auc_by_patient": _auc_difference(truth, champion, challenger, weights)}
         for weights in _draw_patients(truth, patients, draws=draws, seed=seed)
     ]
-    bounds = np.quantile(np.concatenate(drawn, axis=1), [0.025, 0.975], axis=1)
     delong = auc_difference(truth, champion.probability, challenger.probability)
-    values = [*sums.differences(np.ones((1, len(truth))))[:, 0], delong.value]
-    names = [*_Sums.NAMES, "auc_by_patient"]
-    named = {
-        name: _plain(value, low, high)
-        for name, value, low, high in zip(names, values, *bounds, strict=True)
-    }
+    values = {
+        name: float(value[0])
+        for name, value in per_film.differences(np.ones((1, len(truth)))).items()
+    } | {"auc_by_patient": delong.value}
+    estimates = {}
+    for name, value in values.items():
+        low, high = np.quantile(np.concatenate([some[name] for some in drawn]), [0.025, 0.975])
+        estimates[name] = Estimate(value=value, low=float(low), high=float(high))
+    share_lost = estimates.pop("lost")
+    right = [reading.called == truth for reading in (champion, challenger)]
     lost, gained = (int((right[side] & ~right[1 - side]).sum()) for side in (0, 1))
-    return {
-        "patients": len(set(patients)),
-        "draws": draws,
-        "lost": named.pop("lost"),
-        "differences": {"auc": _plain(delong.value, delong.low, delong.high), **named},
-        "decisions": {
-            "both_right": int((right[0] & right[1]).sum()),
-            "lost": lost,
-            "gained": gained,
-            "both_wrong": int((~right[0] & ~right[1]).sum()),
-        },
-        "mcnemar_p": mcnemar(lost, gained),
-    }
-
-
-def _plain(value: float, low: float, high: float) -> dict[str, float | None]:
-    """Return a number and its interval for JSON: None for what could not be computed."""
-    numbers = {"value": value, "low": low, "high": high}
-    return {
-        name: float(number) if math.isfinite(number) else None for name, number in numbers.items()
-    }
+    return PairedComparison(
+        patients=len(set(patients)),
+        draws=draws,
+        lost=share_lost,
+        differences=Differences(auc=delong.estimate(), **estimates),
+        decisions=Decisions(
+            both_right=int((right[0] & right[1]).sum()),
+            lost=lost,
+            gained=gained,
+            both_wrong=int((~right[0] & ~right[1]).sum()),
+        ),
+        mcnemar_p=mcnemar(lost, gained),
+    )
 
 
 def auc_difference(truth: Truth, champion: Scores, challenger: Scores) -> Measured:
@@ -152,58 +143,79 @@ def mcnemar(lost: int, gained: int) -> float:
     0.0625
     """
     films = lost + gained
-    tail = sum(math.comb(films, count) for count in range(min(lost, gained) + 1))
-    return min(1.0, 2 * tail / (1 << films))
+    return float(binomtest(lost, films).pvalue) if films else 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Sums:
-    """Columns of numbers for each film, whose weighed sums give every number but the AUC."""
+class _PerFilm:
+    """What each film adds to the numbers of both models, (n,) each: their weighed sums give them.
 
-    NAMES = ("sensitivity", "specificity", "brier", "calibration_error", "undecided", "lost")
+    `gaps` are probability less truth, (n, bins), each in the column of its bin.
+    """
 
-    shares: Floats  # (n, 9): see `of`
-    gaps: Floats  # (n, 2 classes * 2 models * bins): probability less truth, in its bin's column
+    positive: Floats
+    negative: Floats
+    more_right: Floats  # 1 where the challenger alone is right, -1 where the champion alone is
+    more_error: Floats  # squared, of the challenger less that of the champion
+    more_undecided: Floats
+    right: Floats  # by the champion
+    lost: Floats  # of those, wrong by the challenger
+    champion_gaps: Floats
+    challenger_gaps: Floats
 
     @classmethod
-    def of(cls, truth: Truth, champion: Reading, challenger: Reading) -> _Sums:
-        right = [reading.called == truth for reading in (champion, challenger)]
-        more_right = right[1].astype(np.float64) - right[0]
+    def of(cls, truth: Truth, champion: Reading, challenger: Reading) -> _PerFilm:
+        before, after = champion.called == truth, challenger.called == truth
         errors = [(reading.probability - truth) ** 2 for reading in (champion, challenger)]
-        more_wrong = errors[1] - errors[0]
-        columns = (
-            *(truth, more_right * truth, ~truth, more_right * ~truth),
-            *(more_wrong * truth, more_wrong * ~truth),
-            *(right[0], right[0] & ~right[1]),
-            challenger.undecided.astype(np.float64) - champion.undecided,
-        )
-        gaps = np.zeros((len(truth), 2, 2, _BINS))
-        films, side = np.arange(len(truth)), np.where(truth, 0, 1)
-        for model, reading in enumerate((champion, challenger)):
-            where = np.minimum((reading.probability * _BINS).astype(np.int64), _BINS - 1)
-            gaps[films, side, model, where] = reading.probability - truth
         return cls(
-            shares=np.stack(columns, axis=1).astype(np.float64),
-            gaps=gaps.reshape(len(truth), -1),
+            positive=truth.astype(np.float64),
+            negative=(~truth).astype(np.float64),
+            more_right=after.astype(np.float64) - before,
+            more_error=errors[1] - errors[0],
+            more_undecided=challenger.undecided.astype(np.float64) - champion.undecided,
+            right=before.astype(np.float64),
+            lost=(before & ~after).astype(np.float64),
+            champion_gaps=_gaps(truth, champion),
+            challenger_gaps=_gaps(truth, challenger),
         )
 
-    def differences(self, weights: Floats) -> Floats:
-        """Return (6, draws), in the order of `NAMES`, for weights of (draws, n)."""
-        sums = (weights @ self.shares).T
-        # Both classes weigh the same, whatever was drawn: see `evaluation.calibration_error`.
-        positive, negative = (weights @ self.gaps).reshape(-1, 2, 2, _BINS).swapaxes(0, 1)
-        films = sums[[0, 2]][:, :, np.newaxis, np.newaxis]
-        gaps = np.abs(positive / films[0] + negative / films[1]).sum(axis=2) / 2
-        brier = (sums[4] / sums[0] + sums[5] / sums[2]) / 2
+    def differences(self, weights: Floats) -> dict[str, Floats]:
+        """Return the differences by name, (draws,) each, for weights of (draws, n).
+
+        Both classes weigh the same in Brier score and calibration error, whatever was drawn: see
+        `metrics.calibration_error`.
+        """
+        of_positive, of_negative = weights * self.positive, weights * self.negative
+        positive, negative = of_positive.sum(axis=1), of_negative.sum(axis=1)
+
+        def mean_of_classes(each: Floats) -> Floats:
+            totals = positive, negative
+            if each.ndim == 2:
+                totals = positive[:, np.newaxis], negative[:, np.newaxis]
+            mean: Floats = (of_positive @ each / totals[0] + of_negative @ each / totals[1]) / 2
+            return mean
+
+        errors = [
+            np.abs(mean_of_classes(gaps)).sum(axis=1)
+            for gaps in (self.champion_gaps, self.challenger_gaps)
+        ]
         with np.errstate(invalid="ignore"):  # a champion with nothing right has nothing to lose
-            lost = sums[7] / sums[6]
-        return np.stack(
-            [
-                *(sums[1] / sums[0], sums[3] / sums[2]),
-                *(brier, gaps[:, 1] - gaps[:, 0]),
-                *(sums[8] / (sums[0] + sums[2]), lost),
-            ]
-        )
+            lost = (weights @ self.lost) / (weights @ self.right)
+        return {
+            "sensitivity": of_positive @ self.more_right / positive,
+            "specificity": of_negative @ self.more_right / negative,
+            "brier": mean_of_classes(self.more_error),
+            "calibration_error": errors[1] - errors[0],
+            "undecided": weights @ self.more_undecided / (positive + negative),
+            "lost": lost,
+        }
+
+
+def _gaps(truth: Truth, reading: Reading) -> Floats:
+    where = np.minimum((reading.probability * _BINS).astype(np.int64), _BINS - 1)
+    gaps = np.zeros((len(truth), _BINS))
+    gaps[np.arange(len(truth)), where] = reading.probability - truth
+    return gaps
 
 
 def _draw_patients(

@@ -17,7 +17,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -56,7 +56,7 @@ class Scored:
 
 
 def score(
-    packages: Sequence[Path], films: Sequence[Path], *, digests: Sequence[str] | None = None
+    packages: Sequence[Path], films: Sequence[Path], digests: Sequence[str] | None = None
 ) -> list[Scored]:
     """Return what each package makes of the films, from a process of their own.
 
@@ -74,7 +74,7 @@ def score(
 
 
 def score_disturbed(
-    package: Path, films: Sequence[Path], *, digests: Sequence[str] | None = None
+    package: Path, films: Sequence[Path], digests: Sequence[str] | None = None
 ) -> dict[str, list[Score | str]]:
     """Return what a package makes of the films as they are, and after each disturbance.
 
@@ -106,6 +106,20 @@ def score_disturbed(
             ]
         found[name] = scores
     return found
+
+
+ScoreAll = Callable[[Sequence[Path], Sequence[Path], Sequence[str] | None], list[Scored]]
+ScoreDisturbed = Callable[
+    [Path, Sequence[Path], Sequence[str] | None], dict[str, list[Score | str]]
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluator:
+    """What scores packages for a night: in fresh processes, unless it is given others."""
+
+    score: ScoreAll = score
+    score_disturbed: ScoreDisturbed = score_disturbed
 
 
 def _wanted(films: Sequence[Path], digests: Sequence[str] | None) -> list[_Wanted]:

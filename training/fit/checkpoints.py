@@ -25,14 +25,14 @@ from zipfile import BadZipFile
 import keras
 import numpy as np
 
-from training.console import needed
+from training.console import Say
 from training.fit.batches import Shuffled
 from training.fit.tensorboard import EventFile
-from training.progress import Advance
+from training.io import needed
 from worker.errors import DataError
 from worker.system.files import write_atomically
+from worker.system.progress import Advance
 
-Say = Callable[[str], None]
 Clock = Callable[[], float]
 
 ALL_EPOCHS = "all epochs done"

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Mapping
 from pathlib import Path
 
-from training.console import needed
+from training.io import needed
 
 _POLYNOMIAL = 0x82F63B78  # CRC-32C, Castagnoli, reflected
 _MASK = 0xA282EAD8

@@ -13,21 +13,21 @@ from pathlib import Path
 
 import keras
 
+from training.console import Say
 from training.fit.batches import Examples, InOrder, Shuffled
 from training.fit.checkpoints import (
     Clock,
     Keeper,
     NonFiniteLossError,
-    Say,
     Scratch,
     StopNonFinite,
     TakeBest,
 )
 from training.fit.memory import KeepFreedMemory
 from training.fit.tensorboard import EventFile
-from training.progress import bar
+from worker.system.progress import bar
 
-__all__ = ["Examples", "Fitted", "Limits", "NonFiniteLossError", "Recipe", "fit"]
+__all__ = ["Examples", "FitLimits", "Fitted", "NonFiniteLossError", "Recipe", "fit"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class Recipe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class FitLimits:
     """What a run may take, and where it may be watched. Decides nothing but when it ends."""
 
     stop_at: float = math.inf  # seconds of `clock`
@@ -77,7 +77,7 @@ def fit(
     *,
     scratch: Path,
     say: Say,
-    limits: Limits | None = None,
+    limits: FitLimits | None = None,
 ) -> Fitted:
     """Fit the network in place, and leave it with the averaged weights of its best epoch.
 
@@ -94,7 +94,7 @@ def fit(
         NonFiniteLossError: naming the epoch and step.
         DataError: a side lacks a class, or the scratch folder or an event file cannot be written.
     """
-    limits = limits or Limits()
+    limits = limits or FitLimits()
     batches = Shuffled(train, batch=recipe.batch, seed=recipe.seed, mixed_share=recipe.mixed_share)
     trainee = _compiled(network, recipe, steps_per_epoch=len(batches))
     state, best = Scratch(scratch), TakeBest()

@@ -1,113 +1,208 @@
-"""From decoded films to a model package, fitted and calibrated, that nobody has judged yet."""
+"""From decoded films to a model package, fitted and calibrated, that nobody has judged yet.
+
+Everything here looks at the train and calibration sides alone.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from training.console import needed
+import keras
+import numpy as np
+
 from training.data.cache import Films
 from training.data.dataset import Dataset, Side
 from training.data.seen_films import marks_of
-from training.fit.network import Architecture, describe
-from training.fit.trainer import Limits, Recipe
+from training.evaluate.head_to_head import is_positive
+from training.evaluate.metrics import OperatingPoint, evaluate
+from training.evaluate.operating_point import Aims, choose_operating_point, fit_calibration
+from training.fit.batches import Examples, InOrder
+from training.fit.network import Architecture, build_network, describe, shift_logit
+from training.fit.trainer import FitLimits, Fitted, Recipe, fit
 from training.fit.warm_start import Start, choose_start, from_scratch
+from training.io import needed
 from training.night.options import Plan
-from training.night.production import Product, produce
-from training.night.record import Record
-from training.package import build
+from training.night.record import code_digest
+from training.night.state import Night
+from training.package import build, familiarity
+from worker.model.evaluation import Metrics
 from worker.model.registry import Registry
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
     """A model that nobody has judged yet, as files on disk."""
 
-    dataset: Dataset  # less the films that cannot be read
-    films: Films
-    product: Product
-    training: dict[str, Any]  # what the manifest says under `training`
+    version: str
     package: Path  # staged; or published, by a night that was killed before its verdict
-
-    @property
-    def version(self) -> str:
-        """Of the model."""
-        return self.product.exported.version
+    training: dict[str, Any]  # what the manifest says under `training`
+    calibration_side: Metrics  # what it makes of the films it was calibrated on
 
 
-def make(
-    plan: Plan,
-    dataset: Dataset,
-    films: Films,
-    registry: Registry,
-    record: Record,
-    *,
-    now: datetime,
-    say: Say,
-) -> Made:
-    """Fit a network, calibrate it, and make it into a package aside.
-
-    Args:
-        plan: of the night.
-        dataset: says which film lies on which side.
-        films: their pixels, of the plan's side.
-        registry: where it is to serve, and whose champion it may go on from.
-        record: of the night.
-        now: UTC; names the version and dates the package.
-        say: is given a line for each step.
+def make_package(night: Night) -> Made:
+    """Fit a network on the train side, calibrate it, and make it into a package aside.
 
     Raises:
         DataError: the loss is not finite, a side lacks a class, or a file cannot be written.
     """
-    start = _start(plan, dataset, registry)
-    product = produce(
-        dataset,
-        films,
-        architecture=Architecture.of(plan.side_pixels),
-        start=start,
-        recipe=Recipe.starting(
-            from_weights=start.weights is not None, epochs=plan.epochs, seed=plan.seed
-        ),
-        salt=plan.salt,
-        scratch_root=plan.scratch,
-        now=now,
+    plan, dataset, registry, say = night.plan, night.dataset, night.registry, night.say
+    architecture = Architecture.of(plan.side_pixels)
+    start = _start(plan, dataset, registry, architecture)
+    recipe = Recipe.starting(
+        from_weights=start.weights is not None, epochs=plan.epochs, seed=plan.seed
+    )
+    inputs = {
+        "data": dataset.name,
+        "data_digest": dataset.digest,
+        "counts": dataset.counts(),
+        "salt": plan.salt,
+        "from": start.version,  # whose weights; None for fresh ones
+        "recipe": asdict(recipe),
+        "architecture": describe(architecture),
+        "prevalence": 0.5,  # that the probabilities are calibrated for
+    }
+    train = _examples(dataset, night.films, Side.TRAIN)
+    calibration = _examples(dataset, night.films, Side.CALIBRATION)
+    network = _first_network(architecture, start, recipe)
+    say(f"fitting {network.count_params():,} weights {start.why}, {recipe.epochs} epochs at most")
+    fitted = fit(
+        network,
+        train,
+        calibration,
+        recipe,
+        scratch=_scratch(plan.scratch, inputs),
         say=say,
-        limits=Limits(
+        limits=FitLimits(
             stop_at=time.monotonic() + 60 * plan.max_minutes, tensorboard=plan.tensorboard
         ),
     )
-    training = {**product.training, "population": plan.population}
-    record.note(training=training, challenger=product.exported.version)
-    package = registry.folder(product.exported.version)
+    say(f"fitted: {fitted.ended}; the weights are those of epoch {fitted.epoch}")
+    finished = _finish(network, train, calibration, now=night.now)
+    training = {
+        **inputs,
+        "aims": asdict(Aims()),
+        "familiar": finished.familiarity.facts,
+        "backend": keras.backend.backend(),
+        **_course(fitted),
+        "population": plan.population,
+    }
+    version = finished.exported.version
+    night.record.note(training=training, challenger=version)
+    package = registry.folder(version)
     if package.exists():
-        say(f"{package.name} is there already: its card is of the night that made it first")
+        say(f"{version} is there already: its card is of the night that made it first")
     else:
         with needed("the model's package cannot be written", registry.root):
             package = build.stage(
                 registry,
-                product.exported,
-                product.point,
+                finished.exported,
+                finished.point,
                 training=training,
-                now=now,
-                familiarity=product.familiarity,
+                now=night.now,
+                familiarity=finished.familiarity,
                 learnt=marks_of(dataset.scans, since=start.weights and start.weights.parent),
             )
-    return Made(dataset=dataset, films=films, product=product, training=training, package=package)
+    return Made(
+        version=version,
+        package=package,
+        training=training,
+        calibration_side=finished.calibration_side,
+    )
 
 
-def _start(plan: Plan, dataset: Dataset, registry: Registry) -> Start:
+Maker = Callable[[Night], Made]
+
+
+def _start(plan: Plan, dataset: Dataset, registry: Registry, architecture: Architecture) -> Start:
     if plan.start != "champion":
         return from_scratch()
     return choose_start(
         registry,
-        architecture=describe(Architecture.of(plan.side_pixels)),
+        architecture=describe(architecture),
         salt=plan.salt,
         test=dataset.side(Side.TEST),
         calibration=dataset.side(Side.CALIBRATION),
     )
+
+
+def _first_network(architecture: Architecture, start: Start, recipe: Recipe) -> keras.Model:
+    """Return the network with the weights it begins with."""
+    keras.utils.clear_session()  # layers' names go into the served file: let them start at one
+    keras.utils.set_random_seed(recipe.seed)
+    network = build_network(architecture)
+    if start.weights is not None:
+        network.load_weights(start.weights)
+    return network
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Finished:
+    exported: build.Exported
+    point: OperatingPoint
+    familiarity: familiarity.Familiarity
+    calibration_side: Metrics
+
+
+def _finish(
+    network: keras.Model, train: Examples, calibration: Examples, *, now: datetime
+) -> _Finished:
+    """Calibrate, export, choose the operating point, and learn what is familiar."""
+    # The calibration's shift goes into the network's bias, its temperature into the manifest.
+    truth = calibration.labels > 0.5
+    raw = network.predict(InOrder(calibration), verbose=0)["logit"][:, 0]
+    scale = fit_calibration(truth, raw.astype(np.float64))
+    shift_logit(network, scale.shift)
+
+    # The threshold is chosen on what the served file gives, not on what Keras gives.
+    exported = build.export(network, now=now)
+    logits = build.litert_logits(exported.served, calibration.films()).astype(np.float64)
+    point = choose_operating_point(truth, logits, temperature=scale.temperature, aims=Aims())
+
+    # What these films look like, by the network that serves: so that it knows what does not.
+    return _Finished(
+        exported=exported,
+        point=point,
+        familiarity=familiarity.fit(
+            familiarity.look(exported.served, train.films()),
+            familiarity.look(exported.served, calibration.films()),
+        ),
+        calibration_side=evaluate(truth, logits, point),
+    )
+
+
+def _course(fitted: Fitted) -> dict[str, Any]:
+    """Return how fitting went, for the manifest."""
+    return {
+        "minutes": sum(epoch["seconds"] for epoch in fitted.curve) / 60,
+        "ended": fitted.ended,
+        "epoch": fitted.epoch,  # whose weights these are
+        "curve": fitted.curve,
+    }
+
+
+def _examples(dataset: Dataset, films: Films, side: Side) -> Examples:
+    scans = dataset.side(side)
+    return Examples(
+        pixels=films.pixels,
+        rows=np.array([films.rows[scan.sha256] for scan in scans], dtype=np.intp),
+        labels=is_positive(scans).astype(np.float32),
+    )
+
+
+def _scratch(root: Path, inputs: dict[str, Any]) -> Path:
+    """Name the folder in which this very run can go on, and sweep what was left of others."""
+    made_by = {"backend": keras.backend.backend(), "code": code_digest()}
+    digest = hashlib.sha256(json.dumps(inputs | made_by, sort_keys=True).encode()).hexdigest()
+    folder = root / f"fit-{digest[:16]}"
+    for other in root.glob("fit-*"):
+        if other != folder:
+            shutil.rmtree(other, ignore_errors=True)
+    return folder

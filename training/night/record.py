@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as library_version
@@ -16,12 +16,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from training.console import Say
 from worker.db.engine import Database
-from worker.db.training_runs import Looks, Ruling, TrainingRuns
+from worker.db.training_runs import Ruling, TrainingRuns
 from worker.errors import DatabaseTrouble
+from worker.model.evaluation import Looks
 from worker.model.manifest import Manifest
 
-Say = Callable[[str], None]
 _LIBRARIES = (
     *("lungwatch", "ai-edge-litert", "jax", "keras", "numpy", "pillow", "scikit-learn"),
     *("simplejpeg", "sqlalchemy", "tensorflow"),

@@ -8,81 +8,75 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from training.card.card import write_card
 from training.card.figures import draw_figures
 from training.card.sheets import write_sheets
-from training.console import needed
+from training.console import Say
 from training.data.dataset import Side
 from training.evaluate.head_to_head import Judged, digest_of, judge
+from training.evaluate.scoring import Evaluator
 from training.gate import Promotion, judge_promotion
+from training.io import needed
 from training.night.build import Made
 from training.night.options import Plan
-from training.night.record import Record
-from training.night.state import Outcome
+from training.night.state import Night, NightOutcome
 from training.package import build
 from training.robustness import FILMS_A_NIGHT, measure
 from worker.db.engine import Database
 from worker.db.training_runs import Ruling
 from worker.errors import ModelPackageError
 from worker.model.decision import Verdict
+from worker.model.evaluation import ChangedDecision, Evaluation, Preview
 from worker.model.registry import Registry
-from worker.screening.rescore import ChampionUnfitError, compare_decisions
-
-Say = Callable[[str], None]
+from worker.screening.rescore import ChampionUnfitError, Turned, compare_decisions
 
 
-def conclude(
-    plan: Plan, made: Made, registry: Registry, record: Record, *, drift: str = "", say: Say
-) -> Outcome:
-    """Measure the package beside the champion's, decide, and publish it with what was found.
+def conclude(night: Night, made: Made, *, evaluator: Evaluator, drift: str = "") -> NightOutcome:
+    """Measure the package beside the champion's, decide, and publish it with its numbers.
 
     Args:
-        plan: of the night.
-        made: what it made.
-        registry: where it is to serve.
-        record: of the night.
+        night: whose test side it is measured on.
+        made: the package.
+        evaluator: what scores packages.
         drift: why nothing is promoted while films are not what they were; "" where they are.
-        say: is given a line for each step.
 
     Raises:
         ModelPackageError: the package does not load as the worker would load it.
         DataError: it cannot be written.
         OwnTrouble: the database, or the screeners, cannot do their part.
     """
-    version = made.version
+    version, plan, registry, record = made.version, night.plan, night.registry, night.record
     try:
         # How good it is: the files on disk, through the worker's code, in a process of its own.
         champion = registry.champion()
-        judged, evaluation = _measure(made, champion, registry, record, say=say)
-        record.note(evaluation=evaluation)
+        judged, evaluation = _measure(night, made, champion, evaluator)
+        record.note(evaluation=evaluation.model_dump(mode="json"))
 
         # Whether it may serve, and which decisions on films of this place would change.
         barred = _left_behind(registry, version) or drift
         promotion = judge_promotion(
-            judged.numbers,
+            evaluation,
             champion=champion,
-            comparison=judged.comparison,
+            comparison=evaluation.comparison,
             trouble=judged.trouble,
             barred=barred,
             rules=plan.rules,
         )
         if promotion.promote and champion is not None:
             try:
-                evaluation["archive"] = _preview(plan, made, registry.folder(champion), say=say)
+                preview = _preview(plan, made, registry.folder(champion), say=night.say)
+                evaluation = evaluation.model_copy(update={"archive": preview})
             except ModelPackageError as error:
                 unfit = f"HELD: screeners do not take it: {error}"
                 promotion = Promotion(promote=False, reasons=(*promotion.reasons, unfit))
-            record.note(evaluation=evaluation)
+            record.note(evaluation=evaluation.model_dump(mode="json"))
 
-        # What was found goes into the package, and the package into its place.
+        # The numbers go into the package, and the package into its place.
         package = _publish(made, judged, evaluation, promotion, registry)
         record.know(registry.manifest(version))
-        _show_films(plan, made, judged, say)
+        _show_films(night, version, judged)
     except BaseException:
         if made.package != registry.folder(version):
             shutil.rmtree(made.package, ignore_errors=True)
@@ -90,7 +84,7 @@ def conclude(
     ruling = Ruling.HELD
     if promotion.promote:
         ruling = Ruling.PROPOSED if plan.propose else Ruling.PROMOTED
-    return Outcome(
+    return NightOutcome(
         ruling=ruling,
         reasons=promotion.reasons,
         version=version,
@@ -103,27 +97,33 @@ def conclude(
 
 
 def _measure(
-    made: Made, champion: str | None, registry: Registry, record: Record, *, say: Say
-) -> tuple[Judged, dict[str, Any]]:
-    dataset = made.dataset
+    night: Night, made: Made, champion: str | None, evaluator: Evaluator
+) -> tuple[Judged, Evaluation]:
+    dataset, say = night.dataset, night.say
     scans = dataset.side(Side.TEST)
-    looks = record.look(digest_of(scans))
+    looks = night.record.look(digest_of(scans))
     say(f"measuring {made.version} and {champion or 'no champion'} on {dataset.test_name}")
-    judged = judge(made.package, registry.folder(champion) if champion else None, scans)
+    serving = night.registry.folder(champion) if champion else None
+    judged = judge(made.package, serving, scans, score=evaluator.score)
     say("measuring it on the same films, disturbed")
-    robustness = measure(made.package, scans, most=FILMS_A_NIGHT)
-    return judged, {
-        "version": made.version,
-        "data": dataset.test_name,
-        "data_note": dataset.test_note,
-        "data_digest": dataset.digest,
-        "test_digest": digest_of(scans),
-        "looks": looks and asdict(looks),
-        **judged.numbers,
-        "calibration_side": made.product.calibration_side,
-        "comparison": judged.comparison,
-        "robustness": robustness,
-    }
+    robustness = measure(
+        made.package, scans, most=FILMS_A_NIGHT, score_disturbed=evaluator.score_disturbed
+    )
+    return judged, Evaluation(
+        version=made.version,
+        data=dataset.test_name,
+        data_note=dataset.test_note,
+        data_digest=dataset.digest,
+        test_digest=digest_of(scans),
+        looks=looks,
+        groups=judged.groups,
+        evidence_outside=judged.evidence_outside,
+        unfamiliar=judged.unfamiliar,
+        calibration_side=made.calibration_side,
+        comparison=judged.comparison,
+        robustness=robustness,
+        **dict(judged.numbers),
+    )
 
 
 def _left_behind(registry: Registry, version: str) -> str:
@@ -135,7 +135,7 @@ def _left_behind(registry: Registry, version: str) -> str:
     return f"{name} was left behind by a rollback: {rejected.why}"
 
 
-def _preview(plan: Plan, made: Made, champion: Path, *, say: Say) -> dict[str, Any] | None:
+def _preview(plan: Plan, made: Made, champion: Path, *, say: Say) -> Preview | None:
     """Screen the last archived films with both, and say which decisions would change.
 
     Raises:
@@ -146,7 +146,7 @@ def _preview(plan: Plan, made: Made, champion: Path, *, say: Say) -> dict[str, A
         return None
     database = Database(plan.database_url)
     try:
-        found = compare_decisions(
+        compared = compare_decisions(
             database,
             plan.preview,
             champion=champion,
@@ -161,30 +161,28 @@ def _preview(plan: Plan, made: Made, champion: Path, *, say: Say) -> dict[str, A
     finally:
         database.close()
     turns = Counter(
-        f"{_decision(one.champion)} to {_decision(one.challenger)}" for one in found.turned
+        f"{_decision(one.champion)} to {_decision(one.challenger)}" for one in compared.turned
     )
     listed = ", ".join(f"{count} from {turn}" for turn, count in sorted(turns.items()))
     say(
-        f"of the last {found.screened} archived films {len(found.turned)} would get another "
+        f"of the last {compared.screened} archived films {len(compared.turned)} would get another "
         f"decision{': ' if listed else ''}{listed}"
     )
-    return {
-        "screened": found.screened,
-        "skipped": len(found.skipped),
-        "turns": dict(sorted(turns.items())),
-        "turned": [
-            {
-                "scan_id": one.scan_id,
-                "sha256": one.sha256,
-                "champion": [_decision(one.champion), one.champion and one.champion.probability],
-                "challenger": [
-                    _decision(one.challenger),
-                    one.challenger and one.challenger.probability,
-                ],
-            }
-            for one in found.turned
-        ],
-    }
+    return Preview(
+        screened=compared.screened,
+        skipped=len(compared.skipped),
+        turns=dict(sorted(turns.items())),
+        turned=[_changed(one) for one in compared.turned],
+    )
+
+
+def _changed(one: Turned) -> ChangedDecision:
+    return ChangedDecision(
+        scan_id=one.scan_id,
+        sha256=one.sha256,
+        champion=(_decision(one.champion), one.champion and one.champion.probability),
+        challenger=(_decision(one.challenger), one.challenger and one.challenger.probability),
+    )
 
 
 def _decision(verdict: Verdict | None) -> str:
@@ -194,7 +192,7 @@ def _decision(verdict: Verdict | None) -> str:
 def _publish(
     made: Made,
     judged: Judged,
-    evaluation: dict[str, Any],
+    evaluation: Evaluation,
     promotion: Promotion,
     registry: Registry,
 ) -> Path:
@@ -205,26 +203,29 @@ def _publish(
         judged.challenger,
         judged.point,
         curve=made.training["curve"],
-        numbers=judged.numbers,
+        numbers=evaluation,
     )
     card = write_card(made.version, evaluation, made.training, promotion.reasons, figures.keys())
-    record = {"evaluation.json": build.to_json(evaluation), "card.md": card.encode()}
+    record = {
+        "evaluation.json": build.to_json(evaluation.model_dump(mode="json")),
+        "card.md": card.encode(),
+    }
     with needed("the model's package cannot be written", registry.root):
         build.add_files(made.package, record | figures)
         return registry.publish(made.package, made.version)
 
 
-def _show_films(plan: Plan, made: Made, judged: Judged, say: Say) -> None:
+def _show_films(night: Night, version: str, judged: Judged) -> None:
     """Leave the pictures that show films where those lie that may be seen by few."""
     try:
         folder = write_sheets(
-            plan.pictures,
-            version=made.version,
-            train=made.dataset.side(Side.TRAIN),
-            films=made.films,
+            night.plan.pictures,
+            version=version,
+            train=night.dataset.side(Side.TRAIN),
+            films=night.films,
             judged=judged,
-            seed=plan.seed,
+            seed=night.plan.seed,
         )
-        say(f"pictures of films are in {folder}")
+        night.say(f"pictures of films are in {folder}")
     except OSError as error:  # a full disk must not undo a night
-        say(f"pictures of films could not be written: {error}")
+        night.say(f"pictures of films could not be written: {error}")

@@ -13,13 +13,21 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from training.console import needed
+from training.console import Say
+from training.data.cache import Films
+from training.data.dataset import Dataset
+from training.io import needed
+from training.night.options import Plan
+from training.night.record import Record
 from worker.db.engine import Database
 from worker.db.training_runs import Ruling
 from worker.errors import LungwatchError
+from worker.model.evaluation import Evaluation
+from worker.model.registry import Registry
 from worker.monitoring.drift_data import look_for_drift
 from worker.system.files import write_atomically
 
@@ -28,7 +36,20 @@ LAST = ".last-night.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class Night:
+    """What every step of a night has to hand."""
+
+    plan: Plan
+    dataset: Dataset  # less the films that cannot be read
+    films: Films  # their pixels, of the plan's side
+    registry: Registry  # where the model is to serve, and whose champion it may go on from
+    record: Record
+    now: datetime  # UTC; names the version and dates the package
+    say: Say  # is given a line for each step
+
+
+@dataclass(frozen=True, kw_only=True)
+class NightOutcome:
     """What became of a night."""
 
     ruling: Ruling
@@ -36,7 +57,7 @@ class Outcome:
     version: str  # the challenger; where nothing was new, the last night's
     package: Path
     champion: str | None  # what served when the challenger was judged
-    evaluation: dict[str, Any]  # what evaluation.json holds; empty where nothing was new
+    evaluation: Evaluation | None  # None where nothing was new
     drifting: bool = False  # held, if so, among others because films are not what they were
     settled: bool = True  # whether the same work another night would come to the same
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import keras
 
-from training.console import needed
 from training.fit import network as _network  # noqa: F401 - registers the layers that files name
+from training.io import needed
 from worker.errors import ModelPackageError
 
 _TROUBLE = "the network cannot be exported"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -18,6 +17,7 @@ from sqlalchemy import Connection, func, insert, select, update
 from worker.db.engine import Database
 from worker.db.scans import register_model
 from worker.db.schema import database_time, model_versions, predictions, training_runs
+from worker.model.evaluation import Looks
 from worker.model.manifest import Manifest
 
 _LOOKED_AT = "looked_at"  # among a night's details: the digest of its test films
@@ -32,14 +32,6 @@ class Ruling(StrEnum):
     UNCHANGED = "unchanged"  # nothing new since the last night: nothing was trained
     FAILED = "failed"  # the night stopped by an error, which is the reason
     INTERRUPTED = "interrupted"  # it was told to stop, or killed
-
-
-@dataclass(frozen=True, kw_only=True)
-class Looks:
-    """How often models were measured on test films, this time included."""
-
-    this_set: int  # on exactly these films
-    any_set: int  # on any, by all nights on record
 
 
 class TrainingRuns:
@@ -95,7 +87,7 @@ class TrainingRuns:
                 ).scalar_one(),
                 any_set=connection.execute(looked).scalar_one(),
             )
-            _note(connection, run, {"looks": asdict(looks)})
+            _note(connection, run, {"looks": looks.model_dump()})
             return looks
 
     def close(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -15,16 +14,13 @@ from worker.db.engine import Database
 from worker.db.promotions import Promotions
 from worker.db.training_runs import TrainingRuns
 from worker.errors import LungwatchError
+from worker.model.evaluation import EVALUATION, Evaluation, read_evaluation
 from worker.model.history import Change, Kind
 from worker.model.manifest import Manifest
-from worker.model.measured import with_review_share
 from worker.model.registry import Registry
 from worker.reports.tables import console, new_table, told_time
 
-EVALUATION = "evaluation.json"
 CARD = "card.md"
-_MEASURES = ("auc", "sensitivity", "specificity", "ppv", "npv", "review_share")
-_ERRORS = ("brier", "calibration_error")
 _LONGEST = 100  # characters of one value that are shown beside its name
 
 
@@ -62,14 +58,12 @@ def write_model(registry: Registry, version: str) -> None:
     """Write a version's manifest, and its evaluation in short."""
     manifest = registry.manifest(version)
     console().print(_facts(_standing(registry, version) | _manifest_facts(manifest)))
-    evaluation = _evaluation(registry, version)
-    if not evaluation:
+    evaluation = read_evaluation(registry.folder(version))
+    if evaluation is None:
         sys.stdout.write("\nNo evaluation lies in the package.\n")
         return
-    films = evaluation.get("films")
-    counts = _flat(films) if isinstance(films, Mapping) else {"films": films}
-    films_in_words = ", ".join(f"{count} {name}" for name, count in counts.items())
-    sys.stdout.write(f"\nMeasured on {evaluation.get('data', '?')}: {films_in_words}\n")
+    counts = ", ".join(f"{count} {name}" for name, count in evaluation.films.items())
+    sys.stdout.write(f"\nMeasured on {evaluation.data}: {counts}\n")
     table = new_table("measure", "value", "95% interval")
     for row in _measured(evaluation):
         table.add_row(*row)
@@ -80,18 +74,27 @@ def told_measures(registry: Registry, version: str) -> dict[str, str]:
     """Return what was measured of a version, by name, each with its interval if it has one."""
     return {
         name.replace("_", " "): f"{value} ({interval})" if interval else value
-        for name, value, interval in _measured(_evaluation(registry, version))
+        for name, value, interval in _measured(read_evaluation(registry.folder(version)))
     }
 
 
-def _measured(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+def _measured(evaluation: Evaluation | None) -> Iterator[tuple[str, str, str]]:
     """Yield measures with their values and 95 % intervals."""
-    intervals = evaluation.get("intervals", {})
-    for name in (*_MEASURES, *_ERRORS):
-        if name in evaluation:
-            interval = intervals.get(name)
-            ends = " to ".join(_plain(end) for end in interval) if interval else ""
-            yield name, _plain(evaluation[name]), ends
+    if evaluation is None:
+        return
+    for name, value in (
+        ("auc", evaluation.auc),
+        ("sensitivity", evaluation.sensitivity),
+        ("specificity", evaluation.specificity),
+        ("ppv", evaluation.ppv),
+        ("npv", evaluation.npv),
+        ("review_share", evaluation.review_share),
+        ("brier", evaluation.brier),
+        ("calibration_error", evaluation.calibration_error),
+    ):
+        if name in evaluation.model_fields_set:
+            ends = evaluation.intervals.get(name)
+            yield name, _plain(value), " to ".join(map(_plain, ends)) if ends else ""
 
 
 def write_difference(registry: Registry, one: str, other: str) -> None:
@@ -209,12 +212,9 @@ def _trained_on(manifest: Manifest) -> str:
 
 
 def _evaluation(registry: Registry, version: str) -> dict[str, Any]:
-    """Return what was measured of a version; nothing where that cannot be read."""
-    try:
-        evaluation = json.loads((registry.folder(version) / EVALUATION).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return with_review_share(evaluation) if isinstance(evaluation, dict) else {}
+    """Return all that was measured of a version, as its file has it; nothing if it has none."""
+    evaluation = read_evaluation(registry.folder(version))
+    return {} if evaluation is None else evaluation.model_dump(mode="json", exclude_unset=True)
 
 
 def _card(registry: Registry, version: str) -> str:

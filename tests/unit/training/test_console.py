@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from training.console import OfFilms, needed, say_error, teller
+from training.console import OfFilms, say_error, teller
+from training.io import needed
 from worker.errors import DataError
 
 

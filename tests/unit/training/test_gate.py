@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from training.gate import Evidence, Floors, Margins, Promotion, Rules, judge_promotion
+from worker.model.evaluation import Metrics, PairedComparison
 
-GOOD = {
+GOOD: dict[str, Any] = {
     "films": {"NORMAL": 224, "PNEUMONIA": 360},
     "auc": 0.99,
     "sensitivity": 0.95,
@@ -20,7 +21,7 @@ GOOD = {
     "calibration_error": 0.05,
 }
 CHAMPION = "20260101-abcdef01"
-BETTER = {
+BETTER: dict[str, Any] = {
     "differences": {
         "auc": {"value": 0.001, "low": -0.002, "high": 0.004},
         "sensitivity": {"value": 0.0, "low": -0.01, "high": 0.01},
@@ -42,14 +43,14 @@ GUARDED = ["auc", "sensitivity", "specificity", "calibration_error"]
 
 def held(numbers: dict[str, Any]) -> list[str]:
     """Return the reasons for which a model is held, having checked that there are any."""
-    promotion = judge_promotion(numbers, champion=None)
+    promotion = judge_promotion(Metrics(**numbers), champion=None)
     assert not promotion.promote
     return [reason for reason in promotion.reasons if reason.startswith("HELD")]
 
 
 def test_a_good_first_model_is_promoted() -> None:
     """All floors cleared and no champion: promoted, with every check listed as passed."""
-    promotion = judge_promotion(GOOD, champion=None)
+    promotion = judge_promotion(Metrics(**GOOD), champion=None)
     assert promotion.promote
     assert len(promotion.reasons) == 7
     assert all(reason.startswith("ok: ") for reason in promotion.reasons)
@@ -58,9 +59,9 @@ def test_a_good_first_model_is_promoted() -> None:
 def test_a_model_at_the_floors_is_promoted() -> None:
     """A floor is the least that will do, not what must be exceeded."""
     floors = Floors()
-    numbers = {name: getattr(floors, name) for name in GUARDED}
+    numbers: dict[str, Any] = {name: getattr(floors, name) for name in GUARDED}
     films = dict.fromkeys(("NORMAL", "PNEUMONIA"), floors.films_of_each_class)
-    assert judge_promotion({**numbers, "films": films}, champion=None).promote
+    assert judge_promotion(Metrics(**numbers, films=films), champion=None).promote
 
 
 @pytest.mark.parametrize("name", GUARDED)
@@ -88,7 +89,7 @@ def test_what_is_missing_holds(name: str) -> None:
 @pytest.mark.parametrize("label", ["NORMAL", "PNEUMONIA"])
 def test_too_few_films_of_a_class_hold(label: str) -> None:
     """Perfect numbers on a handful of films tell too little."""
-    (reason,) = held({**GOOD, "films": {**GOOD["films"], label: 49}})  # type: ignore[dict-item]
+    (reason,) = held({**GOOD, "films": {**GOOD["films"], label: 49}})
     assert f"49 {label} test films" in reason
 
 
@@ -107,7 +108,11 @@ def compared(
     place.update(changes)
     rules = Rules(evidence=evidence)
     return judge_promotion(
-        GOOD, champion=CHAMPION, comparison=comparison, barred=barred, rules=rules
+        Metrics(**GOOD),
+        champion=CHAMPION,
+        comparison=PairedComparison(**comparison),
+        barred=barred,
+        rules=rules,
     )
 
 
@@ -129,9 +134,9 @@ def test_a_better_challenger_is_promoted(evidence: Evidence) -> None:
 
 def test_numbers_of_one_model_alone_replace_no_champion() -> None:
     """Without a comparison on the same films nothing says which is the better of two."""
-    (reason,) = reasons_held(judge_promotion(GOOD, champion=CHAMPION))
+    (reason,) = reasons_held(judge_promotion(Metrics(**GOOD), champion=CHAMPION))
     assert reason == f"HELD: it could not be compared with {CHAMPION}, which serves"
-    told = judge_promotion(GOOD, champion=CHAMPION, trouble="its weights are damaged")
+    told = judge_promotion(Metrics(**GOOD), champion=CHAMPION, trouble="its weights are damaged")
     assert reasons_held(told)[0].endswith("which serves: its weights are damaged")
 
 
@@ -203,11 +208,12 @@ def test_a_version_that_is_barred_never_serves_again() -> None:
     """Whatever its numbers, and with the reason in words."""
     (reason,) = reasons_held(compared(barred="it was rolled back from: lost its way"))
     assert "rolled back from: lost its way" in reason
-    assert not judge_promotion(GOOD, champion=None, barred="rolled back from").promote
+    assert not judge_promotion(Metrics(**GOOD), champion=None, barred="rolled back from").promote
 
 
 def test_the_floors_hold_beside_the_champion() -> None:
     """Better than a poor champion is not good enough."""
-    poor = {**GOOD, "auc": 0.6}
-    promotion = judge_promotion(poor, champion=CHAMPION, comparison=BETTER)
+    poor = Metrics(**{**GOOD, "auc": 0.6})
+    better = PairedComparison(**BETTER)
+    promotion = judge_promotion(poor, champion=CHAMPION, comparison=better)
     assert reasons_held(promotion) == ["HELD: auc 0.6000, at least 0.9 needed"]

@@ -20,6 +20,14 @@ from training.data.dataset import LabelledScan, Side
 from training.evaluate.head_to_head import Judged
 from training.evaluate.metrics import OperatingPoint, evaluate
 from training.evaluate.paired import Reading, compare
+from worker.model.evaluation import (
+    Evaluation,
+    Groups,
+    Looks,
+    LostFilm,
+    PairedComparison,
+    Unfamiliar,
+)
 
 POINT = OperatingPoint(temperature=1.0, threshold=0.4, review_band=(0.2, 0.7))
 CURVE = [
@@ -56,6 +64,9 @@ def judged(logits: list[float], truth: list[bool], *, lost: list[int] | None = N
         challenger=Reading.of(scores, POINT),
         point=POINT,
         numbers=evaluate(array, scores, POINT),
+        groups=Groups(),
+        evidence_outside=None,
+        unfamiliar=None,
         comparison=None,
         lost=lost or [],
         trouble="",
@@ -119,33 +130,40 @@ def test_the_card_tells_what_changed_from_the_champion() -> None:
     theirs = rng.normal(np.where(truth, 1.5, -1.5), 1)
     ours = rng.normal(np.where(truth, 1.5, -1.5), 1)
     one, two = Reading.of(theirs, POINT), Reading.of(ours, POINT)
-    comparison = {
-        "champion": "drawn-0",
-        "champion_numbers": evaluate(truth, theirs, POINT) | {"undecided": one.undecided.mean()},
-        **compare(truth, [str(number // 2) for number in range(80)], one, two),
-        "lost_films": [
-            {"sha256": "ab" * 32, "label": "NORMAL", "champion": 0.1, "challenger": 0.9}
-        ],
-    }
-    evaluation = {
-        **evaluate(truth, ours, POINT),
-        "data": "drawn/test",
-        "data_note": "",
-        "looks": {"this_set": 3, "any_set": 9},
-        "calibration_side": evaluate(truth, ours, POINT),
-        "comparison": comparison,
-    }
+    lost = LostFilm(sha256="ab" * 32, label="NORMAL", champion=0.1, challenger=0.9)
+    comparison = compare(truth, [str(number // 2) for number in range(80)], one, two).model_copy(
+        update={
+            "champion": "drawn-0",
+            "champion_numbers": evaluate(truth, theirs, POINT),
+            "lost_films": [lost],
+        }
+    )
+    evaluation = Evaluation(
+        data="drawn/test",
+        looks=Looks(this_set=3, any_set=9),
+        calibration_side=evaluate(truth, ours, POINT),
+        comparison=comparison,
+        **dict(evaluate(truth, ours, POINT)),
+    )
     card = write_card("drawn-1", evaluation, TRAINING, ["ok: yes"], ["roc.png"])
-    auc = comparison["differences"]["auc"]
+    auc = comparison.differences.auc
     assert (
-        f"| AUC (paired DeLong) | {comparison['champion_numbers']['auc']:.4f} | "
-        f"{auc['value']:+.4f} | {auc['low']:+.4f} to {auc['high']:+.4f} |"
+        f"| AUC (paired DeLong) | {comparison.champion_numbers.auc:.4f} | "
+        f"{auc.value:+.4f} | {auc.low:+.4f} to {auc.high:+.4f} |"
     ) in card
     assert "Version drawn-0, on the same films of 40 patients" in card
     assert "- `abababababab`, NORMAL: 0.1000 by the champion, 0.9000 by this model" in card
     assert "look number 3 at exactly these films, and number 9" in card
     assert "(roc.png)" in card
     assert "(scores.png)" not in card, "a picture that is not there is not linked to"
+
+
+def test_a_card_of_which_every_number_is_missing_can_be_written() -> None:
+    """As the gate holds for each of them, a person reads that there is none."""
+    card = write_card("drawn-1", Evaluation(comparison=PairedComparison()), TRAINING, ["HELD: no"])
+    assert "| AUC | none | |" in card
+    assert "| AUC (paired DeLong) | none | none | none to none |" in card
+    assert "nan" not in card
 
 
 def test_the_worst_mistakes_come_first() -> None:
@@ -230,11 +248,9 @@ def test_the_card_says_how_many_test_films_are_unfamiliar() -> None:
     """A reader sees how many films the limits would have kept from being decided."""
     truth = np.tile([False, True], 40)
     numbers = evaluate(truth, np.linspace(-1, 1, 80), POINT)
-    evaluation = {**numbers, "data": "drawn/test", "data_note": "", "calibration_side": numbers}
-    without = write_card("drawn-1", {**evaluation, "comparison": None}, TRAINING, [])
-    shares = {"refused": 0.0, "review": 0.0123}
-    told = {**evaluation, "comparison": None, "unfamiliar": shares}
-    assert "0.0% of them would be refused, 1.2% be REVIEW" in write_card(
-        "drawn-1", told, TRAINING, []
-    )
+    evaluation = Evaluation(data="drawn/test", calibration_side=numbers, **dict(numbers))
+    without = write_card("drawn-1", evaluation, TRAINING, [])
+    shares = {"unfamiliar": Unfamiliar(refused=0.0, review=0.0123)}
+    card = write_card("drawn-1", evaluation.model_copy(update=shares), TRAINING, [])
+    assert "0.0% of them would be refused, 1.2% be REVIEW" in card
     assert "would be refused" not in without

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from training.card.reach import sections
+from worker.model.evaluation import Evaluation
 
 PLAIN: dict[str, Any] = {"sensitivity": 0.9, "specificity": 0.8}
 
 
 def test_predictive_values_follow_from_prevalence() -> None:
     """At 10 %: 0.09 found of 0.27 called, 0.72 of 0.73 passed (Bayes); at half and half 0.818."""
-    told = "\n".join(sections(PLAIN))
+    told = "\n".join(sections(Evaluation(**PLAIN)))
     assert "| 10% | 0.333 | 0.986 |" in told
     assert "| 50% | 0.818 | 0.889 |" in told
     assert "| 1% | 0.043 | 0.999 |" in told
@@ -21,7 +22,7 @@ def test_predictive_values_follow_from_prevalence() -> None:
 
 def test_every_card_says_what_became_of_such_models_elsewhere() -> None:
     """Also one whose evaluation holds no more than it did before these sections."""
-    told = "\n".join(sections(PLAIN))
+    told = "\n".join(sections(Evaluation(**PLAIN)))
     for part in ("0.95", "0.54", "Xin", "10.1007/s10140-021-01954-x"):
         assert part in told
     assert "By series" not in told
@@ -62,7 +63,7 @@ def test_groups_disturbances_and_evidence_are_told() -> None:
         },
         "evidence_outside": {"mean": 0.251, "median": 0.252, "even": 0.4375},
     }
-    told = "\n".join(sections(evaluation))
+    told = "\n".join(sections(Evaluation(**evaluation)))
     assert "| virus | 0 | 120 |  | 0.9700 (0.9000 to 0.9900) |  |" in told
     assert "By size" not in told
     assert "| gamma 0.7 | 0.9900 | -0.0040 | -0.0100 to +0.0020 | 0.9000 | 0.8000 | 7 | 0 |" in told
@@ -76,4 +77,4 @@ def test_groups_disturbances_and_evidence_are_told() -> None:
 @pytest.mark.parametrize("missing", ["sensitivity", "specificity"])
 def test_what_cannot_be_computed_is_left_out(missing: str) -> None:
     """No PPV without both."""
-    assert "PPV" not in "\n".join(sections({**PLAIN, missing: None}))
+    assert "PPV" not in "\n".join(sections(Evaluation(**{**PLAIN, missing: None})))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.evaluate.edge_evidence import EVEN_SHARE, outer_share
+from training.evaluate.edge_evidence import EVEN_SHARE, outer_share, summarise
+from worker.model.evaluation import EdgeEvidence
 
 
 def test_an_even_map_has_the_share_of_the_area() -> None:
@@ -32,3 +33,10 @@ def test_a_cell_across_the_line_counts_on_both_sides() -> None:
     evidence = np.zeros((4, 4))
     evidence[0, 0] = 1.0
     assert outer_share(evidence) == pytest.approx(0.75)
+
+
+def test_shares_of_many_films_are_told_beside_an_even_maps() -> None:
+    """Mean and median; nothing of films of which nothing is known."""
+    expected = EdgeEvidence(mean=0.3, median=0.2, even=EVEN_SHARE)
+    assert summarise([0.1, 0.2, 0.6]) == expected
+    assert summarise([]) is None

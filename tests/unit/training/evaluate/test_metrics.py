@@ -117,8 +117,9 @@ def test_how_many_are_ill_is_no_calibration_error(prevalence: float) -> None:
     truth = rng.uniform(size=40_000) < prevalence
     honest = rng.normal(np.where(truth, 1.0, -1.0), np.sqrt(2))  # their own log-odds
     point = OperatingPoint(temperature=1.0, threshold=0.5, review_band=(0.5, 0.5))
-    assert evaluate(truth, honest, point)["calibration_error"] < 0.02
-    assert evaluate(truth, 2 * honest, point)["calibration_error"] > 0.05
+    errors = [evaluate(truth, k * honest, point).calibration_error or 0.0 for k in (1, 2)]
+    assert errors[0] < 0.02
+    assert errors[1] > 0.05
 
 
 @pytest.mark.parametrize("prevalence", [0.2, 0.5, 0.8])
@@ -218,15 +219,15 @@ def test_evaluation_counts_as_the_worker_decides() -> None:
     called = np.array([verdict.label == "PNEUMONIA" for verdict in verdicts])
     review = np.array([verdict.decision == "REVIEW" for verdict in verdicts])
     numbers = evaluate(truth, logits, POINT)
-    assert numbers["sensitivity"] == pytest.approx(called[truth].mean())
-    assert numbers["specificity"] == pytest.approx((~called[~truth]).mean())
-    assert numbers["ppv"] == pytest.approx(truth[called].mean())
-    assert numbers["npv"] == pytest.approx((~truth[~called]).mean())
-    assert numbers["review_share"] == pytest.approx(review.mean())
-    assert numbers["sensitivity_outside_review"] == pytest.approx(called[truth & ~review].mean())
+    assert numbers.sensitivity == pytest.approx(called[truth].mean())
+    assert numbers.specificity == pytest.approx((~called[~truth]).mean())
+    assert numbers.ppv == pytest.approx(truth[called].mean())
+    assert numbers.npv == pytest.approx((~truth[~called]).mean())
+    assert numbers.review_share == pytest.approx(review.mean())
+    assert numbers.sensitivity_outside_review == pytest.approx(called[truth & ~review].mean())
     errors = np.array([(v.probability - t) ** 2 for v, t in zip(verdicts, truth, strict=True)])
-    assert numbers["brier"] == pytest.approx((errors[truth].mean() + errors[~truth].mean()) / 2)
-    assert sum(numbers["confusion"].values()) == len(truth)
+    assert numbers.brier == pytest.approx((errors[truth].mean() + errors[~truth].mean()) / 2)
+    assert sum(numbers.confusion.model_dump().values()) == len(truth)
 
 
 def test_unfamiliar_films_are_review_too_and_refused_ones_are_not() -> None:
@@ -237,13 +238,13 @@ def test_unfamiliar_films_are_review_too_and_refused_ones_are_not() -> None:
     unfamiliar = np.array([False, True, False, False, True, True, False, False])
     refused = np.array([False, False, False, False, False, True, False, False])
     numbers = evaluate(truth, logits, point, unfamiliar=unfamiliar, refused=refused)
-    assert numbers["review_share"] == 3 / 8
-    assert numbers["intervals"]["review_share"] is not None
-    assert numbers["sensitivity_outside_review"] == 1.0
-    assert numbers["specificity_outside_review"] == 1.0
-    assert numbers["sensitivity"] == pytest.approx(2 / 3), "of the label, which all have"
+    assert numbers.review_share == 3 / 8
+    assert numbers.intervals["review_share"] is not None
+    assert numbers.sensitivity_outside_review == 1.0
+    assert numbers.specificity_outside_review == 1.0
+    assert numbers.sensitivity == pytest.approx(2 / 3), "of the label, which all have"
     plain = evaluate(truth, logits, point)
-    assert (plain["review_share"], plain["specificity_outside_review"]) == (1 / 8, 3 / 4)
+    assert (plain.review_share, plain.specificity_outside_review) == (1 / 8, 3 / 4)
 
 
 def test_what_cannot_be_computed_is_none() -> None:
@@ -251,9 +252,9 @@ def test_what_cannot_be_computed_is_none() -> None:
     truth, logits = made_up()
     never = OperatingPoint(temperature=1.0, threshold=1.0, review_band=(1.0, 1.0))
     numbers = evaluate(truth, logits, never)
-    assert numbers["ppv"] is None
-    assert numbers["sensitivity"] == 0
-    json.dumps(numbers, allow_nan=False)
+    assert numbers.ppv is None
+    assert numbers.sensitivity == 0
+    json.dumps(numbers.model_dump(), allow_nan=False)
 
 
 @pytest.mark.parametrize("logit", [math.nan, math.inf])

@@ -11,8 +11,16 @@ import numpy as np
 import pytest
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
-from training.evaluate.metrics import OperatingPoint, Scores, Truth, auc, calibration_error
+from training.evaluate.metrics import (
+    Measured,
+    OperatingPoint,
+    Scores,
+    Truth,
+    auc,
+    calibration_error,
+)
 from training.evaluate.paired import Reading, _weighted_auc, auc_difference, compare, mcnemar
+from worker.model.evaluation import Decisions, Estimate
 
 POINT = OperatingPoint(temperature=1.2, threshold=0.4, review_band=(0.3, 0.6))
 
@@ -36,6 +44,14 @@ def singles(truth: Truth) -> list[str]:
 def readings(champion: Scores, challenger: Scores) -> tuple[Reading, Reading]:
     """Return both models' readings at one operating point."""
     return Reading.of(champion, POINT), Reading.of(challenger, POINT)
+
+
+def known(estimate: Estimate) -> Measured:
+    """Return an estimate of which nothing is missing."""
+    assert estimate.value is not None
+    assert estimate.low is not None
+    assert estimate.high is not None
+    return Measured(value=estimate.value, low=estimate.low, high=estimate.high)
 
 
 def brier(truth: Truth, probability: Scores) -> float:
@@ -111,9 +127,10 @@ def test_every_difference_is_the_difference_of_the_models_numbers() -> None:
         }
         for one in both
     ]
-    assert found["differences"].keys() == numbers[0].keys()
-    for name, difference in found["differences"].items():
-        assert difference["value"] == pytest.approx(numbers[1][name] - numbers[0][name], abs=1e-12)
+    differences = dict(found.differences)
+    assert differences.keys() == numbers[0].keys()
+    for name, difference in differences.items():
+        assert difference.value == pytest.approx(numbers[1][name] - numbers[0][name], abs=1e-12)
 
 
 def test_the_bootstrap_agrees_with_drawing_patients_one_by_one() -> None:
@@ -125,7 +142,7 @@ def test_the_bootstrap_agrees_with_drawing_patients_one_by_one() -> None:
     rng = np.random.default_rng(1)
     films = {name: np.flatnonzero(np.asarray(patients) == name) for name in sorted(set(patients))}
     kinds = [[n for n in films if truth[films[n][0]] == kind] for kind in (False, True)]
-    drawn: dict[str, list[float]] = {name: [] for name in [*found["differences"], "lost"]}
+    drawn: dict[str, list[float]] = {name: [] for name in [*dict(found.differences), "lost"]}
     for _ in range(1000):
         picks = [str(name) for kind in kinds for name in rng.choice(kind, len(kind))]
         rows = np.concatenate([films[name] for name in picks])
@@ -151,11 +168,11 @@ def test_the_bootstrap_agrees_with_drawing_patients_one_by_one() -> None:
         drawn["lost"].append((right[0] & ~right[1]).sum() / right[0].sum())
     del drawn["auc"]
     for name, values in drawn.items():
-        interval = found["lost"] if name == "lost" else found["differences"][name]
-        width = interval["high"] - interval["low"]
+        interval = known(found.lost if name == "lost" else getattr(found.differences, name))
+        width = interval.high - interval.low
         low, high = np.quantile(values, [0.025, 0.975])
-        assert interval["low"] == pytest.approx(low, abs=0.1 * width), name
-        assert interval["high"] == pytest.approx(high, abs=0.1 * width), name
+        assert interval.low == pytest.approx(low, abs=0.1 * width), name
+        assert interval.high == pytest.approx(high, abs=0.1 * width), name
 
 
 def test_weighed_areas_are_those_of_scikit_learn() -> None:
@@ -177,9 +194,9 @@ def test_films_of_one_patient_are_no_more_evidence_than_the_patient() -> None:
         *readings(np.repeat(logits[0], 4), np.repeat(logits[1], 4)),
     )
     for name in ("auc_by_patient", "sensitivity", "brier"):
-        one, four = once["differences"][name], often["differences"][name]
-        assert (four["low"], four["high"]) == pytest.approx((one["low"], one["high"]), abs=1e-9)
-    assert often["patients"] == once["patients"] == len(truth)
+        one, four = (getattr(each.differences, name) for each in (once, often))
+        assert (four.low, four.high) == pytest.approx((one.low, one.high), abs=1e-9)
+    assert often.patients == once.patients == len(truth)
 
 
 def test_a_patient_with_films_of_both_classes_is_drawn_whole() -> None:
@@ -188,8 +205,8 @@ def test_a_patient_with_films_of_both_classes_is_drawn_whole() -> None:
     rng = np.random.default_rng(2)
     both = readings(rng.normal(0, 2, 60), rng.normal(0, 2, 60))
     found = compare(truth, [f"patient-{n // 2}" for n in range(60)], *both)
-    assert found["patients"] == 30
-    assert None not in found["differences"]["auc_by_patient"].values()
+    assert found.patients == 30
+    known(found.differences.auc_by_patient)
 
 
 def test_films_lost_and_gained_are_counted() -> None:
@@ -198,9 +215,9 @@ def test_films_lost_and_gained_are_counted() -> None:
     champion = np.array([-9.0, -9.0, 9.0, 9.0, 9.0, -9.0, -9.0])
     challenger = np.array([-9.0, 9.0, -9.0, 9.0, 9.0, 9.0, -9.0])
     found = compare(truth, singles(truth), *readings(champion, challenger))
-    assert found["decisions"] == {"both_right": 3, "lost": 1, "gained": 2, "both_wrong": 1}
-    assert found["lost"]["value"] == 1 / 4
-    assert found["mcnemar_p"] == mcnemar(1, 2)
+    assert found.decisions == Decisions(both_right=3, lost=1, gained=2, both_wrong=1)
+    assert found.lost.value == 1 / 4
+    assert found.mcnemar_p == mcnemar(1, 2)
 
 
 def test_a_model_against_itself_differs_in_nothing() -> None:
@@ -208,8 +225,8 @@ def test_a_model_against_itself_differs_in_nothing() -> None:
     truth, logits, _ = made_up()
     one, two = readings(logits, logits)
     found = compare(truth, singles(truth), one, two)
-    for difference in [*found["differences"].values(), found["lost"]]:
-        assert set(difference.values()) == {0.0}
+    for difference in [*dict(found.differences).values(), found.lost]:
+        assert difference == Estimate(value=0.0, low=0.0, high=0.0)
 
 
 def test_equal_areas_differ_in_nothing() -> None:
@@ -241,8 +258,8 @@ def test_what_cannot_be_computed_is_none() -> None:
     truth, _, challenger = made_up()
     wrong = Reading(probability=np.where(truth, 0.0, 1.0), called=~truth, undecided=truth)
     found = compare(truth, singles(truth), wrong, Reading.of(challenger, POINT), draws=50)
-    assert set(found["lost"].values()) == {None}
-    json.dumps(found, allow_nan=False)
+    assert found.lost == Estimate()
+    json.dumps(found.model_dump(), allow_nan=False)
 
 
 def test_the_same_films_give_the_same_intervals() -> None:

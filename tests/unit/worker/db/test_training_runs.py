@@ -13,7 +13,8 @@ from sqlalchemy import update
 
 from worker.db.engine import Database
 from worker.db.schema import training_runs
-from worker.db.training_runs import Looks, Ruling, TrainingRuns
+from worker.db.training_runs import Ruling, TrainingRuns
+from worker.model.evaluation import Looks
 from worker.types import Changes
 
 

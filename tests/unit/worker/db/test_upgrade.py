@@ -10,7 +10,8 @@ from sqlalchemy import inspect
 
 from worker.db.engine import Database
 from worker.db.schema import REVISION
-from worker.db.training_runs import Looks, TrainingRuns
+from worker.db.training_runs import TrainingRuns
+from worker.model.evaluation import Looks
 
 _OF_0_1_0 = "0005"
 _AT = "'2026-11-01 08:00:00.000000'"

@@ -1,0 +1,247 @@
+"""`evaluation.json`: what was measured of a model on its test films, and how it is read.
+
+Every field may be missing. What is missing, is not finite or is of another type is read as None, or
+as an empty table, so that packages of every age can be read and no such number passes the gate.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
+
+from worker.model.intervals import wilson_interval
+
+EVALUATION: Final = "evaluation.json"
+
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Count = Annotated[int, Field(strict=True)]
+FilmCounts = dict[str, Count]  # by label: NORMAL, PNEUMONIA
+Ends = tuple[Number, Number]
+
+
+class _Record(BaseModel):
+    # What a later release has added stays with what it stands beside.
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _or_missing(
+        cls, value: object, handler: ValidatorFunctionWrapHandler, info: ValidationInfo
+    ) -> Any:
+        try:
+            return handler(value)
+        except ValidationError:
+            return cls.model_fields[info.field_name or ""].get_default(call_default_factory=True)
+
+
+class Estimate(_Record):
+    """A number with its 95 % interval."""
+
+    value: Number | None = None
+    low: Number | None = None
+    high: Number | None = None
+
+
+class Confusion(_Record):
+    """Films by what they are and what they are called."""
+
+    true_negative: Count = 0
+    false_positive: Count = 0
+    false_negative: Count = 0
+    true_positive: Count = 0
+
+
+class Metrics(_Record):
+    """What is said of one model on one set of films."""
+
+    films: FilmCounts = Field(default_factory=dict)
+    auc: Number | None = None
+    sensitivity: Number | None = None
+    specificity: Number | None = None
+    ppv: Number | None = None
+    npv: Number | None = None
+    review_share: Number | None = None
+    sensitivity_outside_review: Number | None = None
+    specificity_outside_review: Number | None = None
+    intervals: dict[str, Ends | None] = Field(default_factory=dict)  # 95 %, of the above by name
+    brier: Number | None = None
+    calibration_error: Number | None = None
+    confusion: Confusion = Field(default_factory=Confusion)
+    threshold: Number | None = None
+    temperature: Number | None = None
+    review_band: Ends | None = None
+    undecided: Number | None = None  # share left to a person: REVIEW, or refused
+
+
+class Group(_Record):
+    """The numbers of some of the test films; None for what their classes do not allow."""
+
+    films: FilmCounts = Field(default_factory=dict)
+    auc: Estimate | None = None
+    sensitivity: Estimate | None = None
+    specificity: Estimate | None = None
+
+
+class Groups(_Record):
+    """Test films in groups, by the group's name; empty where all films are in one group."""
+
+    series: dict[str, Group] = Field(default_factory=dict)
+    size: dict[str, Group] = Field(default_factory=dict)
+
+
+class EdgeEvidence(_Record):
+    """The share of the evidence that lies at the film's edges, over the test films."""
+
+    mean: Number | None = None
+    median: Number | None = None
+    even: Number | None = None  # of evidence spread evenly over a film
+
+
+class Unfamiliar(_Record):
+    """The shares of the test films beyond the limits of the familiar."""
+
+    refused: Number = 0.0
+    review: Number = 0.0
+
+
+class Looks(_Record):
+    """How often models were measured on test films, this time included."""
+
+    this_set: Count = 0  # on exactly these films
+    any_set: Count = 0  # on any, by all nights on record
+
+
+class Differences(_Record):
+    """The challenger's numbers less the champion's, on the same films."""
+
+    auc: Estimate = Field(default_factory=Estimate)  # by paired DeLong; the others by bootstrap
+    sensitivity: Estimate = Field(default_factory=Estimate)
+    specificity: Estimate = Field(default_factory=Estimate)
+    brier: Estimate = Field(default_factory=Estimate)
+    calibration_error: Estimate = Field(default_factory=Estimate)
+    undecided: Estimate = Field(default_factory=Estimate)
+    auc_by_patient: Estimate = Field(default_factory=Estimate)
+
+
+class Decisions(_Record):
+    """Films by which of two models has them right."""
+
+    both_right: Count = 0
+    lost: Count = 0  # the champion alone
+    gained: Count = 0  # the challenger alone
+    both_wrong: Count = 0
+
+
+class LostFilm(_Record):
+    """A film that the champion has right and the challenger wrong, by its content's hash."""
+
+    sha256: str = ""
+    label: str = ""
+    champion: Number | None = None  # probability of PNEUMONIA
+    challenger: Number | None = None
+
+
+class PairedComparison(_Record):
+    """What the same test films say of the champion and the challenger."""
+
+    champion: str = ""  # its version
+    champion_numbers: Metrics = Field(default_factory=Metrics)
+    patients: Count = 0
+    draws: Count = 0  # of the bootstrap
+    lost: Estimate = Field(default_factory=Estimate)  # of what the champion has right, the share
+    differences: Differences = Field(default_factory=Differences)
+    decisions: Decisions = Field(default_factory=Decisions)
+    mcnemar_p: Number | None = None
+    lost_films: list[LostFilm] = Field(default_factory=list)
+
+
+class Disturbed(_Record):
+    """The numbers of films after one disturbance."""
+
+    auc: Number | None = None
+    sensitivity: Number | None = None
+    specificity: Number | None = None
+    review: Count | None = None  # films that the worker would leave to a person
+    refused: Count | None = None  # films that it would refuse: left out of the numbers
+    difference: Estimate | None = None  # of the AUC, from the same films untouched
+
+
+class Robustness(_Record):
+    """The same films untouched, and after each disturbance."""
+
+    films: FilmCounts = Field(default_factory=dict)
+    of: FilmCounts = Field(default_factory=dict)  # that these were chosen from
+    untouched: Disturbed = Field(default_factory=Disturbed)
+    disturbed: dict[str, Disturbed] = Field(default_factory=dict)
+
+
+class ChangedDecision(_Record):
+    """An archived film whose decision would change: decision and probability by each model."""
+
+    scan_id: Count = 0
+    sha256: str = ""
+    champion: tuple[str, Number | None] = ("", None)
+    challenger: tuple[str, Number | None] = ("", None)
+
+
+class Preview(_Record):
+    """Which decisions on the last archived films would change."""
+
+    screened: Count = 0
+    skipped: Count = 0
+    turns: FilmCounts = Field(default_factory=dict)  # films by `NORMAL to REVIEW` and the like
+    turned: list[ChangedDecision] = Field(default_factory=list)
+
+
+class Evaluation(Metrics):
+    """All of `evaluation.json`."""
+
+    version: str = ""
+    data: str = "?"  # where the test films are from
+    data_note: str = ""  # how they were chosen
+    data_digest: str = ""
+    test_digest: str = ""
+    looks: Looks | None = None  # None where nobody counts
+    groups: Groups = Field(default_factory=Groups)
+    evidence_outside: EdgeEvidence | None = None
+    unfamiliar: Unfamiliar | None = None  # None for a package without limits
+    calibration_side: Metrics | None = None
+    comparison: PairedComparison | None = None  # None where there was no champion to measure
+    robustness: Robustness | None = None
+    archive: Preview | None = None
+
+
+def read_evaluation(package: Path) -> Evaluation | None:
+    """Return what was measured of a package; None where that cannot be read."""
+    try:
+        facts = json.loads((package / EVALUATION).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return with_review_share(Evaluation(**facts)) if isinstance(facts, dict) and facts else None
+
+
+def with_review_share(evaluation: Evaluation) -> Evaluation:
+    """Return an evaluation whose `review_share` is of all films that the worker marks REVIEW.
+
+    In packages of before it is of films near the threshold alone, less those that are unfamiliar.
+    They have the share left to a person, and how many of these are refused. Where an evaluation has
+    not, it is returned as it is.
+    """
+    count = sum(evaluation.films.values())
+    if evaluation.undecided is None or not count:
+        return evaluation
+    refused = 0.0 if evaluation.unfamiliar is None else evaluation.unfamiliar.refused
+    review = round((evaluation.undecided - refused) * count)
+    intervals = {**evaluation.intervals, "review_share": wilson_interval(review, count)}
+    return evaluation.model_copy(update={"review_share": review / count, "intervals": intervals})
