@@ -6,6 +6,8 @@
 #
 # 0.1.0 cannot start again after an upgrade: a backup comes first. With SQLite the installer makes
 # one; with Postgres it asks for one, and BACKUP=made says that there is one.
+# 0.1.0 cannot start again after an upgrade: a backup comes first. With SQLite the installer makes
+# one; with Postgres it asks for one, and BACKUP=made says that there is one.
 # PYTHON names the interpreter (3.11 or newer, with venv); WHEELS a folder of wheels for a machine
 # that reaches no package registry, filled on another by `make wheels`.
 set -eu
@@ -17,6 +19,7 @@ releases=/opt/lungwatch-releases
 current=/opt/lungwatch
 units=/usr/local/lib/systemd/system
 data=/var/lib/lungwatch
+backup=$data/lungwatch-0.1.0.db
 backup=$data/lungwatch-0.1.0.db
 settings=/etc/lungwatch/lungwatch.env
 command=/usr/local/bin/lungwatch
@@ -41,8 +44,23 @@ back_up() {
     rm -r "$release/backup"
 }
 
+# Copies the database as the service's user, by the settings of the service.
+back_up() {
+    [ "${BACKUP:-}" != made ] || return 0
+    mkdir "$release/backup"
+    printf '#!/bin/sh\nexec %s -m worker.db.backup "$1"\n' "$release/bin/python" \
+        >"$release/backup/lungwatch"
+    chmod 755 "$release/backup/lungwatch"
+    LUNGWATCH_BIN=$release/backup sh "$here/systemd/lungwatch.sh" "$backup" ||
+        fail "0.1.0 cannot start again after this upgrade, so make a backup of the database first
+(README, \"Backup and restore\"), then: sudo make install BACKUP=made"
+    rm -r "$release/backup"
+}
+
 install_it() {
     if [ -e "$current" ]; then what="Upgrades"; else what="Installs"; fi
+    leaves=$("$current/bin/python" -c \
+        'import importlib.metadata as it; print(it.version("lungwatch"))' 2>/dev/null || true)
     leaves=$("$current/bin/python" -c \
         'import importlib.metadata as it; print(it.version("lungwatch"))' 2>/dev/null || true)
     cat <<EOF
@@ -96,6 +114,7 @@ EOF
         "$release/bin/lungwatch" models verify &&
         LUNGWATCH_BIN=$release/bin sh "$here/systemd/lungwatch.sh" models verify; } ||
         fail "models or settings do not pass their checks with this release: what runs is as it was"
+    case $leaves in 0.1.*) back_up ;; esac
     case $leaves in 0.1.*) back_up ;; esac
 
     trap - EXIT

@@ -255,8 +255,13 @@ def tune_tensorflow() -> None:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Read the command line and the settings, and run one night."""
+def main(
+    arguments: Sequence[str] | None = None,
+    *,
+    maker: Maker | None = None,
+    evaluator: Evaluator | None = None,
+) -> int:
+    """Read the command line and the settings, and run one night: see `retrain`."""
     shut_out_others()
     before = signal.signal(signal.SIGTERM, _stop)
     tune_tensorflow()
@@ -265,7 +270,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = read_settings()
         say = teller(settings.places, terminal=sys.stdout.isatty())
         plan = read_plan(arguments, settings, description=__doc__ or "")
-        outcome = retrain(plan, now=datetime.now(UTC), say=say)
+        outcome = retrain(
+            plan, now=datetime.now(UTC), say=say, maker=maker, evaluator=evaluator
+        )
     except NightUnderway as underway:
         say(f"left: {underway}")
         return 0

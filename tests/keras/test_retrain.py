@@ -1,7 +1,11 @@
-"""A whole night on drawn films: from a folder to a package that the worker serves, or a reason."""
+"""Whole nights on drawn films: from a folder to a package that the worker serves, or a reason.
+
+How else a night may end is shown by quick nights, in tests/unit/training/night/test_verdicts.py.
+"""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -10,27 +14,31 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from databases import query
 from driver import without_rights
+from fake_nights import CHAMPION, copying, pretending
 from films import draw, jpeg, truncated
 from nights import ANY, NOW, draw_folder
+from once import once
+from packages import copy_package
 
 from training.card.card import write_card
 from training.data.dataset import Side, read_dataset
-from training.data.patients import Patients
 from training.data.splits import SALT
+from training.evaluate.scoring import score
+from training.fit.network import Architecture, describe
 from training.fit.warm_start import choose_start
 from training.night.options import Plan
 from training.night.state import LAST, LOCK, NightOutcome
-from training.retrain import main, retrain
+from training.retrain import main, retrain, tune_tensorflow
 from worker.db.engine import Database
-from worker.db.training_runs import Ruling, TrainingRuns
-from worker.errors import DatabaseTrouble, ModelPackageError
+from worker.db.training_runs import Ruling
+from worker.errors import DataError
 from worker.imaging.preprocessing import read_film
 from worker.model.decision import REVIEW
 from worker.model.evaluation import Confusion
@@ -48,10 +56,13 @@ class Night:
     said: list[str]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
     """Run one night, with floors that anything clears and one damaged film among the rest."""
-    root = tmp_path_factory.mktemp("night")
+    return once(tmp_path_factory, "night", _run_first_night)
+
+
+def _run_first_night(root: Path) -> Night:
     data = draw_folder(root / "drawn")
     spoilt = data / "train/NORMAL/IM-0500-0001.jpeg"
     spoilt.write_bytes(truncated(jpeg(draw(1)), 50))
@@ -68,6 +79,18 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
     )
     said: list[str] = []
     return Night(plan=plan, outcome=retrain(plan, now=NOW, say=said.append), said=said)
+
+
+@pytest.fixture
+def again(night: Night, tmp_path: Path) -> Plan:
+    """Return the same night's plan, for a folder where a copy of its model is the champion."""
+    models = tmp_path / "models"
+    models.mkdir()
+    copy_package(night.outcome.package, models, version=CHAMPION)
+    Registry(models).promote(CHAMPION, who="a test", why="to be beaten")
+    plan = replace(night.plan, models=models, start="scratch")
+    shutil.copytree(night.plan.scratch, plan.scratch)
+    return plan
 
 
 def auc_of(outcome: NightOutcome) -> float:
@@ -147,7 +170,8 @@ def test_the_operating_point_owes_nothing_to_the_test_films(night: Night, tmp_pa
     (data / "test/PNEUMONIA").rename(data / "test/NORMAL")
     (data / "test/aside").rename(data / "test/PNEUMONIA")
     plan = replace(night.plan, data=(data,), models=tmp_path / "models", cache=tmp_path / "cache")
-    outcome = retrain(plan, now=NOW, say=lambda _: None)
+    quick = replace(pretending(), score=score)
+    outcome = retrain(plan, now=NOW, say=lambda _: None, evaluator=quick)
     one, other = (load(package).manifest for package in (night.outcome.package, outcome.package))
     assert outcome.version == night.outcome.version
     assert other.temperature == one.temperature
@@ -203,40 +227,30 @@ def test_the_cards_table_of_classes_agrees_with_scikit_learn(night: Night) -> No
         assert f"| {label} | {numbers} | {expected[3][row]} |" in card
 
 
-def test_the_very_same_night_again_changes_nothing(night: Night) -> None:
+def test_the_very_same_night_again_changes_nothing(night: Night, tmp_path: Path) -> None:
     """Nothing new: said so, without fitting again, and what serves is untouched."""
-    before = sorted(night.outcome.package.iterdir())
+    plan = replace(night.plan, models=tmp_path / "models")
+    shutil.copytree(night.plan.models, plan.models)
+    package = plan.models / night.outcome.version
+    before = sorted(package.iterdir())
     said: list[str] = []
-    outcome = retrain(night.plan, now=NOW, say=said.append)
+    outcome = retrain(plan, now=NOW, say=said.append)
     assert outcome.ruling is Ruling.UNCHANGED
     assert outcome.version == night.outcome.version
     assert f"nothing new since the night that made {outcome.version}" in outcome.reasons[0]
     assert len(said) == 1
-    assert sorted(night.outcome.package.iterdir()) == before
-    assert Registry(night.plan.models).champion() == night.outcome.version
+    assert sorted(package.iterdir()) == before
+    assert Registry(plan.models).champion() == night.outcome.version
 
 
-def test_a_failure_while_measuring_leaves_nothing_behind(
-    night: Night, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A model that could not be measured is no package, and nothing of it is left staged."""
-
-    def fail(*_: object, **__: object) -> list[float]:
-        raise ModelPackageError("it does not load")
-
-    monkeypatch.setattr("training.evaluate.head_to_head.score", fail)
-    with pytest.raises(ModelPackageError, match="does not load"):
-        retrain(replace(night.plan, models=tmp_path / "models"), now=NOW, say=lambda _: None)
-    assert {path.name for path in (tmp_path / "models").iterdir()} == {LOCK, SALT}
-
-
-@pytest.mark.parametrize(("setting", "used"), [(None, "True"), ("0", "False")])
 def test_a_night_uses_the_faster_kernels_unless_told_not_to(
-    setting: str | None, used: str, tmp_path: Path
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """TensorFlow itself turns them on for processors with AVX-512 alone."""
     name = "TF_ENABLE_ONEDNN_OPTS"
-    inherited = {key: value for key, value in os.environ.items() if key != name}
+    monkeypatch.setenv(name, "0")
+    tune_tensorflow()
+    assert os.environ[name] == "0"
     script = (
         "from training.retrain import main\n"
         f"main(['--data', {str(tmp_path / 'none')!r}, '--models', {str(tmp_path / 'models')!r},"
@@ -244,41 +258,59 @@ def test_a_night_uses_the_faster_kernels_unless_told_not_to(
         "from tensorflow.python.util import _pywrap_util_port\n"
         "print(_pywrap_util_port.IsMklEnabled())\n"
     )
-    run = subprocess.run(
-        [sys.executable, "-c", script],
-        env=inherited | ({name: setting} if setting else {}),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert run.stdout.splitlines()[-1] == used
+    monkeypatch.delenv(name)
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[-1] == "True"
 
 
-@pytest.fixture(scope="module")
-def held(night: Night, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """Run the command as a person would, on few films: return its words and its models."""
-    models = tmp_path_factory.mktemp("held") / "models"
-    run = subprocess.run(
-        [
-            *(sys.executable, "-m", "training.retrain"),
-            *("--data", str(night.plan.data[0]), "--models", str(models)),
-            *("--cache", str(night.plan.cache), "--epochs", "1", "--side-pixels", "32"),
-            "--no-database",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """The command, told to stop after its first epoch, and run again to its end."""
+
+    models: Path
+    priority: int  # of the first run
+    code: int  # that it ended with
+    left: set[str]  # in the models folder, by the first run
+    scratch: int  # states that it left to go on from
+    said: str  # by the second run
+
+
+@pytest.fixture(scope="session")
+def command(night: Night, tmp_path_factory: pytest.TempPathFactory) -> Command:
+    """Run the command as a person would, on few films, and stop it once on the way."""
+    return once(tmp_path_factory, "command", lambda root: _run_command(night, root))
+
+
+def _run_command(night: Night, root: Path) -> Command:
+    models, cache = root / "models", root / "cache"
+    arguments = [
+        *(sys.executable, "-m", "training.retrain", "--data", str(night.plan.data[0])),
+        *("--models", str(models), "--cache", str(cache), "--no-database"),
+        *("--side-pixels", "32", "--salt", "lungwatch", "--seed", "3", "--epochs", "4"),
+    ]
+    priority = 0
+    with subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("epoch 1/"):
+                priority = os.getpriority(os.PRIO_PROCESS, process.pid)
+                process.send_signal(signal.SIGTERM)
+        code = process.wait()
+    left = {path.name for path in models.iterdir()}
+    scratch = len(list(cache.glob("nights-*/fit-*/epoch.json")))
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=300)
+    return Command(
+        models=models, priority=priority, code=code, left=left, scratch=scratch, said=done.stdout
     )
-    assert run.returncode == 0, run.stderr
-    return run.stdout, models
 
 
 def test_a_model_below_the_floors_is_kept_and_does_not_serve(
-    held: tuple[str, Path],
+    command: Command,
 ) -> None:
     """Eight films of a class are too few: exit 0, the reason said, a package but no CHAMPION."""
-    said, models = held
+    said, models = command.said, command.models
     assert "HELD: 8 NORMAL test films, at least 50 needed" in said
     assert said.rstrip().splitlines()[-1].startswith("held: ")
     registry = Registry(models)
@@ -288,9 +320,9 @@ def test_a_model_below_the_floors_is_kept_and_does_not_serve(
     load(models / version)
 
 
-def test_a_card_without_a_population_says_so(held: tuple[str, Path]) -> None:
+def test_a_card_without_a_population_says_so(command: Command) -> None:
     """Nobody's films are passed off as anybody's: what was not stated is not made up."""
-    _, models = held
+    models = command.models
     (version,) = Registry(models).versions()
     assert "## Population\n\nNot stated" in (models / version / "card.md").read_text("utf-8")
 
@@ -330,48 +362,21 @@ def test_a_near_copy_stops_the_command_before_anything_is_fitted(
     database.close()
 
 
-def test_a_log_is_told_of_no_film_that_was_set_aside(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Set aside as told to: a log says that there is something to say, and the row says it."""
-    data = draw_folder(tmp_path / "drawn", train=40, test=3)
-    film = draw(2000, width=160, height=128)
-    (data / "train/NORMAL/again.jpeg").write_bytes(jpeg(film, quality=50))
-    monkeypatch.setenv("LUNGWATCH_DATABASE_URL", f"sqlite:///{tmp_path}/nights.db")
-    code = main(
-        [
-            *("--data", str(data), "--models", str(tmp_path / "m"), "--cache", str(tmp_path / "c")),
-            *("--side-pixels", "32", "--epochs", "1", "--drop-conflicts"),
-        ]
-    )
-    said = capsys.readouterr().out
-    assert code == 0, said
-    assert "again" not in said
-    assert str(tmp_path) not in said
-    assert said.count("row of training_runs") == 1
-    database = Database(f"sqlite:///{tmp_path}/nights.db")
-    (row,) = query(database, "SELECT details FROM training_runs")
-    assert any("train/NORMAL/again.jpeg" in one for one in json.loads(row["details"])["remarks"])
-    database.close()
-
-
 def test_the_next_night_starts_from_the_champion(night: Night, tmp_path: Path) -> None:
-    """Its weights, where architecture and split are the same; else, or if told to, from nothing."""
+    """Its weights, where architecture and split are the same; else from nothing."""
     models = tmp_path / "models"
     shutil.copytree(night.plan.models, models)
-    again = replace(night.plan, models=models, seed=7)
-    for plan, start, words in (
-        (again, night.outcome.version, f"weights from the weights of {night.outcome.version}"),
-        (replace(again, start="scratch"), None, "weights from nothing: as asked"),
-        (replace(again, side_pixels=48), None, "has another architecture"),
-    ):
-        said: list[str] = []
-        outcome = retrain(plan, now=NOW, say=said.append)
-        training = load(outcome.package).manifest.training
-        assert training["from"] == start
-        assert [line for line in said if words in line]
-        if outcome.champion != night.outcome.version:
-            Registry(models).promote(night.outcome.version, who="test", why="test", now=NOW)
+    plan = replace(night.plan, models=models, seed=7)
+    champion, said = night.outcome.version, list[str]()
+    outcome = retrain(plan, now=NOW, say=said.append, evaluator=pretending())
+    assert Registry(models).manifest(outcome.version).training["from"] == champion
+    assert [line for line in said if f"weights from the weights of {champion}" in line]
+    larger = describe(Architecture.of(48))
+    start = choose_start(Registry(night.plan.models), architecture=larger, salt=salt_of(night))
+    assert (start.weights, start.why) == (
+        None,
+        f"from nothing: {champion} has another architecture",
+    )
 
 
 def test_a_champion_of_another_split_is_not_started_from(night: Night, tmp_path: Path) -> None:
@@ -404,81 +409,37 @@ def test_what_a_model_has_learnt_from_never_tests_it(night: Night, tmp_path: Pat
         shutil.copy(film, place)
     shutil.copytree(night.plan.models, models)
     (models / LAST).unlink()
-    said: list[str] = []
-    plan = replace(night.plan, data=(flat,), models=models, patients=Patients())
-    outcome = retrain(plan, now=NOW, say=said.append)
     champion = night.outcome.version
-    assert [line for line in said if f"from nothing: {champion} has learnt from " in line]
+    test = read_dataset([flat], salt=salt_of(night)).side(Side.TEST)
+    registry = Registry(models)
+    architecture = registry.manifest(champion).training["architecture"]
+    start = choose_start(registry, architecture=architecture, salt=salt_of(night), test=test)
+    assert start.why.startswith(f"from nothing: {champion} has learnt from ")
+
+    plan = replace(night.plan, data=(flat,), models=models, seed=7)
+    outcome = retrain(
+        plan,
+        now=NOW + timedelta(days=1),
+        say=lambda _: None,
+        maker=copying(night.outcome.package),
+        evaluator=pretending(),
+    )
     assert outcome.ruling is Ruling.HELD
     (reason,) = [reason for reason in outcome.reasons if reason.startswith("HELD")]
     assert f"could not be compared with {champion}, which serves: {champion} has learnt" in reason
-    assert Registry(models).champion() == champion
+    assert registry.champion() == champion
 
 
-@pytest.mark.parametrize("ends", ["away", "stopped"])
-def test_what_was_promoted_serves_whatever_comes_between(
-    night: Night,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    ends: str,
-) -> None:
-    """A database away at the very end, or a signal there: nobody is told that nothing changed."""
-    close = TrainingRuns.close
-
-    def closing(runs: TrainingRuns, run: int, **how: Any) -> None:
-        if ends == "away":
-            raise DatabaseTrouble("the database cannot be reached")
-        signal.raise_signal(signal.SIGTERM)
-        close(runs, run, **how)
-
-    monkeypatch.setattr(TrainingRuns, "close", closing)
-    monkeypatch.setenv("LUNGWATCH_DATABASE_URL", f"sqlite:///{tmp_path}/nights.db")
-    for name in ("AUC", "SENSITIVITY", "SPECIFICITY"):
-        monkeypatch.setenv(f"LUNGWATCH_MIN_{name}", "0")
-    monkeypatch.setenv("LUNGWATCH_MIN_TEST_FILMS", "1")
-    monkeypatch.setenv("LUNGWATCH_MAX_CALIBRATION_ERROR", "1")
-    code = main(
-        [
-            *("--data", str(night.plan.data[0]), "--models", str(tmp_path / "models")),
-            *("--cache", str(night.plan.cache), "--side-pixels", "32", "--epochs", "1"),
-        ]
-    )
-    said = capsys.readouterr().out
-    version = Registry(tmp_path / "models").serving()
-    assert code == 0, said
-    assert f"promoted: {version}" in said
-    assert "untouched" not in said
-    serves = f"{version} serves, but this night's end could not be recorded"
-    assert (serves in said) == (ends == "away")
-
-
-def test_told_to_stop_a_night_leaves_nothing_and_goes_on_the_next(
-    night: Night, tmp_path: Path
-) -> None:
+def test_told_to_stop_a_night_leaves_nothing_and_goes_on_the_next(command: Command) -> None:
     """SIGTERM while fitting: not 0, no package, nothing staged; then no epoch is done twice."""
-    command = [
-        *(sys.executable, "-m", "training.retrain", "--data", str(night.plan.data[0])),
-        *("--models", str(tmp_path / "models"), "--cache", str(tmp_path / "cache")),
-        *("--no-database", "--side-pixels", "32", "--salt", "lungwatch", "--seed", "3"),
-    ]
-    with subprocess.Popen(
-        [*command, "--epochs", "4"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("epoch 1/"):
-                # It takes what the worker beside it leaves.
-                assert os.getpriority(os.PRIO_PROCESS, process.pid) == 19
-                process.send_signal(signal.SIGTERM)
-        assert process.wait() == 128 + signal.SIGTERM
-    assert {path.name for path in (tmp_path / "models").iterdir()} == {LOCK, SALT}
-    assert len(list((tmp_path / "cache").glob("nights-*/fit-*/epoch.json"))) == 1
-    done = subprocess.run([*command, "--epochs", "4"], capture_output=True, text=True, check=True)
-    epochs = [line for line in done.stdout.splitlines() if line.startswith("epoch ")]
+    assert command.code == 128 + signal.SIGTERM
+    assert command.priority == 19, "it takes what the worker beside it leaves"
+    assert command.left == {LOCK, SALT}
+    assert command.scratch == 1
+    epochs = [line for line in command.said.splitlines() if line.startswith("epoch ")]
     assert epochs
     assert not [line for line in epochs if line.startswith("epoch 1/")]
-    assert len(Registry(tmp_path / "models").versions()) == 1
+    assert len(Registry(command.models).versions()) == 1
 
 
 @pytest.mark.parametrize(
@@ -531,3 +492,80 @@ def test_a_leak_stops_the_command_with_a_list(
     assert code == 1
     assert "test/NORMAL/IM-1000-0001.jpeg, train/NORMAL/copy.jpeg" in said
     assert Registry(tmp_path / "m").versions() == []
+
+
+def test_an_equal_challenger_is_held(night: Night, again: Plan) -> None:
+    """The champion's very twin, measured for real, is no improvement: nothing changes.
+
+    What was fitted already is not fitted again.
+    """
+    said: list[str] = []
+    outcome = retrain(again, now=NOW, say=said.append)
+    assert not [line for line in said if line.startswith("epoch ")]
+    assert outcome.version == night.outcome.version
+    assert outcome.ruling is Ruling.HELD
+    assert outcome.evaluation is not None
+    assert outcome.evaluation.comparison is not None
+    assert outcome.evaluation.comparison.differences.auc.value == 0
+    assert Registry(again.models).champion() == CHAMPION
+    load(outcome.package)  # it is kept, and could be promoted by a person
+
+
+def test_a_night_of_other_code_fits_anew(
+    night: Night, again: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an upgrade changed in training is not answered by the fit of the code before.
+
+    Nor does a night sweep away what one of another folder left in the cache that both share.
+    """
+    for place in ("night.build", "retrain"):
+        monkeypatch.setattr(f"training.{place}.code_digest", lambda: "other")
+    said: list[str] = []
+    retrain(again, now=NOW, say=said.append, evaluator=pretending())
+    assert [line for line in said if "weights from nothing: as asked" in line]
+    assert [line for line in said if line.startswith("epoch 1/1")]
+    for plan in (night.plan, again):
+        assert len(list(plan.scratch.glob("fit-*/epoch.json"))) == 1
+
+
+def test_a_full_models_folder_ends_a_night_with_a_sentence(
+    again: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the package is written: what is wrong in the first line, the path below it."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("training.package.build.np.savez_compressed", full)
+    with pytest.raises(DataError) as ended:
+        retrain(again, now=NOW, say=lambda _: None)
+    matter, place = str(ended.value).split("\n")
+    assert matter == "the model's package cannot be written (No space left on device):"
+    assert place.startswith(f"  {again.models}")
+    assert Registry(again.models).versions() == [CHAMPION]
+
+
+def test_pictures_of_films_are_not_in_the_package(night: Night) -> None:
+    """Figures of numbers are; what shows films lies beside the cache, under the version's name."""
+    names = {path.name for path in night.outcome.package.iterdir()}
+    figures = {"training.png", "roc.png", "calibration.png", "scores.png", "confusion.png"}
+    assert {name for name in names if name.endswith(".png")} == figures
+    shown = night.plan.cache.parent / "report" / night.outcome.version
+    assert {path.suffix for path in shown.iterdir()} == {".png", ".txt"}
+    card = (night.outcome.package / "card.md").read_text("utf-8")
+    assert all(f"({name})" in card for name in figures)
+    assert "They are not in this package" in card
+    record = (night.outcome.package / "evaluation.json").read_text("utf-8")
+    assert ".jpeg" not in record + card, "a film's name could tell whose it is"
+
+
+def test_both_packages_are_scored_as_the_worker_scores(shipped: Path, night: Night) -> None:
+    """From another process, film by film, whatever input size each model has."""
+    films = sorted(night.plan.data[0].glob("test/*/*.jpeg"))
+    packages = [shipped, night.outcome.package]
+    for package, scored in zip(packages, score(packages, films), strict=True):
+        model = load(package)
+        height, width = model.manifest.height, model.manifest.width
+        for path, logit in zip(films, scored.scores, strict=True):
+            film = read_film(path.read_bytes(), height=height, width=width)
+            assert logit == model.predict(film.pixels).logit
