@@ -270,9 +270,7 @@ def main(
         settings = read_settings()
         say = teller(settings.places, terminal=sys.stdout.isatty())
         plan = read_plan(arguments, settings, description=__doc__ or "")
-        outcome = retrain(
-            plan, now=datetime.now(UTC), say=say, maker=maker, evaluator=evaluator
-        )
+        outcome = retrain(plan, now=datetime.now(UTC), say=say, maker=maker, evaluator=evaluator)
     except NightUnderway as underway:
         say(f"left: {underway}")
         return 0

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from films import draw
+from once import once
 
 from training.fit import checkpoints as watching
+from training.fit import trainer
 from training.fit.augmentation import cut_and_mix
 from training.fit.batches import Shuffled
 from training.fit.checkpoints import ALL_EPOCHS, NO_BETTER, OUT_OF_TIME
-from training.fit.trainer import Examples, FitLimits, NonFiniteLossError, Recipe, fit
+from training.fit.trainer import Examples, FitLimits, Fitted, NonFiniteLossError, Recipe, fit
 from worker.errors import DataError
 from worker.imaging.preprocessing import resize
 
@@ -56,26 +61,79 @@ def weights(network: Any) -> list[Any]:
     return [np.array(weight) for weight in network.get_weights()]
 
 
-def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
-    """Two runs agree to the last bit, and another seed gives another network."""
-    films, results = examples(), []
-    for run, seed in enumerate((1, 1, 2)):
-        network = build(seed)
-        recipe = Recipe(epochs=1, batch=8, seed=seed)
-        fit(network, films, films, recipe, scratch=tmp_path / str(run), say=lambda _: None)
-        results.append(np.concatenate([w.ravel() for w in weights(network)]))
-    np.testing.assert_array_equal(results[0], results[1])
-    assert not np.array_equal(results[0], results[2])
+STEPS = ["best.npz", "epoch-2.weights.h5", "epoch.json", "epoch-1.weights.h5"]  # as they are done
 
 
-def test_each_epoch_is_said_and_recorded(tmp_path: Path) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Whole:
+    """A run that nothing disturbed, and what it left."""
+
+    fitted: Fitted
+    said: list[str]
+    weights: list[Any]
+    scratch: Path  # at its end
+    killed: Path  # its scratch before each of the steps that keep its second epoch
+    events: Path
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """Fit once for all tests that ask what a fit gives, or go on from where it might be killed."""
+    return once(tmp_path_factory, "whole-fit", _fit_whole)
+
+
+def _fit_whole(root: Path) -> Whole:
+    scratch, killed, events = root / "scratch", root / "killed", root / "events"
+    begun, said = list[str](), list[str]()
+    put, remove = Path.replace, Path.unlink
+
+    def photograph(step: str) -> None:
+        if len(begun) == 2 and step in STEPS and not (killed / step).exists():
+            shutil.copytree(scratch, killed / step)
+
+    def replacing(path: Path, target: Path) -> Path:
+        begun.extend([target.name] if target.name == "curve.json" else [])
+        photograph(target.name)
+        return put(path, target)
+
+    def unlinking(path: Path, **options: bool) -> None:
+        photograph(path.name)
+        remove(path, **options)
+
+    network, films = build(), examples()
+    with pytest.MonkeyPatch.context() as watched:
+        watched.setattr(Path, "replace", replacing)
+        watched.setattr(Path, "unlink", unlinking)
+        limits = FitLimits(tensorboard=events)
+        fitted = fit(network, films, films, QUICK, scratch=scratch, say=said.append, limits=limits)
+    return Whole(
+        fitted=fitted,
+        said=said,
+        weights=weights(network),
+        scratch=scratch,
+        killed=killed,
+        events=events,
+    )
+
+
+def assert_same(network: Any, expected: Sequence[Any]) -> None:
+    """Check that a network's weights are these, to the last bit."""
+    for one, other in zip(weights(network), expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_another_seed_gives_another_network(tmp_path: Path, whole: Whole) -> None:
+    """From the same first weights. That the same seed gives the same is shown below."""
+    network, films = build(), examples()
+    fit(network, films, films, replace(QUICK, seed=2), scratch=tmp_path, say=lambda _: None)
+    assert not np.array_equal(weights(network)[0], whole.weights[0])
+
+
+def test_each_epoch_is_said_and_recorded(whole: Whole) -> None:
     """A person who watches sees a line an epoch; the curve holds finite numbers of each."""
-    said: list[str] = []
-    films = examples()
-    curve = fit(build(), films, films, QUICK, scratch=tmp_path, say=said.append).curve
-    assert [line.split(":")[0] for line in said] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
-    assert [epoch["epoch"] for epoch in curve] == [1, 2, 3]
-    assert all(np.isfinite(list(epoch.values())).all() for epoch in curve)
+    assert [line.split(":")[0] for line in whole.said] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
+    assert [epoch["epoch"] for epoch in whole.fitted.curve] == [1, 2, 3]
+    assert all(np.isfinite(list(epoch.values())).all() for epoch in whole.fitted.curve)
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_step(tmp_path: Path) -> None:
@@ -86,74 +144,19 @@ def test_a_loss_that_is_not_finite_stops_with_its_step(tmp_path: Path) -> None:
         fit(network, films, films, QUICK, scratch=tmp_path, say=lambda _: None)
 
 
-def test_a_killed_run_goes_on_from_its_last_epoch(tmp_path: Path) -> None:
-    """What was done is not done again, and the end is the same to the last bit."""
-    said: list[str] = []
-
-    def stop_after_two(line: str) -> None:
-        said.append(line)
-        if line.startswith("epoch 2/"):
-            raise KeyboardInterrupt
-
-    films = examples()
-    with pytest.raises(KeyboardInterrupt):
-        fit(build(), films, films, QUICK, scratch=tmp_path / "killed", say=stop_after_two)
-    said.clear()
-    resumed, whole = build(), build()
-    fitted = fit(resumed, films, films, QUICK, scratch=tmp_path / "killed", say=said.append)
-    assert [line.split(":")[0] for line in said] == ["epoch 3/3"]
-    assert [epoch["epoch"] for epoch in fitted.curve] == [1, 2, 3]
-    fit(whole, films, films, QUICK, scratch=tmp_path / "whole", say=lambda _: None)
-    for one, other in zip(weights(resumed), weights(whole), strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-class Killed(BaseException):
-    """As SIGKILL: nothing that the fit does catches it."""
-
-
-STEPS = ["best.npz", "epoch-2.weights.h5", "epoch.json", "epoch-1.weights.h5"]  # as they are done
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    """Return the weights of a run that nothing disturbed."""
-    network, films = build(), examples()
-    fit(network, films, films, QUICK, scratch=tmp_path_factory.mktemp("whole"), say=lambda _: None)
-    return weights(network)
-
-
 @pytest.mark.parametrize("step", STEPS)
 def test_a_run_killed_while_it_keeps_an_epoch_ends_alike(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: list[Any], step: str
+    tmp_path: Path, whole: Whole, step: str
 ) -> None:
-    """Before any of the steps: no epoch is done on top of itself, and no bit differs."""
-    films, begun = examples(), list[str]()
-    replace, unlink = Path.replace, Path.unlink
-
-    def replacing(path: Path, target: Path) -> Path:
-        begun.extend([target.name] if target.name == "curve.json" else [])
-        if len(begun) == 2 and target.name == step:
-            raise Killed
-        return replace(path, target)
-
-    def unlinking(path: Path, **options: bool) -> None:
-        if path.name == step:
-            raise Killed
-        unlink(path, **options)
-
-    with monkeypatch.context() as once:
-        once.setattr(Path, "replace", replacing)
-        once.setattr(Path, "unlink", unlinking)
-        with pytest.raises(Killed):
-            fit(build(), films, films, QUICK, scratch=tmp_path, say=lambda _: None)
-    network, said = build(), list[str]()
-    fit(network, films, films, QUICK, scratch=tmp_path, say=said.append)
+    """Before any of the steps: what was done is not done again, and no bit differs."""
+    scratch = shutil.copytree(whole.killed / step, tmp_path / "scratch")
+    network, films, said = build(), examples(), list[str]()
+    fitted = fit(network, films, films, QUICK, scratch=scratch, say=said.append)
     again = (3,) if step == STEPS[-1] else (2, 3)
     assert [line.split(":")[0] for line in said] == [f"epoch {number}/3" for number in again]
-    for one, other in zip(weights(network), whole, strict=True):
-        np.testing.assert_array_equal(one, other)
-    states = tmp_path.glob("epoch-*.weights.h5")
+    assert [epoch["epoch"] for epoch in fitted.curve] == [1, 2, 3]
+    assert_same(network, whole.weights)
+    states = scratch.glob("epoch-*.weights.h5")
     assert [path.name for path in states] == ["epoch-3.weights.h5"]
 
 
@@ -175,27 +178,53 @@ def test_a_folder_that_cannot_be_written_ends_a_fit_with_its_reason(
         fit(build(), films, films, QUICK, scratch=tmp_path / "s", say=lambda _: None)
 
 
-def test_a_run_that_had_ended_is_not_gone_on_with(tmp_path: Path) -> None:
+def test_a_run_that_had_ended_is_not_gone_on_with(tmp_path: Path, whole: Whole) -> None:
     """Killed after fitting, before its package: the weights are there, and no epoch is added."""
-    films, said = examples(), list[str]()
-    first, again = build(), build(seed=9)
-    fit(first, films, films, QUICK, scratch=tmp_path, say=lambda _: None)
-    fitted = fit(again, films, films, QUICK, scratch=tmp_path, say=said.append)
+    scratch = shutil.copytree(whole.scratch, tmp_path / "scratch")
+    network, films, said = build(seed=9), examples(), list[str]()
+    fitted = fit(network, films, films, QUICK, scratch=scratch, say=said.append)
     assert said == []
     assert (fitted.ended, len(fitted.curve)) == (ALL_EPOCHS, 3)
-    for one, other in zip(weights(first), weights(again), strict=True):
-        np.testing.assert_array_equal(one, other)
+    assert_same(network, whole.weights)
 
 
-@pytest.mark.parametrize("name", ["epoch.json", "epoch-3.weights.h5", "best.npz", "curve.json"])
-def test_a_damaged_scratch_costs_time_and_no_more(tmp_path: Path, name: str) -> None:
-    """Whatever a power cut left there, the run starts over or goes on, and ends."""
-    films = examples()
-    fit(build(), films, films, QUICK, scratch=tmp_path, say=lambda _: None)
-    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:20])
-    fitted = fit(build(), films, films, QUICK, scratch=tmp_path, say=lambda _: None)
+@pytest.mark.parametrize("name", ["epoch.json", "epoch-3.weights.h5", "best.npz"])
+def test_a_damaged_state_counts_as_none(tmp_path: Path, whole: Whole, name: str) -> None:
+    """Whatever a power cut left there, the run starts over, with the weights it was given."""
+    scratch = shutil.copytree(whole.scratch, tmp_path / "scratch")
+    damage(scratch / name)
+    network = build()
+    before = weights(network)
+    trainee = trainer._compiled(network, QUICK, steps_per_epoch=3)
+    assert watching.Scratch(scratch).take_up(trainee) == (0, None)
+    assert_same(network, before)
+
+
+def damage(path: Path) -> None:
+    """Cut a file off."""
+    path.write_bytes(path.read_bytes()[:20])
+
+
+def test_a_damaged_scratch_costs_time_and_no_more(tmp_path: Path, whole: Whole) -> None:
+    """A run that starts over among the ruins ends as one that nothing disturbed, to the bit."""
+    scratch = shutil.copytree(whole.scratch, tmp_path / "scratch")
+    for path in scratch.iterdir():
+        damage(path)
+    network, films = build(), examples()
+    fitted = fit(network, films, films, QUICK, scratch=scratch, say=lambda _: None)
     assert fitted.ended == ALL_EPOCHS
-    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".npz", ".h5"}
+    assert_same(network, whole.weights)
+    assert {path.suffix for path in scratch.iterdir()} == {".json", ".npz", ".h5"}
+
+
+def test_a_lost_curve_is_a_lost_picture(tmp_path: Path, whole: Whole) -> None:
+    """The weights do not need it: nothing is fitted again."""
+    scratch = shutil.copytree(whole.scratch, tmp_path / "scratch")
+    damage(scratch / "curve.json")
+    network, films, said = build(seed=9), examples(), list[str]()
+    fitted = fit(network, films, films, QUICK, scratch=scratch, say=said.append)
+    assert (fitted.curve, said) == ([], [])
+    assert_same(network, whole.weights)
 
 
 def test_the_best_epoch_on_the_calibration_side_is_taken(tmp_path: Path) -> None:
@@ -221,73 +250,45 @@ def test_the_best_epoch_on_the_calibration_side_is_taken(tmp_path: Path) -> None
     assert float(loss) == pytest.approx(min(losses), rel=1e-4)
 
 
-@pytest.mark.parametrize(("seconds", "epochs"), [(0.0, 1), (4.5, 2)])
-def test_a_run_out_of_time_ends_in_a_usable_model(
-    tmp_path: Path, seconds: float, epochs: int
+def test_a_run_out_of_time_ends_in_a_usable_model_and_goes_on_when_there_is_more(
+    tmp_path: Path,
 ) -> None:
-    """Within a step of its end, even in the first epoch, and the calibration side was looked at."""
+    """Within a step of its end, even in the first epoch, and the calibration side was looked at.
+
+    A fit cut off by --max-minutes is not all there is to have of these films.
+    """
     ticks = iter(range(10**6))
     films, network = examples(), build()
     before = weights(network)
-    limits = FitLimits(stop_at=seconds, clock=lambda: float(next(ticks)))
-    fitted = fit(network, films, films, QUICK, scratch=tmp_path, say=lambda _: None, limits=limits)
-    assert fitted.ended == OUT_OF_TIME
-    assert [epoch["epoch"] for epoch in fitted.curve] == list(range(1, epochs + 1))
-    assert np.isfinite(fitted.curve[-1]["val_loss"])
-    assert any(
-        not np.array_equal(one, other) for one, other in zip(before, weights(network), strict=True)
-    )
-
-
-def test_a_run_whose_time_was_up_goes_on_when_there_is_more(tmp_path: Path) -> None:
-    """A fit cut off by --max-minutes is not all there is to have of these films."""
-    films, ticks = examples(), iter(range(10**6))
-    limits = FitLimits(stop_at=9, clock=lambda: float(next(ticks)))
-    cut = fit(build(), films, films, QUICK, scratch=tmp_path, say=lambda _: None, limits=limits)
+    limits = FitLimits(stop_at=0.0, clock=lambda: float(next(ticks)))
+    cut = fit(network, films, films, QUICK, scratch=tmp_path, say=lambda _: None, limits=limits)
     assert cut.ended == OUT_OF_TIME
+    assert [epoch["epoch"] for epoch in cut.curve] == [1]
+    assert np.isfinite(cut.curve[-1]["val_loss"])
+    changed = zip(before, weights(network), strict=True)
+    assert any(not np.array_equal(one, other) for one, other in changed)
+
     said = list[str]()
-    whole = fit(build(), films, films, QUICK, scratch=tmp_path, say=said.append)
-    assert whole.ended == ALL_EPOCHS
-    assert len(said) == 3 - len(cut.curve)
-    assert [epoch["epoch"] for epoch in whole.curve] == [1, 2, 3]
+    fitted = fit(build(), films, films, QUICK, scratch=tmp_path, say=said.append)
+    assert fitted.ended == ALL_EPOCHS
+    assert [line.split(":")[0] for line in said] == ["epoch 2/3", "epoch 3/3"]
+    assert [epoch["epoch"] for epoch in fitted.curve] == [1, 2, 3]
 
 
-def test_event_files_hold_each_epochs_numbers(tmp_path: Path) -> None:
+def test_event_files_hold_each_epochs_numbers(whole: Whole) -> None:
     """TensorFlow's own reader finds in them what the curve holds."""
     import tensorflow as tf
 
-    films = examples()
-    limits = FitLimits(tensorboard=tmp_path / "events")
-    fitted = fit(
-        build(), films, films, QUICK, scratch=tmp_path / "s", say=lambda _: None, limits=limits
-    )
-    (file,) = (tmp_path / "events").glob("events.out.tfevents.*")
+    (file,) = whole.events.glob("events.out.tfevents.*")
     records = tf.data.TFRecordDataset(str(file))
     events = [tf.compat.v1.Event.FromString(record.numpy()) for record in records]
     assert events[0].file_version == "brain.Event:2"
-    told = [
+    scalars = [
         {value.tag: value.simple_value for value in event.summary.value} for event in events[1:]
     ]
     assert [event.step for event in events[1:]] == [1, 2, 3]
-    for numbers, expected in zip(told, fitted.curve, strict=True):
+    for numbers, expected in zip(scalars, whole.fitted.curve, strict=True):
         assert numbers == pytest.approx(expected, rel=1e-6)
-
-
-def test_a_terminal_sees_a_bar_and_nothing_else_does() -> None:
-    """Where a person watches it moves and goes away; into a log it writes nothing."""
-    import io
-
-    from rich.console import Console
-
-    from worker.system.progress import bar
-
-    for watched in (True, False):
-        shown = io.StringIO()
-        console = Console(file=shown, force_terminal=watched, width=100)
-        with bar("fitting", 10, done=3, console=console) as advance:
-            advance(7)
-        assert ("10/10" in shown.getvalue()) == watched
-        assert bool(shown.getvalue()) == watched
 
 
 def test_both_classes_weigh_the_same(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.fft import dctn
 
 from worker.imaging.preprocessing import Pixels
 
@@ -77,8 +78,6 @@ def near_copies(
 
 def perceptual_hash(pixels: Pixels, rows: Indices) -> Bits:
     """Return 256 bits for each film, (n, 4) uint64: the signs of its middle frequencies."""
-    wave, place = np.mgrid[0:_WAVES, 0:_SIDE]
-    cosines = np.cos(np.pi * (place + 0.5) * wave / _SIDE).astype(np.float32)
     one, other = np.mgrid[0:_WAVES, 0:_WAVES]
     middle = np.flatnonzero((one + other).ravel() >= _COARSEST)
     order = np.argsort((one + other).ravel()[middle], kind="stable")
@@ -86,7 +85,7 @@ def perceptual_hash(pixels: Pixels, rows: Indices) -> Bits:
     bits = np.empty((len(rows), _WORDS), dtype=np.uint64)
     for start in range(0, len(rows), _ROWS):
         small = _small(pixels[rows[start : start + _ROWS]])
-        waves = (cosines @ small @ cosines.T).reshape(len(small), -1)[:, chosen]
+        waves = dctn(small, axes=(1, 2))[:, :_WAVES, :_WAVES].reshape(len(small), -1)[:, chosen]
         packed = np.packbits(waves > 0, axis=1)
         bits[start : start + _ROWS] = np.ascontiguousarray(packed).view(np.uint64)
     return bits

@@ -24,7 +24,7 @@ from training.fit.checkpoints import (
     TakeBest,
 )
 from training.fit.memory import KeepFreedMemory
-from training.fit.tensorboard import EventFile
+from training.fit.tensorboard import event_file
 from worker.system.progress import bar
 
 __all__ = ["Examples", "FitLimits", "Fitted", "NonFiniteLossError", "Recipe", "fit"]
@@ -99,34 +99,35 @@ def fit(
     trainee = _compiled(network, recipe, steps_per_epoch=len(batches))
     state, best = Scratch(scratch), TakeBest()
     done, ended = state.take_up(trainee)
-    keeper = Keeper(
-        state,
-        best,
-        batches,
-        done=done,
-        epochs=recipe.epochs,
-        patience=recipe.patience,
-        seed=recipe.seed,
-        stop_at=limits.stop_at,
-        clock=limits.clock,
-        say=say,
-        events=_events(limits.tensorboard),
-    )
     steps = recipe.epochs * len(batches)
-    if ended is None:
-        with bar("fitting", steps, done=done * len(batches)) as advance:
-            # The averaged weights are swapped in and out by the callback behind `best`.
-            averaged = keras.callbacks.SwapEMAWeights()
-            trainee.fit(
-                batches,
-                epochs=recipe.epochs,
-                initial_epoch=done,
-                shuffle=False,  # `batches` shuffles, by its seed
-                validation_data=InOrder(calibration),
-                callbacks=[KeepFreedMemory(), StopNonFinite(advance), best, averaged, keeper],
-                verbose=0,
-            )
-        ended = keeper.ended
+    with event_file(limits.tensorboard) as events:
+        keeper = Keeper(
+            state,
+            best,
+            batches,
+            done=done,
+            epochs=recipe.epochs,
+            patience=recipe.patience,
+            seed=recipe.seed,
+            stop_at=limits.stop_at,
+            clock=limits.clock,
+            say=say,
+            events=events,
+        )
+        if ended is None:
+            with bar("fitting", steps, done=done * len(batches)) as advance:
+                # The averaged weights are swapped in and out by the callback behind `best`.
+                averaged = keras.callbacks.SwapEMAWeights()
+                trainee.fit(
+                    batches,
+                    epochs=recipe.epochs,
+                    initial_epoch=done,
+                    shuffle=False,  # `batches` shuffles, by its seed
+                    validation_data=InOrder(calibration),
+                    callbacks=[KeepFreedMemory(), StopNonFinite(advance), best, averaged, keeper],
+                    verbose=0,
+                )
+            ended = keeper.ended
     found = state.best()
     if found is None:
         raise NonFiniteLossError("no epoch had a calibration loss that is a number")
@@ -169,7 +170,3 @@ def _optimizer(recipe: Recipe, *, steps_per_epoch: int) -> keras.optimizers.Opti
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
-
-
-def _events(folder: Path | None) -> EventFile | None:
-    return None if folder is None else EventFile(folder, now=time.time())
