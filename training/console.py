@@ -35,16 +35,16 @@ def teller(places: Mapping[str, Path], *, terminal: bool) -> Callable[[str], Non
     def say(line: str) -> None:
         nonlocal said_where
         if terminal:
-            told = shown(line) if isinstance(line, OfFilms) else line
+            words = shown(line) if isinstance(line, OfFilms) else line
         elif not isinstance(line, OfFilms):
-            told = discretion(line)
+            words = discretion(line)
         elif said_where:
             return
         else:
-            told, said_where = f"what is said of single films is {_WHERE}", True
+            words, said_where = f"what is said of single films is {_WHERE}", True
         letters = sys.stdout.encoding or "utf-8"
-        told = told.encode(letters, errors="backslashreplace").decode(letters)
-        sys.stdout.write(f"{told}\n")
+        words = words.encode(letters, errors="backslashreplace").decode(letters)
+        sys.stdout.write(f"{words}\n")
         sys.stdout.flush()
 
     return say

@@ -151,11 +151,11 @@ def _nothing_new(plan: Plan, registry: Registry, work: dict[str, Any]) -> NightO
 def _decode(plan: Plan, dataset: Dataset, record: Record, *, say: Say) -> tuple[Dataset, Films]:
     """Decode each film once. Return those that could be, less near copies, and their pixels."""
     films = decode_films(dataset.scans, plan.cache, height=plan.side_pixels, width=plan.side_pixels)
-    told = len(dataset.remarks)
+    said = len(dataset.remarks)
     dataset = _without_refused(dataset, films).without_near_copies(
         films.pixels, films.rows, drop_conflicts=plan.drop_conflicts
     )
-    _remark(dataset.remarks, record, say, told=told)
+    _remark(dataset.remarks, record, say, said=said)
     return dataset, films
 
 
@@ -230,11 +230,11 @@ def _describe(dataset: Dataset) -> str:
     return f"{dataset.name}: {sides}; {len(dataset.copies_set_aside)} exact copies set aside"
 
 
-def _remark(remarks: Sequence[str], record: Record, say: Say, *, told: int = 0) -> None:
-    """Put on record what is to be said of single films, and say it but for what is `told`."""
-    if remarks[told:]:
+def _remark(remarks: Sequence[str], record: Record, say: Say, *, said: int = 0) -> None:
+    """Put on record what is to be said of single films, and say what was not `said` before."""
+    if remarks[said:]:
         record.note(remarks=list(remarks))
-    for line in remarks[told:]:
+    for line in remarks[said:]:
         say(OfFilms(line))
 
 

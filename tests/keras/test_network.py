@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import keras
 import numpy as np
 import pytest
 from films import draw
+from packages import read_golden
 
+from training.fit.batches import Examples
 from training.fit.network import Architecture, BlurPool, FillFrame, build_network
+from training.fit.trainer import Recipe, fit
+from training.fit.warm_start import CONTINUED
 
 SIDE = 64
 
@@ -106,3 +116,33 @@ def test_a_network_that_strides_can_still_be_built() -> None:
     one, other = (network.predict(film_of_one, verbose=0) for network in (blurring, striding))
     assert one["evidence"].shape == other["evidence"].shape
     assert one["logit"] != other["logit"]
+
+
+def test_training_goes_on_from_a_package_made_before_the_modules_moved(
+    shipped: Path, tmp_path: Path
+) -> None:
+    """The shipped one names modules that are gone; its layers are known by their names alone."""
+    kept = shipped / CONTINUED
+    with zipfile.ZipFile(kept) as archive:
+        config = json.loads(archive.read("config.json"))
+    modules = {layer["module"] for layer in config["config"]["layers"]}
+    gone = {"training.augmentation", "training.network"}
+    assert gone <= modules
+    assert not any(find_spec(name) for name in gone)
+
+    golden = read_golden(shipped)
+    films = golden["inputs"]
+    network = build_network(Architecture.of(films.shape[1]))
+    network.load_weights(kept)
+    opened = keras.saving.load_model(kept)
+    logits = [
+        one.predict(films[..., np.newaxis], verbose=0)["logit"][:, 0] for one in (network, opened)
+    ]
+    np.testing.assert_allclose(logits[0], logits[1], atol=1e-5)
+    np.testing.assert_allclose(logits[0], golden["logits"], atol=0.5)  # which is of 8 bits
+
+    labels = (np.arange(len(films)) % 2).astype(np.float32)
+    examples = Examples(pixels=films, rows=np.arange(len(films)), labels=labels)
+    recipe = Recipe(epochs=1, batch=len(films))
+    fit(network, examples, examples, recipe, scratch=tmp_path, say=lambda _: None)
+    assert np.isfinite(network.predict(films[..., np.newaxis], verbose=0)["logit"]).all()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from training.package import build
-from training.package.familiarity import Familiarity, fit, look
+from training.package.familiarity import Familiarity, describe, fit
 from worker.imaging.preprocessing import Pixels
 from worker.model.familiarity import FAMILIAR
 from worker.model.manifest import GOLDEN, MANIFEST, SERVED, read_manifest
@@ -90,8 +90,8 @@ def with_limits(
     """
     folder = copy_package(source, registry_root, version=version, format=2, familiar=None)
     served = (folder / SERVED).read_bytes()
-    seen = look(served, films)
-    found: Familiarity = fit(seen, seen)
+    described = describe(served, films)
+    found: Familiarity = fit(described, described)
     written = found.familiar.to_bytes()
     replace_file(folder, FAMILIAR, written)
     arrays = read_golden(folder)

@@ -138,14 +138,14 @@ def _robust_row(name: str, one: Disturbed) -> str:
     return f"| {name} | {number(one.auc)} {change} | {shares} | {left} |"
 
 
-def _evidence(found: EdgeEvidence | None) -> str:
-    if found is None or found.mean is None or found.median is None or found.even is None:
+def _evidence(share: EdgeEvidence | None) -> str:
+    if share is None or share.mean is None or share.median is None or share.even is None:
         return ""
     return (
         "## Where the evidence lies\n\nOf the evidence, counted without its sign, "
-        f"{found.mean:.1%} (mean over the test films; median {found.median:.1%}) lies in the "
+        f"{share.mean:.1%} (mean over the test films; median {share.median:.1%}) lies in the "
         "outermost eighth of the film's sides, outside the middle of the body, where borders and "
-        f"markers are. Evidence spread evenly over the film would have {found.even:.1%} there. "
+        f"markers are. Evidence spread evenly over the film would have {share.even:.1%} there. "
         "`lungwatch explain` draws the evidence on a film: it is what the model went by, not the "
         "outline of a lesion."
     )

@@ -170,10 +170,10 @@ def _decode_films(
         store.read()
         _sweep(cache, keep=name, now=now)
         missing = [d for d in wanted if d not in store.rows and d not in store.refused]
-        with bar("decoding films", len(missing)) as advance:
+        with bar("decoding films", len(missing)) as progress:
             for digests, films in _decode(missing, wanted, height, width):
                 store.add(list(zip(digests, films, strict=True)))
-                advance(len(digests))
+                progress.advance(len(digests))
         store.prune(set(wanted))
         if store.index.exists():
             os.utime(store.index)
@@ -200,8 +200,8 @@ def _decode(
     try:
         with ProcessPoolExecutor(workers, mp_context=context) as pool:
             for block in blocks:
-                found = pool.map(read, [paths[digest] for digest in block], block, chunksize=32)
-                yield block, list(found)
+                decoded = pool.map(read, [paths[digest] for digest in block], block, chunksize=32)
+                yield block, list(decoded)
     except BrokenProcessPool as error:
         raise DataError("a process that decodes films was ended; the next night goes on") from error
 

@@ -96,17 +96,17 @@ def read_dataset(
         DatabaseTrouble: the labels cannot be asked for.
     """
     trees = [trees] if isinstance(trees, Path) else list(trees)
-    found = find_films(trees, archive=archive, patients=patients)
-    scans = split(found.films, salt=salt, shares=shares or Shares())
+    labelled = find_films(trees, archive=archive, patients=patients)
+    scans = split(labelled.films, salt=salt, shares=shares or Shares())
     scans, dropped = settle(scans, find_conflicts(scans), drop=drop_conflicts)
     scans, copies = _set_copies_aside(scans)
     dataset = Dataset(
-        name=" + ".join(dict.fromkeys(film.source for film in found.films)),
-        test_name=_test_name(found.films, scans),
+        name=" + ".join(dict.fromkeys(film.source for film in labelled.films)),
+        test_name=_test_name(labelled.films, scans),
         test_note=_test_note(scans),
         scans=tuple(scans),
         copies_set_aside=tuple(copies),
-        remarks=(*found.remarks, *dropped),
+        remarks=(*labelled.remarks, *dropped),
         digest=_digest(scans),
     )
     _check_sides(dataset)

@@ -61,19 +61,19 @@ def near_copies(
     limits = likeness or Likeness()
     chosen = np.arange(len(pixels)) if rows is None else np.asarray(rows, dtype=np.intp)
     bits = perceptual_hash(pixels, chosen)
-    found: list[tuple[int, int, float]] = []
+    pairs: list[tuple[int, int, float]] = []
     for one, other in _candidates(bits, limits):
         for start in range(0, len(one), _ROWS):
             firsts, seconds = one[start : start + _ROWS], other[start : start + _ROWS]
             alike = np.einsum(
                 "ni,ni->n", _detail(pixels[chosen[firsts]]), _detail(pixels[chosen[seconds]])
             )
-            found += [
+            pairs += [
                 (int(first), int(second), float(value))
                 for first, second, value in zip(firsts, seconds, alike, strict=True)
                 if value >= limits.correlation
             ]
-    return sorted(found)
+    return sorted(pairs)
 
 
 def perceptual_hash(pixels: Pixels, rows: Indices) -> Bits:

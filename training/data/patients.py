@@ -48,12 +48,12 @@ class Patients:
         >>> Patients().of("scan.jpeg", "01")
         'film-01'
         """
-        if told := self.listed.get(sha256) or self.listed.get(file_name):
-            return f"patient-{told}"
-        if self.pattern is not None and (found := self.pattern.search(file_name)):
-            told = found["patient"] if "patient" in self.pattern.groupindex else found[1]
-            if told:
-                return f"patient-{told}"
+        if patient := self.listed.get(sha256) or self.listed.get(file_name):
+            return f"patient-{patient}"
+        if self.pattern is not None and (match := self.pattern.search(file_name)):
+            patient = match["patient"] if "patient" in self.pattern.groupindex else match[1]
+            if patient:
+                return f"patient-{patient}"
         for series, pattern in _SERIES.items():
             if match := pattern.match(file_name):
                 return f"{series}-{int(match[1])}"

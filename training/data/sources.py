@@ -60,7 +60,7 @@ class Archive:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class LabelledFilms:
     """All labelled films, and what is to be said of those that were not there."""
 
     films: tuple[Film, ...]  # trees in their order, then the archive; by name in each
@@ -69,7 +69,7 @@ class Found:
 
 def find_films(
     trees: Sequence[Path], *, archive: Archive | None = None, patients: Patients | None = None
-) -> Found:
+) -> LabelledFilms:
     """Find every labelled film and read its bytes once, for their hash.
 
     Args:
@@ -93,7 +93,7 @@ def find_films(
         raise DataError("no labelled films: name a folder with --data, or label archived scans")
     films = _with_known_patients(films)
     remarks += _unlisted(films, patients)
-    return Found(films=tuple(films), remarks=tuple(remarks))
+    return LabelledFilms(films=tuple(films), remarks=tuple(remarks))
 
 
 def _unlisted(films: Sequence[Film], patients: Patients) -> list[str]:

@@ -97,15 +97,15 @@ def score_disturbed(
     parts = [wanted[first::count] for first in range(count)]
     with ThreadPoolExecutor(count) as pool:
         done = list(pool.map(lambda part: _run([_DISTURBED, str(package)], part), parts))
-    found: dict[str, list[Score | str]] = {}
+    by_name: dict[str, list[Score | str]] = {}
     for name in (UNTOUCHED, *DISTURBANCES):
         scores: list[Score | str] = [""] * len(films)
         for first, part in enumerate(done):
             scores[first::count] = [
                 one if isinstance(one, str) else Score(**one) for one in part[name]
             ]
-        found[name] = scores
-    return found
+        by_name[name] = scores
+    return by_name
 
 
 ScoreAll = Callable[[Sequence[Path], Sequence[Path], Sequence[str] | None], list[Scored]]
@@ -149,16 +149,16 @@ def main() -> int:
     """Read which films from standard input, write scores to standard output."""
     try:
         if sys.argv[1] == _DISTURBED:
-            found: Any = _score_disturbed(load(Path(sys.argv[2])), json.load(sys.stdin))
+            scores: Any = _score_disturbed(load(Path(sys.argv[2])), json.load(sys.stdin))
         else:
-            found = _score_all([_load(Path(name)) for name in sys.argv[1:]], json.load(sys.stdin))
+            scores = _score_all([_load(Path(name)) for name in sys.argv[1:]], json.load(sys.stdin))
     except LungwatchError as error:
         sys.stderr.write(f"{error}\n")
         return 1
     except OSError as error:
         sys.stderr.write(f"{error.strerror or type(error).__name__}\n")
         return 1
-    json.dump(found, sys.stdout)
+    json.dump(scores, sys.stdout)
     return 0
 
 
@@ -176,12 +176,14 @@ def _score_all(
 def _score_disturbed(
     model: Model, films: Sequence[_Wanted]
 ) -> Mapping[str, list[dict[str, Any] | str]]:
-    found: dict[str, list[dict[str, Any] | str]] = {name: [] for name in (UNTOUCHED, *DISTURBANCES)}
+    by_name: dict[str, list[dict[str, Any] | str]] = {
+        name: [] for name in (UNTOUCHED, *DISTURBANCES)
+    }
     for path, digest in films:
         film = read_again(Path(path), digest)
         seed = int(hashlib.sha256(film).hexdigest()[:8], 16)
         grey = _decode(film)
-        for name, scores in found.items():
+        for name, scores in by_name.items():
             if isinstance(grey, str):
                 scores.append(grey)
                 continue
@@ -190,7 +192,7 @@ def _score_disturbed(
                 scores.append(asdict(model.score(_read(model, data).pixels)))
             except FilmRefused as refusal:
                 scores.append(str(refusal.code))
-    return found
+    return by_name
 
 
 def _decode(film: bytes) -> Pixels | str:

@@ -31,7 +31,7 @@ from training.fit.tensorboard import EventFile
 from training.io import needed
 from worker.errors import DataError
 from worker.system.files import write_atomically
-from worker.system.progress import Advance
+from worker.system.progress import Bar
 
 Clock = Callable[[], float]
 
@@ -134,11 +134,11 @@ class Scratch:
 class StopNonFinite(keras.callbacks.Callback):  # type: ignore[misc] # keras has no types
     """Raise at the first step whose loss is not finite."""
 
-    def __init__(self, advance: Advance) -> None:
-        """Count the steps with `advance` too."""
+    def __init__(self, progress: Bar) -> None:
+        """Count the steps on a bar too."""
         super().__init__()
         self._epoch = 0
-        self._advance = advance
+        self._progress = progress
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Note the epoch."""
@@ -152,7 +152,7 @@ class StopNonFinite(keras.callbacks.Callback):  # type: ignore[misc] # keras has
             raise NonFiniteLossError(
                 f"the loss is {loss} at step {batch + 1} of epoch {self._epoch + 1}"
             )
-        self._advance(1)
+        self._progress.advance(1)
 
 
 class TakeBest(keras.callbacks.Callback):  # type: ignore[misc] # keras has no types

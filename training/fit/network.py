@@ -65,9 +65,9 @@ class FillFrame(layers.Layer):  # type: ignore[misc] # keras has no types
         across = (3 - axis, 3)
         size = films.shape[axis]
         spread = ops.max(films, axis=across) - ops.min(films, axis=across)
-        told = ops.cast(spread > _LEVEL, "int32")  # (n, size): a row that says something
-        first = ops.cast(ops.argmax(told, axis=1), "int32")
-        last = size - 1 - ops.cast(ops.argmax(ops.flip(told, axis=1), axis=1), "int32")
+        film = ops.cast(spread > _LEVEL, "int32")  # (n, size): 1 for a row that is no frame
+        first = ops.cast(ops.argmax(film, axis=1), "int32")
+        last = size - 1 - ops.cast(ops.argmax(ops.flip(film, axis=1), axis=1), "int32")
         # Between frame and film lie pixels that are half of each.
         first = ops.where(first > 0, ops.minimum(first + _HALF, last), first)
         last = ops.where(last < size - 1, ops.maximum(last - _HALF, first), last)

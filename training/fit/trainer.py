@@ -115,7 +115,7 @@ def fit(
             events=events,
         )
         if ended is None:
-            with bar("fitting", steps, done=done * len(batches)) as advance:
+            with bar("fitting", steps, done=done * len(batches)) as progress:
                 # The averaged weights are swapped in and out by the callback behind `best`.
                 averaged = keras.callbacks.SwapEMAWeights()
                 trainee.fit(
@@ -124,15 +124,16 @@ def fit(
                     initial_epoch=done,
                     shuffle=False,  # `batches` shuffles, by its seed
                     validation_data=InOrder(calibration),
-                    callbacks=[KeepFreedMemory(), StopNonFinite(advance), best, averaged, keeper],
+                    callbacks=[KeepFreedMemory(), StopNonFinite(progress), best, averaged, keeper],
                     verbose=0,
                 )
             ended = keeper.ended
-    found = state.best()
-    if found is None:
+    best_epoch = state.best()
+    if best_epoch is None:
         raise NonFiniteLossError("no epoch had a calibration loss that is a number")
-    trainee.set_weights(found[0])
-    return Fitted(curve=keeper.curve, epoch=found[2], ended=ended)
+    best_weights, _, number = best_epoch
+    trainee.set_weights(best_weights)
+    return Fitted(curve=keeper.curve, epoch=number, ended=ended)
 
 
 def _compiled(network: keras.Model, recipe: Recipe, *, steps_per_epoch: int) -> keras.Model:

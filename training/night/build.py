@@ -171,8 +171,8 @@ def _finish(
         exported=exported,
         point=point,
         familiarity=familiarity.fit(
-            familiarity.look(exported.served, train.films()),
-            familiarity.look(exported.served, calibration.films()),
+            familiarity.describe(exported.served, train.films()),
+            familiarity.describe(exported.served, calibration.films()),
         ),
         calibration_side=evaluate(truth, logits, point),
     )

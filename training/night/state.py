@@ -116,8 +116,9 @@ def drifted(database_url: str | None, champion: str | None) -> str:
     finally:
         database.close()
     alarms = [f"{one.measure} {one.psi:.3f} over {one.limit:.3f}" for one in findings if one.alarm]
-    told = ", ".join(alarms)
-    return f"the films that arrive have changed ({told}): see `lungwatch drift`" if alarms else ""
+    if not alarms:
+        return ""
+    return f"the films that arrive have changed ({', '.join(alarms)}): see `lungwatch drift`"
 
 
 @dataclass(frozen=True, kw_only=True)

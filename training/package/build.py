@@ -142,8 +142,8 @@ def litert_logits(served: bytes, films: Iterable[Pixels]) -> Logits:
 def golden_strangeness(served: bytes, written: bytes, films: Iterable[Pixels]) -> Logits:
     """Return what a served file and the array file beside it make of films, (n,) float32."""
     network, familiar = Network(served), read_familiar(written)
-    found = [familiar.strangeness(film, network.predict(film).features) for film in films]
-    return np.array(found, dtype=np.float32)
+    strangeness = [familiar.strangeness(film, network.predict(film).features) for film in films]
+    return np.array(strangeness, dtype=np.float32)
 
 
 def draw_golden(height: int, width: int) -> Pixels:

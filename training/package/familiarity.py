@@ -26,7 +26,7 @@ _FEWEST = 8  # films that a spread can be told from
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class Described:
     """Films as they are compared: without their pixels."""
 
     layouts: Floats  # (n, cells)
@@ -42,19 +42,19 @@ class Familiarity:
     facts: dict[str, Any]  # how it was fitted, and the shares on the calibration side
 
 
-def look(served: bytes, films: Iterable[Pixels]) -> Seen:
+def describe(served: bytes, films: Iterable[Pixels]) -> Described:
     """Run a served file on films of (height, width) uint8, and keep what they are compared by."""
     network = Network(served)
-    found = [(layouts(film[np.newaxis])[0], network.predict(film).features) for film in films]
-    if not found:
+    described = [(layouts(film[np.newaxis])[0], network.predict(film).features) for film in films]
+    if not described:
         raise DataError("there are no films to tell the familiar by")
-    return Seen(
-        layouts=np.stack([layout for layout, _ in found]),
-        directions=directions(np.stack([features for _, features in found])),
+    return Described(
+        layouts=np.stack([layout for layout, _ in described]),
+        directions=directions(np.stack([features for _, features in described])),
     )
 
 
-def fit(train: Seen, calibration: Seen) -> Familiarity:
+def fit(train: Described, calibration: Described) -> Familiarity:
     """Fit the distances on the train side, and choose both limits.
 
     Covariances are shrunk after Ledoit and Wolf 2004, *A well-conditioned estimator for
@@ -107,8 +107,8 @@ def _spread(points: Floats) -> Spread:
 
 def _within(values: Floats) -> Floats:
     """Return what 99 in 100 stay within, column by column; never quite 0."""
-    found: Floats = np.maximum(np.quantile(values, 1 - REVIEWED, axis=0), 1e-6)
-    return found
+    within: Floats = np.maximum(np.quantile(values, 1 - REVIEWED, axis=0), 1e-6)
+    return within
 
 
 def _share(beyond: npt.NDArray[np.bool_]) -> float:

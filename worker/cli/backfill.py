@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from worker.archive.backfill import Backfill, Tally
 from worker.archive.ray_cluster import Cluster
@@ -23,6 +21,7 @@ from worker.cli.failure import fail
 from worker.errors import LungwatchError
 from worker.service.factory import open_backfill
 from worker.system.processes import told_to_stop
+from worker.system.progress import bar
 
 _TOLD_SECONDS = 30.0  # between lines, where no terminal is watching
 
@@ -119,16 +118,14 @@ def _progress(archive: Path) -> Iterator[Callable[[Tally], None]]:
 
         yield tell
         return
-    columns = (BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("screening", total=None)
+    with bar("screening", None) as progress:
 
         def count() -> None:
             with suppress(LungwatchError):  # whoever screens them says so
-                bar.update(task, total=sum(1 for _ in names_in(archive)))
+                progress.show(total=sum(1 for _ in names_in(archive)))
 
         # The bar knows where it ends when the archive has been listed; nothing waits for that.
         threading.Thread(target=count, daemon=True).start()
-        yield lambda tally: bar.update(
-            task, completed=tally.films, description=f"{_in_words(tally)}; {rate(tally)}"
+        yield lambda tally: progress.show(
+            done=tally.films, what=f"{_in_words(tally)}; {rate(tally)}"
         )

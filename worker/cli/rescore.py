@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from worker.cli import common
 from worker.db.predictions import ArchivedFilms, Selection
@@ -16,6 +12,7 @@ from worker.model.registry import Registry
 from worker.screening.rescore import rescore as screen_all
 from worker.screening.rescreen import Means
 from worker.settings import Settings
+from worker.system.progress import bar
 
 
 def rescore(
@@ -40,9 +37,13 @@ def rescore(
     registry.manifest(model)
     moment = None if since is None else common.moment(since)
     selection = Selection(without=model, since=moment, limit=limit)
-    with _progress(ArchivedFilms(database).count(selection)) as progress:
+    with bar("rescoring", ArchivedFilms(database).count(selection)) as progress:
         done = screen_all(
-            database, registry.folder(model), _means(settings), selection, progress=progress
+            database,
+            registry.folder(model),
+            _means(settings),
+            selection,
+            progress=lambda count: progress.show(done=count),
         )
     for film in done.skipped:
         typer.echo(f"scan {film.scan_id}: {film.why}", err=True)
@@ -62,16 +63,3 @@ def _means(settings: Settings) -> Means:
         predict_seconds=settings.predict_milliseconds / 1000,
         prevalence=settings.prevalence,
     )
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar where a person is watching."""
-    if not sys.stdout.isatty():
-        yield lambda _: None
-        return
-
-    columns = (TextColumn("rescoring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as bar:
-        task = bar.add_task("rescoring", total=total)
-        yield lambda done: bar.update(task, completed=done)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from films import draw
 
-from training.package.familiarity import Familiarity, Seen, fit
+from training.package.familiarity import Described, Familiarity, fit
 from worker.errors import DataError, ModelPackageError
 from worker.imaging.preprocessing import Pixels, resize
 from worker.model.familiarity import directions, from_bytes, layouts
@@ -26,9 +26,9 @@ def features(pixels: Pixels) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]
     return np.concatenate([rows.mean(axis=(2, 3)), rows.std(axis=(2, 3))], axis=1)
 
 
-def seen(pixels: Pixels) -> Seen:
+def seen(pixels: Pixels) -> Described:
     """Return films as they are compared."""
-    return Seen(layouts=layouts(pixels), directions=directions(features(pixels)))
+    return Described(layouts=layouts(pixels), directions=directions(features(pixels)))
 
 
 @pytest.fixture(scope="module")
