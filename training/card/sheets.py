@@ -27,7 +27,7 @@ from worker.system.redaction import shown
 BATCH = 24  # films on a contact sheet
 _COLUMNS = 8
 _KEPT = 30  # versions whose pictures are kept
-_VERSION = re.compile(r"\d{8}-[0-9a-f]{8}")  # as `packaging.export` names them
+_VERSION = re.compile(r"\d{8}-[0-9a-f]{8}")  # as `package.build.export` names them
 
 Captions = Sequence[str]
 

@@ -1,7 +1,7 @@
 """All labelled films, each on its side, checked for leaks: what a night is made of.
 
 The films come from `sources`, their patients from `patients`, their sides from `splits`, and
-what contradicts from `conflicts`.
+what contradicts from `leakage`.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
 Reads a list of paths, each with the SHA-256 of the film that must be there, or null; writes, for
 each package, each film's logit, or its refusal code, in the same order, or why the package cannot
 serve. Each film is read once, so all packages see the very same bytes. With `--disturbed` each film
-is scored as it is, and after each of `disturbances`: its logit and strangeness.
+is scored as it is, and after each of `corruptions.DISTURBANCES`: its logit and strangeness.
 No TensorFlow is loaded here, as none is where the packages serve.
 """
 
