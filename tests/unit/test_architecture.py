@@ -8,6 +8,7 @@ ENTRY_POINTS = {
     "worker/settings.py",
     "worker/cli/check.py",
     "worker/cli/common.py",
+    "worker/db/backup.py",
     "training/retrain.py",
 }
 
