@@ -2,7 +2,7 @@
 
     python tests/benchmarks/simulate_drift.py [--years 150] [--seed 2000]
 
-Prints the table that README shows; some ten minutes on a core. What it assumes:
+Prints the table in tests/README.md; some ten minutes on a core. What it assumes:
 
 - The reference is 28 days of 60 films, Poisson; a year of 365 days follows in which nothing changes
   but how many films come, by the same reference for each volume.

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/simulate_nights.py [--years 50] [--seed 0]
 
-Prints the table that README shows; a quarter of an hour on a core. What it assumes:
+Prints the table in tests/README.md; a quarter of an hour on a core. What it assumes:
 
 - One test side for the whole year: 224 NORMAL films of 200 patients and 360 PNEUMONIA films of 171.
 - A model's score of a film is normal around -d or d, by the film's class. True AUC is known from d.

@@ -1,4 +1,4 @@
-"""What README says of backup and restore, done: no film is lost, whenever the backup was made."""
+"""What the documents say of backup and restore, done: no film is lost, whenever the backup was made."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _DATABASE = "postgresql://lungwatch@/lungwatch"
 
 @dataclass(frozen=True, kw_only=True)
 class Told:
-    """What README says, block by block, with a place's names."""
+    """What is said there, block by block, with a place's names."""
 
     save: str
     save_postgres: str
@@ -36,7 +36,7 @@ class Told:
     @classmethod
     def of(cls, site: Site, backup: Path) -> Told:
         """Read it, all but the last block, which is a command of ours."""
-        text = documents.section("### Backup and restore")
+        text = documents.section("## Backup and restore")
         *blocks, reclaim = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
         assert reclaim == "lungwatch reclaim --yes\n"
         database = f"'{site.database_url.replace('+psycopg', '')}'"

@@ -1,4 +1,4 @@
-"""Reads the project's documents: which commands they name, and where."""
+"""Reads the project's documents: which commands, tables and links they have, and where."""
 
 from __future__ import annotations
 
@@ -8,9 +8,20 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 README = REPOSITORY / "README.md"
-DOCUMENTS = (README, REPOSITORY / "models/README.md", REPOSITORY / "tests/benchmarks/README.md")
+CHANGELOG = REPOSITORY / "CHANGELOG.md"
+# What people follow: all but the changelog and the cards of models, which a night writes.
+DOCUMENTS = (
+    README,
+    *(
+        REPOSITORY / path
+        for path in (
+            *("worker/README.md", "training/README.md", "systemd/README.md"),
+            *("models/README.md", "models/EXPERIMENTS.md", "tests/README.md"),
+        )
+    ),
+)
 # Where the commands stand that take an installed service: test_under_systemd.py runs them.
-OF_A_SERVICE = ("## As a service", "### Watching it", "### Drift")
+OF_A_SERVICE = ("## Install", "## Day to day", "## Monitoring", "## Drift")
 
 _FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _INDENTED = re.compile(r"(?:^ {4} *\S.*\n)+", re.MULTILINE)
@@ -21,12 +32,33 @@ _COMMAND = re.compile(
 )
 
 
-def section(head: str, text: str | None = None) -> str:
-    """Return README's part under a head, its parts of lower rank with it."""
-    text = README.read_text(encoding="utf-8") if text is None else text
+def section(head: str, within: str | None = None) -> str:
+    """Return the section with this heading and its subsections.
+
+    Only one document may have the heading, unless a document is named.
+    """
+    paths = DOCUMENTS if within is None else (REPOSITORY / within,)
+    texts = [path.read_text(encoding="utf-8") for path in paths]
+    (after,) = [part for text in texts for part in text.split(f"\n{head}\n")[1:]]
     rank = head.split(" ", 1)[0]
-    after = text.split(f"\n{head}\n", 1)[1]
     return re.split(rf"^#{{1,{len(rank)}}} ", after, flags=re.MULTILINE)[0]
+
+
+def blocks(language: str) -> list[str]:
+    """Return the fenced blocks of a language in all documents."""
+    found = [one for path in DOCUMENTS for one in _FENCED.findall(path.read_text("utf-8"))]
+    return [block for name, block in found if name == language]
+
+
+def links(text: str) -> list[str]:
+    """Return the targets of a text's links within the project."""
+    return re.findall(r"\]\((?!https?:)([^)]+)\)", _FENCED.sub("", text))
+
+
+def anchors(text: str) -> set[str]:
+    """Return what a link can point to in a text: its headings, as GitHub names them."""
+    heads = re.findall(r"^#+ (.*)$", _FENCED.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
 
 
 def commands(text: str) -> list[str]:

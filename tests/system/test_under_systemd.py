@@ -215,7 +215,7 @@ _ELSEWHERE = {
 
 
 def test_what_the_documents_say_can_be_done(machine: Machine) -> None:
-    """Each command that README has for operators works as it stands there."""
+    """Each command that the documents have for operators works as it stands there."""
     found = [
         one
         for head in documents.OF_A_SERVICE
@@ -235,7 +235,7 @@ def test_what_the_documents_say_can_be_done(machine: Machine) -> None:
 def test_whoever_is_in_the_group_sends_and_asks(machine: Machine, some_films: list[Path]) -> None:
     """A user of the machine who has joined the group drops films and sees what came of them."""
     join = next(
-        one for one in documents.commands(documents.section("## As a service")) if "usermod" in one
+        one for one in documents.commands(documents.section("## Install")) if "usermod" in one
     )
     machine.run(f"useradd ada && {join.removeprefix('sudo ').replace('NAME', 'ada')}")
     before = len(rows(machine))

@@ -1,20 +1,27 @@
-"""README says what the code does: settings, codes, columns, commands, make targets.
+"""The documents say what the code does: settings, codes, columns, commands, rooms, make targets.
 
-`python tests/unit/test_documents.py` writes the tables of settings and codes into README.md anew.
+`python tests/unit/test_documents.py` rewrites the tables that are made from the code.
 """
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer.main
+
+# As a command too this module finds what tests share.
+sys.path.append(str(Path(__file__).resolve().parents[1] / "support"))
+
+import documents
 from databases import query
 from pydantic import SecretStr
 
@@ -28,8 +35,12 @@ from worker.model.registry import Registry
 from worker.settings import PREFIX, Settings
 from worker.system.filenames import is_passed_over
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-README = REPOSITORY / "README.md"
+REPOSITORY = documents.REPOSITORY
+# What people change first, in README's order.
+FIRST_SETTINGS = (
+    *("inbox", "archive", "database_url", "models"),
+    *("settle_seconds", "screeners", "prevalence", "patient_pattern"),
+)
 
 
 def codes_table(kind: Iterable[errors.Code], *heads: str) -> str:
@@ -43,12 +54,36 @@ def columns_table() -> str:
     return _head("column", "what it holds") + "".join(rows)
 
 
-def settings_table() -> str:
-    """Return the table of settings."""
+def settings_table(names: Iterable[str] = Settings.model_fields) -> str:
+    """Return the table of settings, or of some of them."""
     rows = [_head("setting", "default", "what it is")]
-    for name, field in Settings.model_fields.items():
+    for name in names:
+        field = Settings.model_fields[name]
         default = "the host's name" if field.default_factory else _plain(field.default)
         rows.append(f"| `{PREFIX}{name.upper()}` | {default} | {field.description} |\n")
+    return "".join(rows)
+
+
+def command_list() -> str:
+    """Return all commands, one line each, as `--help` describes them."""
+    lines = [
+        f"{name:<26}{command.get_short_help_str(limit=999)}\n"
+        for name, command in commands_of(typer.main.get_command(app))
+    ]
+    return f"\n```text\n{''.join(lines)}```\n"
+
+
+def rooms_table(side: str) -> str:
+    """Return what each room, and each module outside a room, says that it is for."""
+    found = {
+        path.parent.name + "/" if path.stem == "__init__" else path.name: path
+        for path in (*(REPOSITORY / side).glob("*/__init__.py"), *(REPOSITORY / side).glob("*.py"))
+        if path != REPOSITORY / side / "__init__.py"
+    }
+    rows = [_head("room or module", "what it is for")]
+    for name, path in sorted(found.items(), key=lambda one: (one[0][-1] != "/", one[0])):
+        said = ast.get_docstring(ast.parse(path.read_bytes())) or ""
+        rows.append(f"| `{name}` | {' '.join(said.split(chr(10) * 2)[0].split())} |\n")
     return "".join(rows)
 
 
@@ -91,11 +126,15 @@ def model_table() -> str:
         share = found / (found + alarms * (1 - prevalence))
         says = f"of films called PNEUMONIA, the share that are, where {prevalence:.0%} of all are"
         rows.append(f"| {says} | {share:.2f} | |\n")
-    rows.append(f"\n[Its card](models/{version}/card.md)\n")
+    rows.append(f"\n[Its card]({version}/card.md) has the rest.\n")
     return "".join(rows)
 
 
 TABLES = {
+    "<!-- command list -->\n": command_list,
+    "<!-- first settings -->\n": lambda: settings_table(FIRST_SETTINGS),
+    "<!-- rooms: worker -->\n": lambda: rooms_table("worker"),
+    "<!-- rooms: training -->\n": lambda: rooms_table("training"),
     "<!-- codes: RefusalCode -->\n": lambda: codes_table(
         errors.RefusalCode, "code", "what it means, and what to do"
     ),
@@ -108,16 +147,64 @@ TABLES = {
 }
 
 
+def _marked(mark: str) -> Path:
+    (document,) = [one for one in documents.DOCUMENTS if mark in one.read_text(encoding="utf-8")]
+    return document
+
+
 @pytest.mark.parametrize("mark", TABLES)
 def test_tables_made_from_the_code_are_up_to_date(mark: str) -> None:
-    """Every setting and every code stands in README with the words that the code has for it."""
-    text = README.read_text(encoding="utf-8")
+    """Every setting, code, column, command and room stands there in the words of the code."""
+    text = _marked(mark).read_text(encoding="utf-8")
     written = text.split(mark)[1].split("\n<!-- end -->")[0]
     assert written == TABLES[mark](), "run `python tests/unit/test_documents.py`"
 
 
+def test_the_front_page_stays_one_page() -> None:
+    """README has 250 lines at most; what is longer belongs into the READMEs of the folders."""
+    assert len(documents.README.read_text(encoding="utf-8").splitlines()) <= 250
+
+
+def test_every_document_is_checked() -> None:
+    """No document in the project escapes these tests, but for the cards that nights write."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout")
+    found = {REPOSITORY / line for line in listed.stdout.splitlines() if "card.md" not in line}
+    assert found == {*documents.DOCUMENTS, documents.CHANGELOG}
+
+
+def test_changelog_entries_are_short() -> None:
+    """Each has 25 words at most, and what is not released yet stands first."""
+    text = documents.CHANGELOG.read_text(encoding="utf-8")
+    assert re.findall(r"^## (\S+)", text, re.MULTILINE)[0] == "Unreleased"
+    for entry in re.findall(r"^- (.*(?:\n  .*)*)", text, re.MULTILINE):
+        assert len(entry.split()) <= 25, entry
+
+
+def test_the_version_has_its_entries() -> None:
+    """The changelog knows the release that pyproject.toml names."""
+    text = documents.CHANGELOG.read_text(encoding="utf-8")
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["version"] in re.findall(r"^## ([\d.]+)", text, re.MULTILINE)
+
+
+def test_the_model_that_readme_describes_is_the_shipped_one() -> None:
+    """Its table was measured on that version: another model needs its own figures."""
+    version = Registry(REPOSITORY / "models").serving()
+    assert version in documents.section("## The model")
+    models = (REPOSITORY / "models/README.md").read_text(encoding="utf-8")
+    assert f"## The shipped model: {version}" in models
+
+
 def test_every_column_of_the_view_is_explained() -> None:
-    """None is left without a word, in README or in an export."""
+    """None is left without a word, in the documents or in an export."""
     assert all(column.comment for column in results.columns)
 
 
@@ -130,8 +217,8 @@ def commands_of(group: object, name: str = "lungwatch") -> Iterator[tuple[str, A
 
 
 def test_every_command_and_option_is_explained() -> None:
-    """Each command has its row, and each option that README names exists."""
-    section = README.read_text(encoding="utf-8").split("## Commands")[1].split("## Results")[0]
+    """Each command has its row, and each option that a row names exists."""
+    section = documents.section("## Commands", within="worker/README.md")
     whole = typer.main.get_command(app)
     known = {"lungwatch": whole, **dict(commands_of(whole))}
     told: dict[str, set[str]] = {}
@@ -144,43 +231,56 @@ def test_every_command_and_option_is_explained() -> None:
         assert told[name] - {"--help"} == options, name
 
 
-def test_every_make_target_named_in_readme_exists() -> None:
-    """README and CHANGELOG tell nobody to make what cannot be made."""
+def test_every_make_target_named_in_the_documents_exists() -> None:
+    """They tell nobody to make what cannot be made."""
     makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
-    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
-    named = set(
-        re.findall(r"(?:`|^)make ([a-z]+)", README.read_text(encoding="utf-8"), re.MULTILINE)
-    )
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    texts = "".join(path.read_text(encoding="utf-8") for path in documents.DOCUMENTS)
+    named = set(re.findall(r"(?:`|^|sudo )make ([a-z-]+)", texts, re.MULTILINE))
     assert named
     assert named <= targets
 
 
-QUERIES = re.findall(
-    r"^```sql\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
-)
-
-
-@pytest.mark.parametrize("statement", QUERIES)
-def test_every_query_in_readme_runs(database: Database, statement: str) -> None:
-    """What README shows can be pasted into a client, on either database."""
+@pytest.mark.parametrize("statement", documents.blocks("sql"))
+def test_every_query_in_the_documents_runs(database: Database, statement: str) -> None:
+    """What they show can be pasted into a client, on either database."""
     query(database, statement)
 
 
-def test_what_readme_says_is_passed_over_is() -> None:
-    """Each temporary ending in README's list is passed over, and an ordinary name is not."""
-    section = README.read_text(encoding="utf-8").split("### What is passed over")[1].split("##")[0]
-    endings = re.findall(r"`(\.[a-z]+)`", section)
+def test_what_is_said_to_be_passed_over_is() -> None:
+    """Each temporary ending in the list is passed over, and an ordinary name is not."""
+    endings = re.findall(r"`(\.[a-z]+)`", documents.section("### What is passed over"))
     assert len(endings) > 5
     for ending in endings:
         assert is_passed_over(f"film.jpeg{ending}"), ending
     assert not is_passed_over("film.jpeg")
 
 
-def test_relative_links_lead_somewhere() -> None:
-    """No link within the project is broken."""
-    for document in REPOSITORY.glob("*.md"):
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text(encoding="utf-8")):
-            assert (REPOSITORY / target).exists(), f"{document.name}: {target}"
+@pytest.mark.parametrize(
+    "document",
+    [*documents.DOCUMENTS, documents.CHANGELOG],
+    ids=lambda one: str(one.relative_to(REPOSITORY)),
+)
+def test_links_lead_somewhere(document: Path) -> None:
+    """Each link within the project has its file, and a heading where it names one."""
+    for link in documents.links(document.read_text(encoding="utf-8")):
+        path, _, anchor = link.partition("#")
+        target = (document.parent / path).resolve() if path else document
+        assert target.exists(), link
+        if anchor:
+            assert anchor in documents.anchors(target.read_text(encoding="utf-8")), link
+
+
+def test_pictures_are_small() -> None:
+    """What a document shows costs a clone little."""
+    shown = [
+        document.parent / link
+        for document in documents.DOCUMENTS
+        for link in documents.links(document.read_text(encoding="utf-8"))
+        if link.endswith((".jpg", ".png", ".svg"))
+    ]
+    assert shown
+    assert all(picture.stat().st_size < 150_000 for picture in shown)
 
 
 def test_locks_agree_hold_hashes_and_name_no_index() -> None:
@@ -214,11 +314,11 @@ def test_no_path_of_a_machine_is_in_the_project() -> None:
 
 
 def _write() -> None:
-    text = README.read_text(encoding="utf-8")
     for mark, make in TABLES.items():
-        head, rest = text.split(mark)
-        text = f"{head}{mark}{make()}\n<!-- end -->{rest.split('<!-- end -->', 1)[1]}"
-    README.write_text(text, encoding="utf-8")
+        document = _marked(mark)
+        head, rest = document.read_text(encoding="utf-8").split(mark)
+        after = rest.split("<!-- end -->", 1)[1]
+        document.write_text(f"{head}{mark}{make()}\n<!-- end -->{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 Chosen for what differs between hospitals and devices: framing, exposure, sharpness, noise, and
 what is burnt into the edges. Nothing here runs outside training. What is at nought by default was
-tried and is not in the recipe: `models/README.md` says what it gave, or cost.
+tried and is not in the recipe: `models/EXPERIMENTS.md` says what it gave, or cost.
 """
 
 from __future__ import annotations

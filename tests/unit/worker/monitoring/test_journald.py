@@ -59,10 +59,10 @@ def test_a_value_cannot_bring_a_field_of_its_own(journal: tuple[Journal, socket.
 
 
 def test_message_ids_are_the_same_in_every_release() -> None:
-    """An operator's filter goes on working: these are in README."""
-    readme = (Path(__file__).resolve().parents[4] / "README.md").read_text(encoding="utf-8")
+    """An operator's filter goes on working: these are in the documents."""
+    told = documents.section("## Monitoring")
     for event in ("screened", "refused", "trouble", "trouble over", "model swapped"):
-        assert f"`{message_id(event)}`" in readme
+        assert f"`{message_id(event)}`" in told
 
 
 def test_a_journal_that_is_gone(journal: tuple[Journal, socket.socket]) -> None:
