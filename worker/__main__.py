@@ -1,4 +1,4 @@
-"""`python -m worker` is the command `lungwatch`."""
+"""Makes the package itself the command `lungwatch`."""
 
 from worker.cli.app import main
 

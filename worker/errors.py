@@ -1,19 +1,19 @@
-"""Everything that Lungwatch raises on purpose, and the codes that people query.
+"""The exceptions of Lungwatch, and the codes that stand in the database.
 
     LungwatchError
     ├── SettingsError          a setting is wrong: the start ends with one line
-    ├── FilmRefused            the film itself: a refusal with its code
-    ├── FilmStuck              one film cannot be looked at or moved now; its neighbours can
+    ├── FilmRefused            the film cannot be scored: a refusal with its code
+    ├── FilmStuck              one film cannot be read or moved now; its neighbours can
     ├── ModelPackageError      a model package that must not serve
     ├── RegistryError          the models folder cannot do what was asked
     ├── ScanError              a scan that was asked for is not there, or not as it was screened
     ├── DataError              labelled films that cannot be trained on as they are
-    └── OwnTrouble             not the film's fault: wait, say so, go on when it clears
+    └── OwnTrouble             not the film's fault: wait, say so, continue when it is over
         ├── DatabaseTrouble
         ├── StorageTrouble
         └── ScreenerTrouble
 
-Foreign errors are wrapped in one of these where they enter.
+Errors of libraries are wrapped in one of these where they enter.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from typing import Self
 
 
 class Code(StrEnum):
-    """A stable code that stands in the database, and what it means to the person reading it."""
+    """A stable code in the database, with its meaning for the person who reads it."""
 
-    meaning: str  # a sentence or two: what it means, what to do
+    meaning: str  # what it means, and what to do
 
     def __new__(cls, code: str, meaning: str) -> Self:
         """Make a member that is its code and carries its meaning."""
@@ -55,26 +55,31 @@ class RefusalCode(Code):
     EMPTY = "empty", "The file holds no bytes. Send the film again."
     TOO_MANY_BYTES = (
         "too_many_bytes",
-        "The file is larger than LUNGWATCH_MAX_MEGABYTES. Export it smaller, or raise the limit.",
+        "The file is larger than LUNGWATCH_MAX_MEGABYTES. Export a smaller file, "
+        "or raise the limit.",
     )
-    NOT_A_JPEG = "not_a_jpeg", "The file is not a JPEG, whatever its name says. Export it as JPEG."
+    NOT_A_JPEG = (
+        "not_a_jpeg",
+        "The file is not a JPEG, although its name may say so. Export the film as JPEG.",
+    )
     TRUNCATED = (
         "truncated",
-        "The file ends before its picture does, as after a broken copy. Send it again.",
+        "The file ends before the picture is complete, as after a broken copy. Send it again.",
     )
-    DAMAGED = "damaged", "The picture's data is corrupt, so it is not scored. Send it again."
+    DAMAGED = "damaged", "The picture data is damaged, so the film is not scored. Send it again."
     TOO_SMALL = (
         "too_small",
-        "The picture has a side shorter than LUNGWATCH_MIN_SIDE_PIXELS. Send the full-size film.",
+        "One side of the picture is shorter than LUNGWATCH_MIN_SIDE_PIXELS. "
+        "Send the full-size film.",
     )
     TOO_MANY_PIXELS = (
         "too_many_pixels",
-        "The picture is larger than LUNGWATCH_MAX_MEGAPIXELS. Export it smaller, "
+        "The picture is larger than LUNGWATCH_MAX_MEGAPIXELS. Export a smaller picture, "
         "or raise the limit.",
     )
     UNSUPPORTED_COLOUR = (
         "unsupported_colour",
-        "Only grey and three-channel colour are read, not CMYK. Export the film as greyscale.",
+        "Only grey and three-channel colour pictures are read, not CMYK. Export the film in grey.",
     )
     UNSUPPORTED_DEPTH = (
         "unsupported_depth",
@@ -87,14 +92,14 @@ class RefusalCode(Code):
     )
     TOO_MANY_SCANS = (
         "too_many_scans",
-        "The progressive JPEG has more passes than LUNGWATCH_MAX_JPEG_SCANS, a way to stall "
+        "The progressive JPEG has more scans than LUNGWATCH_MAX_JPEG_SCANS, which can stall "
         "a decoder. Export it as baseline JPEG.",
     )
-    BLANK = "blank", "The picture has next to no contrast: there is nothing on it to read."
+    BLANK = "blank", "The picture has almost no contrast, so there is nothing to read."
     NOT_A_CHEST_XRAY = (
         "not_a_chest_xray",
-        "The picture is far from all films that the model learnt from: no frontal chest X-ray, or "
-        "one upside down, on its side, inverted or cut. Send the film upright, alone and whole.",
+        "The picture is very unlike the training films: not a frontal chest X-ray, or one that is "
+        "upside down, turned, inverted or cropped. Send the whole film, upright, one in a file.",
     )
     SCREENER_CRASHED = (
         "screener_crashed",
@@ -118,12 +123,12 @@ class ReviewReason(Code):
 
     NEAR_THRESHOLD = (
         "near_threshold",
-        "The probability lies in the model's review band around its threshold: a person decides.",
+        "The probability is in the review band around the threshold, so a person decides.",
     )
     UNFAMILIAR = (
         "unfamiliar",
-        "The film is unlike those that the model learnt from, wherever its probability lies: "
-        "look at the film itself first. It is given before `near_threshold` where both are so.",
+        "The film is unlike the training films, whatever its probability is. Look at the film "
+        "first. Where `near_threshold` applies as well, this reason is given.",
     )
 
 
@@ -132,11 +137,11 @@ class LungwatchError(Exception):
 
 
 class SettingsError(LungwatchError):
-    """A setting is wrong. The message names it, what it holds, and what would do."""
+    """A setting is wrong. The message names it, its value, and what is valid."""
 
 
 class FilmRefused(LungwatchError):
-    """The film gets a refusal in place of a prediction."""
+    """The film is refused: it gets a code, not a prediction."""
 
     def __init__(
         self,
@@ -155,7 +160,7 @@ class FilmRefused(LungwatchError):
 
 
 class FilmStuck(LungwatchError):
-    """One film cannot be looked at or moved now, though the folders are well: try it again."""
+    """One film cannot be read or moved now, although its folder is fine. Try again later."""
 
 
 class ModelPackageError(LungwatchError):
@@ -163,7 +168,7 @@ class ModelPackageError(LungwatchError):
 
 
 class RegistryError(LungwatchError):
-    """The models folder holds no such version, or refuses what was asked of it."""
+    """The models folder has no such version, or what was asked of it is not allowed."""
 
 
 class ScanError(LungwatchError):
@@ -175,7 +180,7 @@ class DataError(LungwatchError):
 
 
 class OwnTrouble(LungwatchError):
-    """Trouble of the worker's own, never held against a film. ``kind`` groups it in the log."""
+    """Trouble that is not the film's fault. ``kind`` groups it in the log."""
 
     kind = "own"
 
@@ -201,4 +206,4 @@ class ScreenerTrouble(OwnTrouble):
 def not_installed(package: str) -> str:
     """Say that an optional package is not there, and how this very Python gets it."""
     command = shlex.join([sys.executable, "-m", "pip", "install", package])
-    return f"takes {package}, which is not installed: `{command}`"
+    return f"needs {package}, which is not installed: run `{command}`"

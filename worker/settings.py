@@ -1,8 +1,9 @@
-"""Every setting, described. Read by entry points only; everything else is handed plain values.
+"""Every setting, with its description. Only entry points read settings.
 
-A setting comes from the environment (`LUNGWATCH_INBOX=...`), else from `.env` in the working
-folder, else from a file of its name (`lungwatch_database_url`) in the secrets folder, which is
-`LUNGWATCH_SECRETS`, or systemd's `CREDENTIALS_DIRECTORY`, or `/run/secrets`.
+A setting is looked for in three places, in this order: the environment (`LUNGWATCH_INBOX=...`);
+`.env` in the working folder; a file of its name (`lungwatch_database_url`) in the secrets folder.
+The secrets folder is `LUNGWATCH_SECRETS`, else systemd's `CREDENTIALS_DIRECTORY`, else
+`/run/secrets`.
 """
 
 from __future__ import annotations
@@ -24,22 +25,22 @@ _ENV_FILE = Path(".env")
 
 
 class Settings(BaseSettings):
-    """Lungwatch's settings. Paths that are not absolute start at the working folder."""
+    """Lungwatch's settings. Relative paths start at the working folder."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_file=_ENV_FILE, extra="ignore", frozen=True, env_ignore_empty=True
     )
 
-    inbox: Path = Field(Path("inbox"), description="Folder that films are dropped into.")
+    inbox: Path = Field(Path("inbox"), description="The folder that films are dropped into.")
     archive: Path = Field(
-        Path("var/archive"), description="Where screened films go, a folder a day."
+        Path("var/archive"), description="Where screened films go: one folder a day."
     )
     refused: Path = Field(
-        Path("var/refused"), description="Where refused films go, each beside a JSON saying why."
+        Path("var/refused"), description="Where refused films go. A JSON file beside each says why."
     )
     models: Path = Field(
         Path("var/models"),
-        description="Model packages in use; seeded from the shipped one at first start.",
+        description="The model packages in use. The first start copies the shipped one there.",
     )
     database_url: SecretStr = Field(
         SecretStr("sqlite:///var/lungwatch.db"),
@@ -49,68 +50,77 @@ class Settings(BaseSettings):
         20.0,
         ge=1,
         le=40,  # with the time to connect it must stay below the WatchdogSec of the service
-        description="A database that has not answered for so long is taken to be away.",
+        description="After this time without an answer, the database counts as away.",
     )
     settle_seconds: float = Field(
         1.0,
         ge=0,
         le=3600,
-        description="A file is taken when it has stood still this long; at once if it was written "
-        "aside on the same disk and moved in.",
+        description="A file is read when it has not changed for this time. A file that was written "
+        "elsewhere on the same disk and then moved in is read at once.",
     )
     incomplete_seconds: float = Field(
         30.0,
         ge=0,
         le=86400,
-        description="A file that is empty or breaks off is refused only after standing still "
-        "this long: its copy may have stalled.",
+        description="An empty or incomplete file is refused only when it has not changed for this "
+        "time: its copy may have stalled.",
     )
     scan_seconds: float = Field(
-        10.0, gt=0, le=3600, description="The inbox is listed this often, whatever events say."
+        10.0,
+        gt=0,
+        le=3600,
+        description="How often the inbox is listed, with or without file-system events.",
     )
     screeners: int = Field(
-        0, ge=0, le=256, description="Screener processes; 0 means one for each core."
+        0, ge=0, le=256, description="Number of screener processes. 0 means one for each core."
     )
     screen_seconds: float = Field(
-        20.0, gt=0, le=3600, description="A screener that takes longer over one film is ended."
+        20.0,
+        gt=0,
+        le=3600,
+        description="Time limit for one film. A screener that takes longer is ended.",
     )
     screener_memory_mb: int = Field(
         768,
         ge=64,
         le=65536,
-        description="Memory a screener may take for a film, beyond its own code and model, in MiB.",
+        description="Memory a screener may use for a film, in MiB, on top of its code and model.",
     )
     predict_milliseconds: float = Field(
         250.0,
         gt=0,
         le=60000,
-        description="Processor time a model may take for a film; a slower one is not served.",
+        description="Processor time a model may take for a film. A slower model never serves.",
     )
     lease_seconds: float = Field(
         60.0,
         ge=1,
         le=86400,
-        description="A claim not renewed for this long is free for another worker.",
+        description="After this time without renewal, another worker may take a claimed film.",
     )
     keep_in_inbox: bool = Field(
         default=False,
-        description="Leave films where they are: for an inbox that something else empties.",
+        description="Leave films in the inbox, for an inbox that another program empties.",
     )
-    max_megabytes: float = Field(64.0, gt=0, le=1024, description="Largest file read, in MiB.")
+    max_megabytes: float = Field(
+        64.0, gt=0, le=1024, description="Largest file that is read, in MiB."
+    )
     max_megapixels: float = Field(
-        50.0, gt=0, le=1000, description="Largest picture decoded, in millions of pixels."
+        50.0, gt=0, le=1000, description="Largest picture that is decoded, in megapixels."
     )
     min_side_pixels: int = Field(
-        96, ge=1, le=10000, description="Shortest side a picture may have, in pixels."
+        96, ge=1, le=10000, description="Smallest allowed side of a picture, in pixels."
     )
     max_jpeg_scans: int = Field(
-        100, ge=1, le=100000, description="Most passes a progressive JPEG may be made of."
+        100, ge=1, le=100000, description="Largest number of scans (passes) in a progressive JPEG."
     )
     min_contrast: float = Field(
         5.0,
         ge=0,
         le=128,
-        description="Least standard deviation of the pixels, in grey levels; less is blank.",
+        description="Smallest standard deviation of the pixels, in grey levels. A film below it is "
+        "refused as blank.",
     )
     prevalence: float | None = Field(
         None,
@@ -118,68 +128,72 @@ class Settings(BaseSettings):
         lt=1,
         allow_inf_nan=False,
         description="Share of films with pneumonia at this site. Probability, confidence and "
-        "threshold are then written for it, and the row says so; decisions stay as they are. "
-        "Unset: the 0.5 that models are calibrated for.",
+        "threshold are then written for this share, and the row says so. Decisions do not change. "
+        "Unset means 0.5, for which models are calibrated.",
     )
     patient_pattern: str = Field(
         "",
-        description="A regular expression that finds the patient in a film's name, with a group "
-        "for it, so that a night keeps a patient's films together; for example `^(\\d+)_`.",
+        description="A regular expression with one group that finds the patient in a file name, "
+        "so that a night keeps a patient's films together. Example: `^(\\d+)_`.",
     )
     promotion: Literal["auto", "propose"] = Field(
         "auto",
-        description="Whether a night promotes what passes its gate, or leaves it to "
-        "`lungwatch models promote VERSION`.",
+        description="`auto`: a night promotes a model that passes the gate. `propose`: a person "
+        "does, with `lungwatch models promote VERSION`.",
     )
     evidence: Literal["point", "paired95"] = Field(
         "paired95",
-        description="What of a challenger must keep within the margins below: its differences "
-        "from the champion themselves, or the worse ends of their 95 % intervals.",
+        description="What must stay within the margins below. `point`: the challenger's "
+        "differences from the champion. `paired95`: the worse ends of their 95 % intervals.",
     )
     sensitivity_margin: float = Field(
         0.02,
         ge=0,
         le=1,
         allow_inf_nan=False,
-        description="How much less sensitive than the champion a challenger may be.",
+        description="How much lower the challenger's sensitivity may be than the champion's.",
     )
     calibration_margin: float = Field(
         0.03,
         ge=0,
         le=1,
         allow_inf_nan=False,
-        description="How much larger than the champion's its calibration error may be.",
+        description="How much larger the challenger's calibration error may be.",
     )
     lost_margin: float = Field(
         0.05,
         ge=0,
         le=1,
         allow_inf_nan=False,
-        description="Of the test films that the champion has right, the share that a challenger "
-        "may have wrong.",
+        description="Of the test films that the champion labels correctly, the share that the "
+        "challenger may label wrongly.",
     )
     review_margin: float = Field(
         0.05,
         ge=0,
         le=1,
         allow_inf_nan=False,
-        description="How much larger than the champion's the share of test films may be that a "
-        "person has to look at: REVIEW, or refused as no chest film.",
+        description="How much larger the challenger's share of test films may be that are left to "
+        "a person: REVIEW, or refused as not a chest film.",
     )
     min_test_films: int = Field(
         50,
         ge=1,
         le=1_000_000,
-        description="Fewest test films of each class that a night promotes anything on.",
+        description="A night promotes nothing with fewer test films in a class than this.",
     )
     min_auc: float = Field(
-        0.90, ge=0, le=1, allow_inf_nan=False, description="Least AUC that is promoted."
+        0.90,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Smallest AUC of a model that is promoted.",
     )
     min_sensitivity: float = Field(
-        0.85, ge=0, le=1, allow_inf_nan=False, description="Least sensitivity that is promoted."
+        0.85, ge=0, le=1, allow_inf_nan=False, description="Smallest sensitivity that is promoted."
     )
     min_specificity: float = Field(
-        0.70, ge=0, le=1, allow_inf_nan=False, description="Least specificity that is promoted."
+        0.70, ge=0, le=1, allow_inf_nan=False, description="Smallest specificity that is promoted."
     )
     max_calibration_error: float = Field(
         0.15,
@@ -192,28 +206,28 @@ class Settings(BaseSettings):
         200,
         ge=0,
         le=1_000_000,
-        description="Of so many of the last archived films a night says, before it promotes, whose "
-        "decision would change; 0 for none.",
+        description="Before a promotion, a night screens this many of the last archived films with "
+        "both models and lists the decisions that would change. 0 means none.",
     )
     worker_name: str = Field(
         default_factory=socket.gethostname,
         pattern=r"^[\w.-]{1,100}$",
-        description="What claims and `status` call this machine; its host name if unset. Of two "
-        "machines or containers on one database each needs its own.",
+        description="The name of this machine in claims and in `status`. Unset means its host "
+        "name. Machines and containers on one database need different names.",
     )
     log_format: Literal["auto", "plain", "json", "journal"] = Field(
         "auto",
-        description="`plain` for a person, `json` for a machine, `journal` for systemd's journal, "
-        "with fields; `auto` asks whether a terminal is watching, or the journal.",
+        description="`plain` for a person, `json` for a program, `journal` for systemd's journal "
+        "with fields. `auto` chooses by where the output goes.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", description="Least level logged. Only DEBUG names files."
+        "INFO", description="Lowest level that is logged. File names are logged at DEBUG only."
     )
 
     metrics_file: Path | None = Field(
         None,
-        description="Where numbers for Prometheus are written, for its node exporter to pick up: "
-        "a name that ends in `.prom`. None are if unset.",
+        description="File of Prometheus metrics for the node exporter. Its name ends in `.prom`. "
+        "Unset means no metrics.",
     )
 
     @property
@@ -248,7 +262,7 @@ def read_settings() -> Settings:
     """Read the settings of this process.
 
     Raises:
-        SettingsError: one line naming the first wrong setting, what it holds and what would do.
+        SettingsError: one line with the first wrong setting, its value, and what is valid.
     """
     try:
         return Settings(_env_file=_env_file(), _secrets_dir=_secrets_folder())
@@ -286,17 +300,17 @@ def _secrets_folder() -> Path | None:
 
 
 def check_folders(settings: Settings) -> None:
-    """Make the folders that are ours to make, and refuse what cannot work.
+    """Make the folders that are ours to make, and refuse folders that cannot work.
 
-    The inbox is never made: a missing one may be a share that is not mounted.
+    The inbox is never made: a missing inbox may be a network share that is not mounted.
 
     Raises:
-        SettingsError: one line naming the setting, what it holds and what would do.
+        SettingsError: one line with the setting, its value, and what is valid.
     """
     if not os.path.isdir(settings.inbox):  # noqa: PTH112 - False, too, where it may not be seen
         raise SettingsError(
             f"{PREFIX}INBOX is '{settings.inbox}': there is no such folder. "
-            "Make it, mount it, or name another."
+            "Make it, mount it, or name another folder."
         )
     for name in ("archive", "refused", "models"):
         folder: Path = getattr(settings, name)
@@ -305,7 +319,7 @@ def check_folders(settings: Settings) -> None:
         except OSError as error:
             raise SettingsError(
                 f"{PREFIX}{name.upper()} is '{folder}': it cannot be made "
-                f"({error.strerror}). Name a folder that this user may write."
+                f"({error.strerror}). Name a folder that this user may write to."
             ) from error
     _check_apart(settings)
 

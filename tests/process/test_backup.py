@@ -1,4 +1,4 @@
-"""What the documents say of backup and restore, done: no film is lost, whenever the backup was made."""
+"""Backup and restore as the documents describe them: no film is lost, whenever the backup was."""
 
 from __future__ import annotations
 

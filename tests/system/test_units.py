@@ -347,7 +347,7 @@ def test_settings_that_are_not_utf_8_are_refused(host: _Host) -> None:
 
 
 def test_settings_that_are_shown_are_in_single_quotes(host: _Host) -> None:
-    """The examples in lungwatch.env, uncommented, and those of the documents: known, and read as they stand."""
+    """The examples in lungwatch.env and in the documents are known, and read as they stand."""
     text = (UNITS / "lungwatch.env").read_text(encoding="utf-8")
     shown = re.findall(r"^# (LUNGWATCH_.*)$", text, re.MULTILINE)
     for head in documents.OF_A_SERVICE:

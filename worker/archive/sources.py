@@ -105,7 +105,7 @@ def _parquet(path: Path) -> Any:
     try:
         from pyarrow import ArrowException, parquet, types  # noqa: PLC0415 - only who has one needs it
     except ImportError as error:
-        raise DataError(f"{path.name}: to read it {not_installed('pyarrow')}") from error
+        raise DataError(f"{path.name}: reading it {not_installed('pyarrow')}") from error
     try:
         file = parquet.ParquetFile(path)
     except (OSError, ArrowException) as error:

@@ -80,7 +80,7 @@ def _write_parquet(
         from pyarrow import parquet  # noqa: PLC0415
     except ImportError as error:
         raise DataError(
-            f"{path.name}: to write it {not_installed('pyarrow')}. "
+            f"{path.name}: writing it {not_installed('pyarrow')}. "
             "A name that ends in .csv does without."
         ) from error
     types = {

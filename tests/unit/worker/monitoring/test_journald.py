@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import documents
 import pytest
 
 from worker.monitoring.journald import Journal, is_our_output, message_id
