@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from worker.errors import FilmRefused
 from worker.model.decision import Verdict
@@ -93,3 +96,58 @@ class Recorded:
     day: str  # UTC date of its screening, YYYY-MM-DD, as the folders are named
     sha256: str | None
     refusal: FilmRefused | None
+
+
+class WorkerReport(BaseModel):
+    """What a worker says of itself with each beat. The row keeps it as JSON under these names.
+
+    Rows of other releases are read too: a field that one lacks has its default, and fields that
+    are not known here stay as they are.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
+
+    model: str | None = None  # the version that serves
+    model_refused: str | None = None  # why the champion does not serve
+    backlog: int = 0  # films known and not yet recorded
+    in_hand: int = 0  # films claimed and not yet recorded
+    oldest_seconds: float = 0.0  # that the oldest of them has waited
+    unreadable: int = 0  # films that could not be read and are tried again
+    stuck: int = 0  # films with a verdict that cannot be moved out of the inbox
+    passed_over: Mapping[str, int] = Field(default_factory=dict)  # files never read, by kind
+    films_per_second: float = 0.0
+    screeners: int = 0  # that can take films
+    screeners_ended: int = 0  # that ended unasked
+    unfenced: str = ""  # what of the screeners' fence could not be put up
+    events: bool = False  # the file system tells of new files
+    lists: bool = True  # this worker lists the inbox
+    trouble: str | None = None  # trouble of its own, now
+    last_trouble: str | None = None
+
+
+class BackfillReport(BaseModel):
+    """What a backfill says of itself with each beat; read as `WorkerReport` is."""
+
+    model_config = WorkerReport.model_config
+
+    backfill: str  # the archive's folder, as `filenames.spell` writes it
+    model: str | None = None
+    done: int = 0  # films
+    in_hand: int = 0
+    screeners: int = 0
+
+
+Report = WorkerReport | BackfillReport
+
+
+def read_report(facts: Mapping[str, Any]) -> Report:
+    """Read what a row of `workers` holds, whatever release wrote it.
+
+    A value that cannot be what it should be is left out: another's report ends no worker.
+    """
+    kind = BackfillReport if facts.get("backfill") else WorkerReport
+    try:
+        return kind.model_validate(facts)
+    except ValidationError as error:
+        wrong = {one["loc"][0] for one in error.errors()}
+        return read_report({name: it for name, it in facts.items() if name not in wrong})

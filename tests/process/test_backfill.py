@@ -33,7 +33,7 @@ from worker.reports.tables import write_status, write_status_as_json
 from worker.screening.pool import Pool
 from worker.service.pipeline import Pipeline, Policy
 from worker.system.trouble import Trouble
-from worker.types import Changes, ClaimAnswer, Recorded, Sighting
+from worker.types import BackfillReport, Changes, ClaimAnswer, Recorded, Sighting, WorkerReport
 
 
 def an_archive(folder: Path, pictures: Mapping[str, bytes]) -> Path:
@@ -171,8 +171,8 @@ def test_films_that_are_explained_and_tried_again_where_they_lie(site: Site) -> 
 def test_a_worker_beside_it_goes_on_listing(database: Database) -> None:
     """Whoever screens an archive has no part in sharing the inbox, however long it has run."""
     archivist, ward = worker(database, "ward-1"), worker(database, "ward-2")
-    archivist.beat({"backfill": "/films"}, lease_seconds=60)
-    ward.beat({}, lease_seconds=60)
+    archivist.beat(BackfillReport(backfill="/films"), lease_seconds=60)
+    ward.beat(WorkerReport(), lease_seconds=60)
     assert Sharing(ward).crew(lease_seconds=60) == Crew(others=0, lists=True)
 
 

@@ -24,7 +24,7 @@ from worker.screening.pool import NotServing, Pool, PoolEvent, Serving
 from worker.service.pipeline import Pipeline, Policy
 from worker.system.filenames import spell
 from worker.system.trouble import Trouble, Troubles
-from worker.types import Outcome
+from worker.types import BackfillReport, Outcome
 
 _BEAT_SECONDS = 5.0
 _LONGEST_WAIT = 1.0
@@ -243,14 +243,14 @@ class Backfill:
             # What one that died had in hand and is there is claimed as it is listed.
             self._pipeline.withdraw_gone(archive=spell(os.fsencode(self._root)))
 
-    def _report(self) -> dict[str, object]:
-        return {
-            "backfill": spell(os.fsencode(self._root)),
-            "model": self._manifest.version,
-            "done": self.tally.films,
-            "in_hand": self._pipeline.in_hand,
-            "screeners": self._pool.alive,
-        }
+    def _report(self) -> BackfillReport:
+        return BackfillReport(
+            backfill=spell(os.fsencode(self._root)),
+            model=self._manifest.version,
+            done=self.tally.films,
+            in_hand=self._pipeline.in_hand,
+            screeners=self._pool.alive,
+        )
 
     def _manifest_of(self, version: str) -> Manifest:
         if version != self._manifest.version:

@@ -54,7 +54,7 @@ def choose(
     if database is not None:
         rows = Promotions(database).rows_by_version()
         status = how_things_stand(database)
-        in_service |= {one.report.get("model") for one in status.workers if one.alive}
+        in_service |= {one.report.model for one in status.workers if one.alive}
     newest_first = sorted(made, key=lambda version: (made[version], version), reverse=True)
     for version in newest_first[keep:]:
         if version in in_service:

@@ -62,6 +62,7 @@ from worker.types import (
     ClaimAnswer,
     Outcome,
     Recorded,
+    Report,
     Sighting,
 )
 
@@ -329,7 +330,7 @@ class Store:
         """Know a model version before a prediction names it."""
         register_model(self.database, manifest)
 
-    def beat(self, report: dict[str, Any], *, lease_seconds: float, stopped: bool = False) -> None:
+    def beat(self, report: Report, *, lease_seconds: float, stopped: bool = False) -> None:
         """Say that this worker is alive and how it stands, and renew its leases."""
         me = self.process
         row = self._upsert(workers).values(
@@ -341,7 +342,7 @@ class Store:
             started_at=database_time(),
             beat_at=database_time(),
             stopped_at=database_time() if stopped else None,
-            report=report,
+            report=report.model_dump(mode="json"),
         )
         news = {name: row.excluded[name] for name in ("beat_at", "stopped_at", "report")}
         with self.database.writing() as connection:

@@ -27,7 +27,7 @@ from worker.db.schema import (
     workers,
 )
 from worker.system.processes import is_running
-from worker.types import Claim, Sighting
+from worker.types import Claim, Report, Sighting, WorkerReport, read_report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class Sharing:
             row.name
             for row in alive
             # Whoever screens an archive has no part in the inbox.
-            if row.name == me or not (row.report.get("trouble") or row.report.get("backfill"))
+            if row.name == me or _has_a_part(read_report(row.report))
         ]
         return Crew(others=sum(name != me for name in fit), lists=fit[:1] in ([me], []))
 
@@ -138,3 +138,7 @@ class Sharing:
             )
         )
         return self._store.claim_by(taken)
+
+
+def _has_a_part(report: Report) -> bool:
+    return isinstance(report, WorkerReport) and not report.trouble

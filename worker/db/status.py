@@ -13,6 +13,7 @@ from worker.db.engine import Database
 from worker.db.schema import NOBODY, State, database_time, in_hand, predictions, scans, workers
 from worker.model.decision import REVIEW
 from worker.model.manifest import NEGATIVE, POSITIVE
+from worker.types import Report, WorkerReport, read_report
 
 # A worker that has not been heard of for this long is taken for dead.
 SILENT_SECONDS = 30.0
@@ -26,7 +27,7 @@ class WorkerStatus:
     name: str
     alive: bool
     beat_seconds_ago: float
-    report: Mapping[str, Any]
+    report: Report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +47,9 @@ class Status:
     @property
     def is_well(self) -> bool:
         """Whether a worker is alive and nothing troubles any that is."""
-        alive = [one.report for one in self.workers if one.alive]
-        troubled = any(one.get("trouble") or one.get("model_refused") for one in alive)
-        return any(not one.get("backfill") for one in alive) and not troubled
+        reports = [one.report for one in self.workers if one.alive]
+        watching = [one for one in reports if isinstance(one, WorkerReport)]
+        return bool(watching) and not any(one.trouble or one.model_refused for one in watching)
 
 
 def how_things_stand(database: Database) -> Status:
@@ -125,7 +126,7 @@ def _workers(connection: Connection, now: datetime) -> list[WorkerStatus]:
             # A beat of tomorrow is from before the clock was set back.
             alive=abs(ago := (now - row.beat_at).total_seconds()) <= SILENT_SECONDS,
             beat_seconds_ago=round(ago, 1),
-            report=row.report,
+            report=read_report(row.report),
         )
         for row in rows
     ]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from worker.monitoring.journald import Journal
 from worker.system.output import standard_output
 from worker.system.redaction import Discretion
 from worker.system.trouble import Trouble
-from worker.types import Outcome
+from worker.types import Outcome, WorkerReport
 
 
 class LogReporter:
@@ -81,7 +81,7 @@ class LogReporter:
         fit = {key: self._fit(it) if isinstance(it, str) else it for key, it in fields.items()}
         self._log.info(name, **fit)
 
-    def standing(self, report: Mapping[str, Any]) -> None:
+    def standing(self, report: WorkerReport) -> None:
         """Say nothing: a machine reads `status`."""
 
     def progress(self, *, done: int, waiting: int) -> None:

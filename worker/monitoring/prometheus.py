@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,17 +21,7 @@ from worker.errors import OwnTrouble, RefusalCode
 from worker.model.decision import REVIEW
 from worker.model.manifest import NEGATIVE, POSITIVE
 from worker.system.trouble import Trouble
-from worker.types import Outcome
-
-# What the worker's report calls it, what it is called here, and what it is.
-_GAUGES = {
-    "backlog": ("backlog_films", "Films known and not yet recorded."),
-    "in_hand": ("in_hand_films", "Films claimed and not yet recorded."),
-    "oldest_seconds": ("oldest_waiting_seconds", "How long the oldest of them has waited."),
-    "unreadable": ("unreadable_films", "Films that could not be read and are tried again."),
-    "stuck": ("stuck_films", "Films with a verdict that cannot be moved out of the inbox."),
-    "screeners": ("screeners", "Screeners that can take films."),
-}
+from worker.types import Outcome, WorkerReport
 
 
 class _Moment(Collector):
@@ -70,9 +60,18 @@ class Metrics:
         )
         self._registry.register(self._last)
         self._told = self._gauge("told_timestamp_seconds", "When these numbers were written.")
-        self._standing = {
-            key: self._gauge(name, meaning) for key, (name, meaning) in _GAUGES.items()
-        }
+        self._backlog = self._gauge("backlog_films", "Films known and not yet recorded.")
+        self._in_hand = self._gauge("in_hand_films", "Films claimed and not yet recorded.")
+        self._oldest = self._gauge(
+            "oldest_waiting_seconds", "How long the oldest of them has waited."
+        )
+        self._unreadable = self._gauge(
+            "unreadable_films", "Films that could not be read and are tried again."
+        )
+        self._stuck = self._gauge(
+            "stuck_films", "Films with a verdict that cannot be moved out of the inbox."
+        )
+        self._screeners = self._gauge("screeners", "Screeners that can take films.")
         # A series that is there from the start has a rate from the first film on.
         for decision in (NEGATIVE, POSITIVE, REVIEW):
             self._screened.labels(decision)
@@ -115,14 +114,18 @@ class Metrics:
         if name == "model swapped":
             self._swaps.inc()
 
-    def standing(self, report: Mapping[str, Any]) -> None:
+    def standing(self, report: WorkerReport) -> None:
         """Say how things stand."""
-        for key, gauge in self._standing.items():
-            gauge.set(report[key])
+        self._backlog.set(report.backlog)
+        self._in_hand.set(report.in_hand)
+        self._oldest.set(report.oldest_seconds)
+        self._unreadable.set(report.unreadable)
+        self._stuck.set(report.stuck)
+        self._screeners.set(report.screeners)
         self._model.clear()
-        if report["model"]:
-            self._model.labels(report["model"]).set(1)
-        self._ended.inc(report["screeners_ended"] - self._ended_before())
+        if report.model:
+            self._model.labels(report.model).set(1)
+        self._ended.inc(report.screeners_ended - self._ended_before())
         self._write()
 
     def progress(self, *, done: int, waiting: int) -> None:

@@ -19,7 +19,7 @@ from worker.monitoring.log import LogReporter
 from worker.monitoring.terminal import TerminalReporter
 from worker.system.redaction import Discretion
 from worker.system.trouble import Trouble
-from worker.types import Outcome
+from worker.types import Outcome, WorkerReport
 
 
 class Reporter(Protocol):
@@ -40,7 +40,7 @@ class Reporter(Protocol):
     def event(self, name: str, **fields: Any) -> None:
         """Say something else that an operator would want to know."""
 
-    def standing(self, report: Mapping[str, Any]) -> None:
+    def standing(self, report: WorkerReport) -> None:
         """Say how things stand, every few seconds and whatever troubles the worker."""
 
     def progress(self, *, done: int, waiting: int) -> None:
@@ -107,7 +107,7 @@ class Several:
         for one in self._reporters:
             one.event(name, **fields)
 
-    def standing(self, report: Mapping[str, Any]) -> None:
+    def standing(self, report: WorkerReport) -> None:
         """Tell each."""
         for one in self._reporters:
             one.standing(report)

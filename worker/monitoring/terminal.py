@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from worker.model.manifest import NEGATIVE, POSITIVE
 from worker.system.output import standard_output
 from worker.system.redaction import Discretion, shown
 from worker.system.trouble import Trouble
-from worker.types import Outcome
+from worker.types import Outcome, WorkerReport
 
 COLOURS = {POSITIVE: "bold red", NEGATIVE: "green"}
 
@@ -82,7 +81,7 @@ class TerminalReporter:
         told = "  ".join(f"{key} {value}" for key, value in fields.items())
         self._line(f"[dim]{name}  {_escape(self._fit(told))}[/dim]")
 
-    def standing(self, report: Mapping[str, Any]) -> None:
+    def standing(self, report: WorkerReport) -> None:
         """Say nothing: a person asks for `status`."""
 
     def progress(self, *, done: int, waiting: int) -> None:

@@ -19,6 +19,7 @@ from worker.db.status import Status
 from worker.monitoring.terminal import COLOURS
 from worker.reports.export import csv_cell
 from worker.system.redaction import shown
+from worker.types import BackfillReport, Report, WorkerReport
 
 
 def write_results(rows: Iterable[Mapping[str, Any]], form: str, *, refused: bool = False) -> None:
@@ -80,12 +81,12 @@ def write_status(status: Status) -> None:
     for worker in status.workers:
         word = "[green]alive[/green]" if worker.alive else "[bold red]silent[/bold red]"
         table.add_row(
-            "backfill" if worker.report.get("backfill") else "worker",
+            "backfill" if isinstance(worker.report, BackfillReport) else "worker",
             f"{word}, {escape(worker.name)}, beat {worker.beat_seconds_ago} s ago",
         )
-        for name, value in _told(worker.report):
+        for name, value in _facts(worker.report):
             table.add_row(f"  {name}", escape(str(value)))
-    if not any("backfill" not in worker.report for worker in status.workers):
+    if not any(isinstance(worker.report, WorkerReport) for worker in status.workers):
         table.add_row("worker", "[bold red]none[/bold red]: start one with `lungwatch run`")
     table.add_row("claimed", str(status.claimed))
     if status.offered:
@@ -102,40 +103,51 @@ def write_status(status: Status) -> None:
 def write_status_as_json(status: Status) -> None:
     """Write how things stand for a program: what `Status` holds, and whether all is well."""
     facts = {"well": status.is_well, **asdict(status)}
-    json.dump(facts, sys.stdout, indent=2, ensure_ascii=False, default=str)
+    json.dump(facts, sys.stdout, indent=2, ensure_ascii=False, default=_json_of)
     sys.stdout.write("\n")
 
 
-def _told(report: Mapping[str, Any]) -> list[tuple[str, Any]]:
+def _json_of(value: Any) -> Any:
+    """Write what JSON has no word for. A report is written as its row has it."""
+    if isinstance(value, WorkerReport | BackfillReport):
+        return value.model_dump(mode="json", exclude_unset=True)
+    return str(value)
+
+
+def _facts(report: Report) -> list[tuple[str, Any]]:
     """Return what a worker says of itself, in words, without what is not so."""
-    passed = ", ".join(f"{count} {kind}" for kind, count in report.get("passed_over", {}).items())
-    if report.get("backfill"):
-        return [
-            ("archive", report["backfill"]),
-            ("model", report.get("model")),
-            ("done", f"{report.get('done', 0)} films"),
+    if isinstance(report, BackfillReport):
+        facts: list[tuple[str, Any]] = [
+            ("archive", report.backfill),
+            ("model", report.model),
+            ("done", f"{report.done} films"),
         ]
-    told = [
-        ("model", report.get("model")),
-        ("model refused", report.get("model_refused")),
-        ("backlog", report.get("backlog")),
-        ("in hand", report.get("in_hand")),
-        ("oldest waits", f"{oldest} s" if (oldest := report.get("oldest_seconds")) else None),
-        ("rate", f"{report.get('films_per_second', 0)} films/s"),
-        ("unreadable", report.get("unreadable") or None),
-        ("stuck", report.get("stuck") or None),
-        ("passed over", passed or None),
-        ("watching", _watching(report)),
-        ("screeners lack", report.get("unfenced") or None),
-        ("trouble now", report.get("trouble")),
-        ("last trouble", report.get("last_trouble")),
-    ]
-    return [(name, value) for name, value in told if value is not None]
+    else:
+        facts = [
+            ("model", report.model),
+            ("model refused", report.model_refused),
+            ("backlog", report.backlog),
+            ("in hand", report.in_hand),
+            ("oldest waits", f"{report.oldest_seconds} s" if report.oldest_seconds else None),
+            ("rate", f"{report.films_per_second} films/s"),
+            ("unreadable", report.unreadable or None),
+            ("stuck", report.stuck or None),
+            ("passed over", _counted(report.passed_over) or None),
+            ("watching", _watching(report)),
+            ("screeners lack", report.unfenced or None),
+            ("trouble now", report.trouble),
+            ("last trouble", report.last_trouble),
+        ]
+    return [(name, value) for name, value in facts if value is not None]
 
 
-def _watching(report: Mapping[str, Any]) -> str:
-    lists = "listing" if report.get("lists", True) else "what another worker lists"
-    return f"events and {lists}" if report.get("events") else f"{lists} alone"
+def _counted(kinds: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+
+
+def _watching(report: WorkerReport) -> str:
+    lists = "listing" if report.lists else "what another worker lists"
+    return f"events and {lists}" if report.events else f"{lists} alone"
 
 
 def new_table(*columns: str) -> Table:

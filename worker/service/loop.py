@@ -14,7 +14,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from types import FrameType
-from typing import Any
 
 from worker.db.scans import Store
 from worker.db.sharing import Crew, Sharing
@@ -33,7 +32,7 @@ from worker.service.pipeline import Pipeline, Policy
 from worker.service.sd_notify import Notifier
 from worker.system.processes import StopSignals
 from worker.system.trouble import Troubles
-from worker.types import Outcome
+from worker.types import Outcome, WorkerReport
 
 _BEAT_SECONDS = 5.0
 _LONGEST_WAIT = 1.0
@@ -276,28 +275,28 @@ class Service:
         model = self._keeper.serving or "none"
         self._notifier.status(f"model {model}, {self._done} screened, {self._backlog()} waiting")
 
-    def _report(self, now: float) -> dict[str, Any]:
+    def _report(self, now: float) -> WorkerReport:
         oldest = self._pipeline.oldest_since
         (began, before), (ended, after) = self._recent[0], self._recent[-1]
         seconds = ended - began
-        return {
-            "model": self._keeper.serving,
-            "model_refused": self._keeper.problem,
-            "backlog": self._backlog(),
-            "in_hand": self._pipeline.in_hand,
-            "oldest_seconds": 0.0 if oldest is None else round(max(0.0, now - oldest), 1),
-            "unreadable": len(self._arrivals.unreadable),
-            "stuck": self._pipeline.stuck,
-            "passed_over": self._inbox.others,
-            "films_per_second": round((after - before) / seconds, 2) if seconds else 0.0,
-            "screeners": self._pool.alive,
-            "screeners_ended": self._pool.ended,
-            "unfenced": self._keeper.unfenced,
-            "events": self._lookout.by_events,
-            "lists": self._crew.lists,
-            "trouble": "; ".join(map(str, self._troubles.now.values())) or None,
-            "last_trouble": str(self._troubles.last) if self._troubles.last else None,
-        }
+        return WorkerReport(
+            model=self._keeper.serving,
+            model_refused=self._keeper.problem,
+            backlog=self._backlog(),
+            in_hand=self._pipeline.in_hand,
+            oldest_seconds=0.0 if oldest is None else round(max(0.0, now - oldest), 1),
+            unreadable=len(self._arrivals.unreadable),
+            stuck=self._pipeline.stuck,
+            passed_over=self._inbox.others,
+            films_per_second=round((after - before) / seconds, 2) if seconds else 0.0,
+            screeners=self._pool.alive,
+            screeners_ended=self._pool.ended,
+            unfenced=self._keeper.unfenced,
+            events=self._lookout.by_events,
+            lists=self._crew.lists,
+            trouble="; ".join(map(str, self._troubles.now.values())) or None,
+            last_trouble=str(self._troubles.last) if self._troubles.last else None,
+        )
 
     # Signals and waking
 

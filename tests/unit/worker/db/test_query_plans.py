@@ -18,7 +18,7 @@ from worker.db.results import Query, Results
 from worker.db.scans import Store
 from worker.db.sharing import Sharing
 from worker.db.status import how_things_stand
-from worker.types import Changes
+from worker.types import Changes, WorkerReport
 
 LEASE = 60.0
 
@@ -47,7 +47,7 @@ def a_kept_batch(store: Store) -> None:
 
 def a_beat(store: Store) -> None:
     """Say that the worker lives, and see who else does."""
-    store.beat({}, lease_seconds=LEASE)
+    store.beat(WorkerReport(), lease_seconds=LEASE)
     store.companions()
     store.adopt_orphans(["ward-2"])
     Sharing(store).crew(lease_seconds=LEASE)

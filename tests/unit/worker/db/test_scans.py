@@ -28,7 +28,7 @@ from worker.db.scans import Store
 from worker.errors import DatabaseTrouble, RefusalCode
 from worker.model.decision import Score
 from worker.system.filenames import bytes_of, spell
-from worker.types import Changes, Claim, Outcome, Sighting
+from worker.types import Changes, Claim, Outcome, Sighting, WorkerReport
 
 Open = Callable[[str], Database]
 LEASE = 60.0
@@ -169,7 +169,7 @@ def test_what_one_asked_for_and_never_heard_of_is_given_again(store: Store) -> N
     Its own beats keep that lease alive, so the film would never be free again.
     """
     lost = claim_one(store)
-    store.beat({}, lease_seconds=LEASE)
+    store.beat(WorkerReport(), lease_seconds=LEASE)
     again = claim_one(store)
     assert (again.scan_id, again.attempt) == (lost.scan_id, 2)
 
@@ -421,7 +421,7 @@ def test_dead_workers_leave_their_films(store: Store) -> None:
     """What a dead worker had in hand is free at once; a living one's films are not."""
     dead, living = worker(store.database, "ward-dead"), worker(store.database, "ward-living")
     for one in (store, dead, living):
-        one.beat({}, lease_seconds=LEASE)
+        one.beat(WorkerReport(), lease_seconds=LEASE)
     claim_one(dead, sighting("orphan"))
     claim_one(living, sighting("held"))
     assert {one.name for one in store.companions()} == {"ward-dead", "ward-living"}
@@ -435,7 +435,7 @@ def test_dead_workers_leave_their_films(store: Store) -> None:
 def test_companions_are_of_this_host(store: Store) -> None:
     """Whether a worker of another host lives cannot be seen from here, so it is not asked."""
     other = worker(store.database, "theatre-1", host="theatre")
-    other.beat({}, lease_seconds=LEASE)
+    other.beat(WorkerReport(), lease_seconds=LEASE)
     assert store.companions() == []
     assert other.companions() == []
 
@@ -443,7 +443,7 @@ def test_companions_are_of_this_host(store: Store) -> None:
 def test_a_worker_that_said_it_stopped_is_no_companion(store: Store) -> None:
     """A worker that ended as it should needs no looking after."""
     other = worker(store.database, "ward-2")
-    other.beat({}, lease_seconds=LEASE, stopped=True)
+    other.beat(WorkerReport(), lease_seconds=LEASE, stopped=True)
     assert store.companions() == []
 
 
@@ -455,7 +455,7 @@ def test_beats_keep_leases(store: Store) -> None:
     store.apply(Changes(released=[claim_one(store, released)]))
     claim_one(worker(store.database, "ward-2"), others, lease=-1)
     before = {row["file_name"]: row["lease_until"] for row in _leases(store)}
-    store.beat({"backlog": 3}, lease_seconds=1e6)
+    store.beat(WorkerReport(backlog=3), lease_seconds=1e6)
     after = {row["file_name"]: row["lease_until"] for row in _leases(store)}
     assert {name for name in after if after[name] != before[name]} == {held.name}
     answer = worker(store.database, "ward-3").claim(sightings(4), lease_seconds=LEASE)
@@ -468,9 +468,9 @@ def _leases(store: Store) -> list[dict[str, Any]]:
 
 def test_beats_say_how_it_stands(store: Store) -> None:
     """A worker's row holds its latest report, and when it began stays."""
-    store.beat({"backlog": 3}, lease_seconds=LEASE)
+    store.beat(WorkerReport(backlog=3), lease_seconds=LEASE)
     [before] = query(store.database, "SELECT * FROM workers")
-    store.beat({"backlog": 2}, lease_seconds=LEASE)
+    store.beat(WorkerReport(backlog=2), lease_seconds=LEASE)
     [after] = query(store.database, "SELECT * FROM workers")
     assert before["started_at"] == after["started_at"] <= after["beat_at"]
     assert before["beat_at"] < after["beat_at"]
@@ -579,7 +579,7 @@ CLAIM = Claim(scan_id=1, sighting=sighting(), attempt=1, crashes=0)
         lambda store: store.withdraw_lapsed([1]),
         lambda store: store.adopt_orphans(["ward-2"]),
         lambda store: store.register_model(manifest()),
-        lambda store: store.beat({}, lease_seconds=LEASE),
+        lambda store: store.beat(WorkerReport(), lease_seconds=LEASE),
         lambda store: store.companions(),
     ],
     ids=lambda use: use.__code__.co_names[0],

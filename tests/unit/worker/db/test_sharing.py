@@ -14,7 +14,7 @@ from worker.db.engine import Database
 from worker.db.scans import Store
 from worker.db.sharing import Crew, Sharing
 from worker.db.status import how_things_stand
-from worker.types import Changes, Claim
+from worker.types import Changes, Claim, WorkerReport
 
 Open = Callable[[str], Database]
 LEASE = 60.0
@@ -32,8 +32,7 @@ def beat(
     database: Database, name: str, *, stopped: bool = False, trouble: str | None = None
 ) -> None:
     """Let a worker say how it is."""
-    report = {"trouble": trouble}
-    worker(database, name).beat(report, lease_seconds=LEASE, stopped=stopped)
+    worker(database, name).beat(WorkerReport(trouble=trouble), lease_seconds=LEASE, stopped=stopped)
 
 
 def crews(database: Database, *names: str) -> list[Crew]:

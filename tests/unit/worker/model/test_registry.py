@@ -295,11 +295,11 @@ def test_a_broken_shipped_model_is_not_seeded(shop: Registry, tmp_path: Path, ha
 
 
 def test_a_full_disk_at_the_first_start_is_told_as_such(
-    shop: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first cause in words, the setting's name, and nothing half-copied left to serve."""
     models = tmp_path / "var" / "models"
-    settings = Settings(models=models, shipped_models=shop.root)
+    settings = Settings(models=models)
 
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -9,6 +9,7 @@ import pytest
 
 from worker.db.status import Status, WorkerStatus
 from worker.reports.tables import write_status, write_status_as_json
+from worker.types import read_report
 
 
 def a_status(worker: WorkerStatus, *, offered: int = 0) -> Status:
@@ -28,7 +29,9 @@ def a_status(worker: WorkerStatus, *, offered: int = 0) -> Status:
 
 def told(capsys: pytest.CaptureFixture[str], *, offered: int = 0, **report: Any) -> str:
     """Return what a person is told, in words parted by one space."""
-    worker = WorkerStatus(name="ward-1", alive=True, beat_seconds_ago=1.0, report=report)
+    worker = WorkerStatus(
+        name="ward-1", alive=True, beat_seconds_ago=1.0, report=read_report(report)
+    )
     write_status(a_status(worker, offered=offered))
     return " ".join(capsys.readouterr().out.split())
 
@@ -41,13 +44,16 @@ def told(capsys: pytest.CaptureFixture[str], *, offered: int = 0, **report: Any)
         (True, {"trouble": "database: away"}, False),
         (True, {"model_refused": "damaged"}, False),
         (True, {"backfill": "/films"}, False),
+        (True, {"a_later_field": [1, 2], "backlog": 3}, True),
     ],
 )
 def test_whether_all_is_well(
     capsys: pytest.CaptureFixture[str], *, alive: bool, report: dict[str, Any], well: bool
 ) -> None:
     """A monitor is told in one word, and finds the rest beside it."""
-    worker = WorkerStatus(name="ward-1", alive=alive, beat_seconds_ago=1.0, report=report)
+    worker = WorkerStatus(
+        name="ward-1", alive=alive, beat_seconds_ago=1.0, report=read_report(report)
+    )
     write_status_as_json(a_status(worker))
     found = json.loads(capsys.readouterr().out)
     assert found["well"] is well
