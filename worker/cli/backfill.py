@@ -20,7 +20,7 @@ from worker.cli import common
 from worker.cli.failure import fail
 from worker.errors import LungwatchError
 from worker.service.factory import open_backfill
-from worker.system.processes import told_to_stop
+from worker.system.processes import stop_flag
 from worker.system.progress import bar
 
 _TOLD_SECONDS = 30.0  # between lines, where no terminal is watching
@@ -60,7 +60,7 @@ def backfill(
     names = names_in(archive)
     with (
         _engine(engine, archive, address) as screening,
-        told_to_stop() as stopped,
+        stop_flag() as stopped,
         _progress(archive) as progress,
     ):
         screening.screen(names, progress=progress, stopped=stopped)

@@ -1,5 +1,5 @@
-"""What the operating system gives: files, names, processes and output.
+"""The operating system: files, names, processes and output.
 
-Moves never replace a file, and writes are whole or not there. Trouble with any of it is noted once,
-and tried again.
+A move never replaces a file, and a file is written completely or not at all. Trouble is logged once
+and the operation is retried.
 """

@@ -1,14 +1,14 @@
-"""File names: how they are written as text, and which are no films'.
+"""File names: how they are stored as text, and which ones are not films.
 
-Names are bytes to the file system and anything may stand in them; `spell` writes them so that
-any database can store them and `bytes_of` gives the very bytes back.
+A name is bytes to the file system and may hold any byte. `spell` writes it as text that any
+database can store, and `bytes_of` returns the original bytes.
 """
 
 from __future__ import annotations
 
 import re
 
-# Names that something else is still writing to, or that no person put there.
+# Names of files that are still being written, or that an operating system makes.
 _PASSED_OVER = re.compile(
     r"^[.~#]|(\.(part|partial|filepart|crdownload|download|tmp|temp|swp|lock|opdownload)|~|#)\Z"
     r"|^(thumbs\.db|desktop\.ini)\Z",
@@ -17,7 +17,7 @@ _PASSED_OVER = re.compile(
 
 
 def spell(name: bytes) -> str:
-    r"""Write a file name as text: UTF-8 where it is, `\xNN` for other bytes, `\\` for `\`.
+    r"""Write a file name as text: valid UTF-8 as it is, `\xNN` for other bytes, `\\` for `\`.
 
     >>> spell(b"scan-\xff.jpg")
     'scan-\\xff.jpg'
@@ -28,7 +28,7 @@ def spell(name: bytes) -> str:
 
 
 def bytes_of(spelled: str) -> bytes:
-    """Give back the name that `spell` wrote."""
+    """Return the name that `spell` wrote."""
     return re.sub(
         rb"\\(\\|x([0-9a-f]{2}))",
         lambda found: b"\\" if found[2] is None else bytes([int(found[2], 16)]),
@@ -37,5 +37,5 @@ def bytes_of(spelled: str) -> bytes:
 
 
 def is_passed_over(name: str) -> bool:
-    """Whether a name is temporary or hidden: not a film until it is renamed."""
+    """Whether a name is temporary or hidden: it is not a film until it is renamed."""
     return _PASSED_OVER.search(name) is not None

@@ -1,6 +1,6 @@
-"""Writing and moving so that a reader, or a crash, never finds half a file or loses one."""
+"""Write and move files so that neither a reader nor a crash finds half a file or loses one."""
 
-# Names of films are bytes, which pathlib does not take.
+# File names are bytes here, which pathlib does not take.
 # ruff: noqa: PTH104, PTH108, PTH116, PTH118, PTH120, PTH123
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import BinaryIO
 
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
-# A rename that the kernel or the file system cannot do without replacing.
+# The kernel or the file system has no rename that refuses to replace.
 _NO_SUCH_RENAME = {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP}
-# A second name that the file system does not know, or that is forbidden for another's file.
+# The file system has no hard links, or forbids one to a file of another user.
 _NO_SUCH_LINK = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK}
-# Nothing has that name, or what has it is not opened as a file is: a link, a socket.
+# The name is free, or it is a link, a socket or a pipe.
 _NO_SUCH_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -31,14 +31,14 @@ Wanted = Callable[[os.stat_result], bool]
 
 
 def shipped(name: str) -> Path:
-    """Return a folder that comes with this code: inside the package, or beside it in a clone."""
+    """Return a folder shipped with this code: inside the package, or next to it in a clone."""
     package = Path(__file__).resolve().parents[1]  # the folder `worker`
     inside = package / name
     return inside if inside.is_dir() else package.parent / name
 
 
 def fsync_folder(folder: Path) -> None:
-    """Make the names in a folder durable, where its file system has a way to."""
+    """Make the names in a folder durable, if its file system can."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -50,7 +50,7 @@ def fsync_folder(folder: Path) -> None:
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Write a file, and have its bytes on the disk; its name is for `fsync_folder`."""
+    """Write a file and fsync it. Its name becomes durable by `fsync_folder`."""
     with path.open("wb") as file:
         file.write(data)
         file.flush()
@@ -58,10 +58,13 @@ def write_durably(path: Path, data: bytes) -> None:
 
 
 def write_atomically(path: Path, data: bytes, *, aside: Path | None = None) -> None:
-    """Write aside, fsync, rename over `path`, fsync the folder.
+    """Write a temporary file, fsync, rename it over `path`, fsync the folder.
 
-    `aside` is a name of this process's own, unless one is given: one that whoever writes this
-    very file again uses too, so that a kill leaves nothing that is never cleared away.
+    Args:
+        path: the file to write or replace.
+        data: its new content.
+        aside: the temporary file; by default a name with this process's id. A fixed name is
+            overwritten by the next write, so a killed process leaves no litter.
     """
     aside = aside or path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -75,14 +78,14 @@ def write_atomically(path: Path, data: bytes, *, aside: Path | None = None) -> N
 
 
 def open_regular(path: Path | bytes, *, follow: bool = False) -> BufferedReader:
-    """Open a regular file to be read, and nothing that has taken its name: no pipe, no device.
+    """Open a regular file for reading; a pipe, device or socket of that name is not opened.
 
     Args:
         path: of the file.
-        follow: a link too, to such a file.
+        follow: follow a symbolic link to a regular file.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: no regular file has this name.
         OSError: it cannot be opened.
     """
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
@@ -99,10 +102,10 @@ def open_regular(path: Path | bytes, *, follow: bool = False) -> BufferedReader:
 
 
 class MistakenError(OSError):
-    """Another file had taken the name of the one that was to be moved."""
+    """Another file had taken the name of the file to move."""
 
     def __init__(self, source: bytes, *, moved_to: bytes | None = None) -> None:
-        """Say where it stands now, if it was moved in place of the other."""
+        """Record where that other file is now, if it was moved by mistake."""
         super().__init__(errno.ESTALE, "another file has its name", source)
         self.moved_to = moved_to
 
@@ -111,14 +114,14 @@ def move(source: bytes, target: bytes, *, wanted: Wanted | None = None) -> None:
     """Move a file and never replace one.
 
     Args:
-        source: its path.
-        target: its path to be.
-        wanted: tells the file that is meant, if not just any that stands at `source`.
+        source: the present path.
+        target: the new path.
+        wanted: recognises the file that is meant; None for any file at `source`.
 
     Raises:
-        FileExistsError: something stands at `target`.
-        MistakenError: it was not the wanted file; or it was not found out before it was moved.
-        OSError: the move cannot be made; the file is still at `source`.
+        FileExistsError: `target` exists.
+        MistakenError: another file was at `source`; it may have been moved before this was seen.
+        OSError: the move failed; the file is still at `source`.
     """
     if _libc.renameat2(_AT_FDCWD, source, _AT_FDCWD, target, _RENAME_NOREPLACE) != 0:
         number = ctypes.get_errno()
@@ -128,17 +131,17 @@ def move(source: bytes, target: bytes, *, wanted: Wanted | None = None) -> None:
         if number not in _NO_SUCH_RENAME:
             raise OSError(number, os.strerror(number), source, None, target)
         _link_then_unlink(source, target, wanted)
-    # There is no rename of a file that is open: only of whatever has its name by then.
+    # rename acts on a name, not on an open file: check afterwards which file was moved.
     if wanted is not None and not wanted(os.lstat(target)):
         raise MistakenError(source, moved_to=target)
 
 
 def lies_across(source: bytes, target: bytes) -> bool:
-    """Whether a file that moves from one folder to the other is copied: they are two mounts."""
-    nothing = b"n" * 256  # a byte longer than any name, so that nothing can be there to move
+    """Whether the two folders are on different mounts, so that a move has to copy."""
+    nothing = b"n" * 256  # one byte longer than a name may be: no such file exists
     names = (os.path.join(source, nothing), os.path.join(target, nothing))
     _libc.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_NOREPLACE)
-    return ctypes.get_errno() == errno.EXDEV  # said before it is looked for
+    return ctypes.get_errno() == errno.EXDEV  # the kernel checks the mounts before the file
 
 
 def _link_then_unlink(source: bytes, target: bytes, wanted: Wanted | None) -> None:
@@ -149,7 +152,7 @@ def _link_then_unlink(source: bytes, target: bytes, wanted: Wanted | None) -> No
         if not os.path.samestat(os.lstat(source), os.lstat(target)):
             raise
     except OSError as error:
-        if error.errno == errno.EXDEV:  # one mount here, and two where it comes from
+        if error.errno == errno.EXDEV:  # bind mounts: one file system, two mounts
             _move_across(source, target, wanted)
         elif error.errno in _NO_SUCH_LINK:
             _rename_over_our_own(source, target)
@@ -160,15 +163,16 @@ def _link_then_unlink(source: bytes, target: bytes, wanted: Wanted | None) -> No
 
 
 def _rename_over_our_own(source: bytes, target: bytes) -> None:
-    """Take a name with an empty file, and rename over that: it is all that is ever replaced.
+    """Create an empty file at `target`, then rename `source` over it.
 
-    A kill between the two leaves the empty file. Whoever tries again finds that name taken.
+    Only that empty file is ever replaced. A kill between the two calls leaves it there, and the
+    next try finds the name taken.
     """
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     ours = os.fstat(descriptor)
-    os.close(descriptor)  # a rename over what is open fails on some shares
+    os.close(descriptor)  # some network shares refuse to replace an open file
     if os.lstat(target).st_size:
-        raise FileExistsError(errno.EEXIST, "another's meanwhile", target)
+        raise FileExistsError(errno.EEXIST, "another process wrote to it", target)
     try:
         os.rename(source, target)
     except BaseException:
@@ -180,10 +184,11 @@ def _rename_over_our_own(source: bytes, target: bytes) -> None:
 
 
 def _move_across(source: bytes, target: bytes, wanted: Wanted | None = None) -> None:
-    """Move to another file system: copy aside, fsync, take the name, then drop the source.
+    """Move to another file system: copy aside, fsync, take the name, then remove the source.
 
-    The name aside is the film's alone and goes last, so that after a crash it tells which name
-    was taken: the film is neither copied again under another, nor mixed with a second worker's.
+    The temporary name belongs to this film alone and is removed last. After a crash it shows which
+    name was taken, so the film is not copied again under another name, nor mixed up with the copy
+    of a second worker.
     """
     sighted = os.lstat(source)
     if wanted is not None and not wanted(sighted):
@@ -191,7 +196,7 @@ def _move_across(source: bytes, target: bytes, wanted: Wanted | None = None) -> 
     aside = aside_of(os.path.dirname(target), sighted.st_ino, sighted.st_mtime_ns)
     with open(aside, "ab") as copy:
         fcntl.flock(copy, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.stat(aside).st_nlink == 1:  # and not named before a crash
+        if os.stat(aside).st_nlink == 1:  # else a run before a crash gave it its name
             try:
                 _copy(source, sighted, copy)
                 shutil.copystat(source, aside, follow_symlinks=False)
@@ -201,15 +206,18 @@ def _move_across(source: bytes, target: bytes, wanted: Wanted | None = None) -> 
                 os.unlink(aside)
                 raise
         elif not (os.path.lexists(target) and os.path.samestat(os.lstat(target), os.stat(aside))):
-            raise FileExistsError(errno.EEXIST, "named otherwise", target)
+            raise FileExistsError(errno.EEXIST, "copied already, under another name", target)
         fsync_folder(Path(os.fsdecode(os.path.dirname(target))))
         _drop(source, sighted)
-        with suppress(FileNotFoundError):  # it was renamed, where there are no second names
+        with suppress(FileNotFoundError):  # without hard links it was renamed
             os.unlink(aside)
 
 
 def _name(aside: bytes, target: bytes) -> None:
-    """Give a copy its name. Without second names a kill before the source goes leaves a copy."""
+    """Give a copy its final name.
+
+    Without hard links, a kill before the source is removed leaves both files.
+    """
     try:
         os.link(aside, target)
     except OSError as error:
@@ -219,7 +227,7 @@ def _name(aside: bytes, target: bytes) -> None:
 
 
 def _drop(source: bytes, sighted: os.stat_result) -> None:
-    """Drop a name whose film stands elsewhere now; another film that took it meanwhile stays."""
+    """Remove a moved file's old name, unless another file has taken that name since."""
     now = os.lstat(source)
     same = (now.st_size, now.st_mtime_ns) == (sighted.st_size, sighted.st_mtime_ns)
     if same and os.path.samestat(now, sighted):
@@ -227,12 +235,12 @@ def _drop(source: bytes, sighted: os.stat_result) -> None:
 
 
 def aside_of(folder: bytes, inode: int, mtime_ns: int) -> bytes:
-    """Return where a film is copied to before it gets its name."""
+    """Return the temporary path a film is copied to before it gets its name."""
     return os.path.join(folder, b".moving-%d-%d" % (inode % (1 << 64), mtime_ns % (1 << 64)))
 
 
 def _copy(source: bytes, sighted: os.stat_result, copy: BinaryIO) -> None:
-    """Copy the film that was sighted, and nothing that took its place."""
+    """Copy the film that was seen, and no file that replaced it since."""
     descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as original:
         if not os.path.samestat(os.fstat(descriptor), sighted):

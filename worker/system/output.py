@@ -1,4 +1,4 @@
-"""Standard output for a worker that outlives it: what cannot be written is lost, and no more."""
+"""Standard output that cannot stop the worker: text that cannot be written is dropped."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-_PATIENCE_SECONDS = 1.0  # with a reader that stands still, once each time
+_PATIENCE_SECONDS = 1.0  # for a reader that has stopped reading, once per stall
 
 
 class _Output(io.FileIO):
-    """An open file; where it is full, or its reader gone or standing still, that costs words alone.
+    """An open file that drops text if the disk is full or the reader has stopped or gone.
 
-    Each line is tried anew, so it goes on by itself. One that is written in part is finished before
-    the next, so that whoever reads the file finds whole lines.
+    Each line is a new attempt, so output resumes as soon as it can. A line written in part is
+    completed before the next one, so the reader gets whole lines.
 
-    Nothing is left in a buffer of Python's either: it would come out in halves, or at the end,
-    where what cannot be written turns a clean stop into an exit status of 120.
+    Python must buffer nothing: buffered text would come out in pieces, or fail at exit and turn a
+    clean stop into exit status 120.
     """
 
-    _rest = b""  # of a line that is written in part
-    _still = False  # whether the reader of a pipe, or the person at a terminal, takes nothing
+    _rest = b""  # of a line written in part
+    _still = False  # whether the reader (a pipe, a terminal) has stopped reading
 
     def write(self, data: ReadableBuffer, /) -> int:
-        """Write it all, or as much as can be."""
+        """Write all of it, or as much as possible."""
         begun, left = bool(self._rest), self._rest + bytes(data)
-        # What has room for anything has room for so much: pipe(7). A terminal, for a letter.
+        # A pipe that is ready takes PIPE_BUF bytes (pipe(7)); of a terminal only one is certain.
         most = 1 if self.isatty() else select.PIPE_BUF
         with suppress(OSError):
             while left and self._has_room() and (written := super().write(left[:most])):
@@ -49,12 +49,12 @@ class _Output(io.FileIO):
 
 
 def standard_output() -> TextIO:
-    """Open standard output for a worker that outlives it."""
-    if sys.stdout is None:  # it was closed before we began
+    """Open standard output so that it cannot stop the worker."""
+    if sys.stdout is None:  # closed before the start
         return io.TextIOWrapper(_Output(os.devnull, "w"), write_through=True)
     return io.TextIOWrapper(
         _Output(sys.stdout.fileno(), "w", closefd=False),
         encoding=sys.stdout.encoding,
-        errors="backslashreplace",  # a name in letters that the terminal lacks is no trouble either
+        errors="backslashreplace",  # for names the terminal cannot show
         write_through=True,
     )

@@ -1,4 +1,4 @@
-"""This process among others: who it is, whether another still runs, and how it is told to stop."""
+"""This process: its identity, whether another process still runs, and stop signals."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-_NOBODY = -1  # to be woken
+_NO_DESCRIPTOR = -1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Process:
-    """Which process of which boot of which host a worker is."""
+    """The identity of a worker's process: host, boot and process id."""
 
-    name: str  # of the worker; never used twice
+    name: str  # of the worker; unique
     host: str
     boot_id: str
     pid: int
@@ -25,16 +25,16 @@ class Process:
 
 
 class StopSignals:
-    """SIGTERM and SIGINT set a flag and wake the loop, for as long as the context lasts.
+    """A context in which SIGTERM and SIGINT call a handler and wake the loop.
 
-    SIGHUP does too where a terminal is behind us, which is what went away then. Else it is somebody
-    who thinks that we read settings anew: it is passed over.
+    SIGHUP does the same if standard input is a terminal: the terminal was closed. Otherwise SIGHUP
+    is ignored, because settings are not reloaded.
     """
 
     def __init__(
-        self, handler: Callable[[int, FrameType | None], None], wake: int = _NOBODY
+        self, handler: Callable[[int, FrameType | None], None], wake: int = _NO_DESCRIPTOR
     ) -> None:
-        """Call `handler` in the handler's place, and write a byte to `wake`, if there is one."""
+        """Set the handler, and the descriptor to write a byte to on each signal, if any."""
         self._handler = handler
         self._wake = wake
         self._before: dict[int, Any] = {}
@@ -42,7 +42,7 @@ class StopSignals:
     def __enter__(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._before[number] = signal.signal(number, self._handler)
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # set by nohup
             handler = self._handler if os.isatty(0) else _pass_over
             self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, handler)
         self._wake_before = signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
@@ -54,19 +54,19 @@ class StopSignals:
 
 
 @contextmanager
-def told_to_stop() -> Iterator[Callable[[], bool]]:
-    """Yield what says whether a signal has told this process to stop."""
-    told: list[int] = []
-    with StopSignals(lambda number, _: told.append(number)):
-        yield lambda: bool(told)
+def stop_flag() -> Iterator[Callable[[], bool]]:
+    """Yield a function that returns whether a signal has asked this process to stop."""
+    received: list[int] = []
+    with StopSignals(lambda number, _: received.append(number)):
+        yield lambda: bool(received)
 
 
 def _pass_over(_number: int, _frame: FrameType | None) -> None:
-    """Do nothing. Unlike SIG_IGN this is not handed on to what we start."""
+    """Do nothing. Unlike SIG_IGN, this is not inherited by child processes."""
 
 
 def boot_id() -> str:
-    """Return the kernel's name for this boot, or "" where it has none."""
+    """Return the kernel's id of this boot, or "" if it has none."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:  # noqa: PTH123
             return file.read().strip()
@@ -81,7 +81,7 @@ def started_at(pid: int) -> int | None:
 
 
 def _state(pid: int) -> list[bytes] | None:
-    """Return what the kernel says of a process, or None where it is not there to be seen."""
+    """Return the fields of /proc/PID/stat after the name, or None if it cannot be read."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
             return file.read().rpartition(b")")[2].split()
@@ -90,7 +90,7 @@ def _state(pid: int) -> list[bytes] | None:
 
 
 def this_process(host: str) -> Process:
-    """Return which process this is, with a name that no other ever has."""
+    """Return the identity of this process, with a unique name."""
     pid = os.getpid()
     started = started_at(pid) or 0
     boot = boot_id()
@@ -99,10 +99,10 @@ def this_process(host: str) -> Process:
 
 
 def is_running(process: Process) -> bool:
-    """Whether a worker of this host is still there: same boot, same process, not another's id.
+    """Whether a worker of this host still runs: same boot, same process, id not reused.
 
-    Of one that is hidden from us, as a service with `ProtectProc=` has those outside it, no more
-    can be known than that its id is taken.
+    A process that is hidden from us, as for a service with `ProtectProc=`, counts as running if its
+    id is taken.
     """
     if process.boot_id != boot_id():
         return False

@@ -1,4 +1,4 @@
-"""A progress bar for a person at a terminal; nothing at all where nobody watches."""
+"""A progress bar on a terminal, and nothing if standard error is not one."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from rich.progress import (
 
 
 class Bar:
-    """Where a bar stands; of one that nobody watches, nothing is kept."""
+    """A progress bar, or a stand-in that does nothing."""
 
     def __init__(self, progress: Progress | None, task: TaskID) -> None:
-        """Move the bar of this task, or none."""
+        """Wrap the bar of a task; `progress` is None for the stand-in."""
         self._progress = progress
         self._task = task
 
     def advance(self, count: int) -> None:
-        """Count so many more as done."""
+        """Add `count` to the number done."""
         if self._progress is not None:
             self._progress.update(self._task, advance=count)
 
     def show(
         self, *, done: int | None = None, total: int | None = None, what: str | None = None
     ) -> None:
-        """Show what has changed: how many are done, how many there are, or what they are."""
+        """Set the number done, the total, or the description."""
         if self._progress is not None:
             self._progress.update(self._task, completed=done, total=total, description=what)
 
@@ -42,13 +42,13 @@ class Bar:
 def bar(
     what: str, total: int | None, *, done: int = 0, console: Console | None = None
 ) -> Iterator[Bar]:
-    """Show a bar on standard error while the block runs, and take it away at its end.
+    """Show a progress bar on standard error while the block runs, then remove it.
 
     Args:
-        what: is counted, in a word or two.
-        total: how many there are; None while that is not known.
-        done: how many of them were done before.
-        console: to show it on, in place of standard error.
+        what: the description, a word or two.
+        total: how many there are; None if not known yet.
+        done: how many were done before.
+        console: replaces standard error.
     """
     console = console or Console(stderr=True)
     if not console.is_terminal or (total is not None and total <= done):

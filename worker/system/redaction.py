@@ -1,6 +1,6 @@
-"""Keeps to the service what could tell of a patient: rights of new files, and words for the log.
+"""Protects patients' data: permissions of new files, and log text without paths.
 
-And keeps what strangers call their files from being more than words.
+It also makes file names safe to print on a terminal.
 """
 
 from __future__ import annotations
@@ -11,31 +11,31 @@ from collections.abc import Mapping
 from pathlib import Path
 
 _OTHERS = 0o007
-# The rest of a path; the names of folders can be as telling as those of films.
+# The rest of a path. Names of folders can identify a patient too.
 _REST = r"(?:/[^\s'\",;:()]*)?"
-# There may be spaces in it, and an apostrophe, for which `repr` quotes by the other mark.
+# A quoted path may hold spaces, and an apostrophe if `repr` chose the other quotation mark.
 _TO_THE_MARK = r"(?:\\.|(?!\1).)*\1"
 _QUOTED = re.compile(rf"(['\"])/{_TO_THE_MARK}")
-# But for the URLs that we ourselves tell how to write.
+# The placeholders of URLs in our own messages stay.
 _PATH = re.compile(r"(?<![\w.<>/-])/+(?!FILE\b|USER:)[\w.-][^\s'\",;:()]*")
 
 
 def shut_out_others() -> None:
-    """Make what this process makes from now on, and what it starts, its user's and group's alone.
+    """Restrict files made from now on, by this process and its children, to its user and group.
 
-    A stricter umask stays as it is. A film that is moved keeps the rights it came with.
+    A stricter umask stays as it is. A film that is moved keeps its permissions.
     """
     os.umask(os.umask(_OTHERS) | _OTHERS)
 
 
 class Discretion:
-    """Words fit for a log that many may read: without paths."""
+    """Removes paths from text, so that it is fit for a log that many people can read."""
 
     def __init__(self, places: Mapping[str, Path]) -> None:
-        """Write these places by their names, such as the settings that they come from."""
+        """Replace these paths by their names, for example the settings they come from."""
         known = {str(path.absolute()): name for name, path in places.items()}
         known |= {str(path): name for name, path in places.items() if os.sep in str(path)}
-        # The longest first: one place may lie in another.
+        # The longest first, because one place may lie inside another.
         self._known = [
             (
                 re.compile(rf"(['\"]){re.escape(path)}(?=/|\1){_TO_THE_MARK}"),
@@ -46,12 +46,12 @@ class Discretion:
         ]
 
     def __call__(self, words: str) -> str:
-        """Return the words with known places named and other paths left out."""
+        """Return the text with known places replaced by their names, other paths by `<path>`."""
         for quoted, place, name in self._known:
             words = place.sub(name, quoted.sub(rf"\1{name}\1", words))
         return _PATH.sub("<path>", _QUOTED.sub(r"\1<path>\1", words))
 
 
 def shown(name: str) -> str:
-    """Write a file name so that a terminal shows it and obeys nothing in it."""
+    """Return a file name with control characters escaped, so that a terminal only shows it."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in name)

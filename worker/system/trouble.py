@@ -1,4 +1,4 @@
-"""Trouble of our own, as one mechanism: noted, backed off from, said once, and over when it is."""
+"""Own trouble (database, storage, screeners): noted once, retried with back-off, then over."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ class Trouble:
     count: int = 1
 
     def __str__(self) -> str:
-        """Say it in a line."""
+        """Return it as one line."""
         return f"{self.kind}: {self.message}"
 
 
 def doubling(tries: int, *, first: float = 2.0, longest: float = 60.0) -> float:
-    """Return how long to wait after so many vain tries, in seconds: longer each time."""
+    """Return the seconds to wait after this many failed tries; the wait doubles each time."""
     return min(longest, first * 2.0 ** min(tries - 1, 30))
 
 
 class Troubles:
-    """What troubles the worker now, and when to try again."""
+    """The worker's present trouble, and when to try again."""
 
     def __init__(self, jitter: random.Random | None = None) -> None:
-        """Back off with `jitter`, so that many workers do not all come back at once."""
+        """Spread retries by `jitter`, so that many workers do not retry at once."""
         self._jitter = jitter or random.Random()  # noqa: S311 - spreads retries, guards nothing
         self.now: dict[str, Trouble] = {}
         self.last: Trouble | None = None
         self.retry_at = 0.0
 
     def note(self, error: OwnTrouble, now: float) -> bool:
-        """Take note of trouble, and put off the next try.
+        """Note trouble and postpone the next try.
 
         Returns:
-            Whether it is news: said in the log then, and not each time.
+            Whether it is new, and so to be logged.
         """
         known = self.now.get(error.kind)
         news = known is None
@@ -60,7 +60,7 @@ class Troubles:
         return news
 
     def over(self) -> list[Trouble]:
-        """Everything went well once more: forget what was, and return it."""
+        """Return past trouble and forget it: everything works again."""
         past = list(self.now.values())
         self.now.clear()
         self.retry_at = 0.0
