@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from training.console import OfFilms, Say, say_error, teller
 from training.data.cache import Films, decode_films
 from training.data.dataset import Dataset, read_dataset
+from training.data.native_sizes import unlisted
 from training.data.splits import keep_salt
 from training.evaluate.scoring import Evaluator
 from training.io import needed
@@ -93,7 +94,11 @@ def retrain(
             patients=plan.patients,
             drop_conflicts=plan.drop_conflicts,
         )
-        dataset = replace(dataset, test_note=plan.test_note or dataset.test_note)
+        dataset = replace(
+            dataset,
+            test_note=plan.test_note or dataset.test_note,
+            remarks=(*dataset.remarks, *unlisted(dataset.scans, plan.native_sizes)),
+        )
         say(_describe(dataset))
         _remark(dataset.remarks, record, say)
         work = {**plan.work(), "data_digest": dataset.digest, "code": code_digest()}

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from training.data.native_sizes import Sizes, digest_of_sizes, read_native_sizes
 from training.data.patients import Patients, read_patients, read_pattern
 from training.data.sources import Archive
 from training.fit.sizes import CELL, is_whole
@@ -30,6 +31,7 @@ class Plan:
     cache: Path
     archive: Archive | None = None  # of the worker, whose labelled films count too
     patients: Patients = field(default_factory=Patients)  # how a film's patient is told
+    native_sizes: Sizes = field(default_factory=dict)  # of films that are copies, by file name
     drop_conflicts: bool = False  # set aside films that contradict one another, and go on
     report: Path | None = None  # where pictures that show films go; None for beside the cache
     database_url: str | None = None  # where the night goes on record; None for nowhere
@@ -71,6 +73,7 @@ class Plan:
             "side_pixels": self.side_pixels,
             "salt": self.salt,
             "drop_conflicts": self.drop_conflicts,
+            "native_sizes": digest_of_sizes(self.native_sizes),
             "max_minutes": self.max_minutes,
             "rules": asdict(self.rules),
             "propose": self.propose,
@@ -101,6 +104,7 @@ def read_plan(arguments: Sequence[str] | None, settings: Settings, *, descriptio
     add("--salt", type=_words, default="", help="of the split, for a registry that keeps none yet")
     add("--patients", type=Path, help="CSV of two columns: file name or SHA-256, and patient")
     add("--patient-pattern", help="finds the patient in a file name; has a group for it")
+    add("--native-sizes", type=Path, help="CSV of file_name, width and height, for smaller copies")
     add("--drop-conflicts", action="store_true", help="set contradicting films aside, and go on")
     card = "in a sentence for the model card"
     add("--population", type=_words, default="", help=f"whose films these are, {card}")
@@ -108,6 +112,7 @@ def read_plan(arguments: Sequence[str] | None, settings: Settings, *, descriptio
     chosen = vars(parser.parse_args(arguments))
     database_url = None if chosen.pop("no_database") else settings.database_url.get_secret_value()
     pattern, listed = chosen.pop("patient_pattern"), chosen.pop("patients")
+    sizes = chosen.pop("native_sizes")
     return Plan(
         **{
             **chosen,
@@ -121,6 +126,7 @@ def read_plan(arguments: Sequence[str] | None, settings: Settings, *, descriptio
             pattern=read_pattern(settings.patient_pattern if pattern is None else pattern),
             listed={} if listed is None else read_patients(listed),
         ),
+        native_sizes={} if sizes is None else read_native_sizes(sizes),
         database_url=database_url,
         seed_models=None if chosen["models"] else settings.shipped_models,
         rules=_rules(settings),
