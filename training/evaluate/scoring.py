@@ -25,16 +25,10 @@ from typing import Any
 
 from training.evaluate.corruptions import DISTURBANCES, disturb
 from training.evaluate.edge_evidence import outer_share
+from training.evaluate.reframed import decode_grey
 from training.io import read_again
 from worker.errors import FilmRefused, LungwatchError, ModelPackageError
-from worker.imaging.preprocessing import (
-    TURNED,
-    FilmLimits,
-    Pixels,
-    PreparedFilm,
-    check_header,
-    read_film,
-)
+from worker.imaging.preprocessing import Pixels, PreparedFilm, read_film
 from worker.model.decision import Score
 from worker.model.runtime import Model, load
 
@@ -198,11 +192,7 @@ def _score_disturbed(
 def _decode(film: bytes) -> Pixels | str:
     """Return a film at its own size, (height, width) uint8, or its refusal code."""
     try:
-        header = check_header(film, FilmLimits())
-        height, width = header.height, header.width
-        if header.orientation in TURNED:
-            height, width = width, height
-        return read_film(film, height=height, width=width).pixels
+        return decode_grey(film)
     except FilmRefused as refusal:
         return str(refusal.code)
 

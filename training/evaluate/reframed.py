@@ -1,0 +1,150 @@
+"""Test films framed and exposed as films of the other class are, as far as the train side shows.
+
+The crop that frames a class as the other one follows from each class's median aspect ratio, the
+grey levels from a film of the other class. What marks a class without being disease then speaks for
+the other class. Nothing here scores a film.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Self
+
+import numpy as np
+
+from training.data.reframing import Crop, cumulative_histogram, toned
+from training.data.sources import CLASSES
+from training.data.splits import LabelledScan
+from worker.errors import DataError
+from worker.imaging.drawing import as_jpeg
+from worker.imaging.preprocessing import TURNED, FilmLimits, Pixels, check_header, read_film
+from worker.model.manifest import NEGATIVE, POSITIVE
+
+QUALITY = 95  # of the JPEGs
+ZOOM = Crop(height=0.8, width=0.8)
+_ALIKE = 0.99  # of one ratio of sides to another: from here on a crop would show nothing
+
+
+class Kind(StrEnum):
+    """What is done to a film."""
+
+    CONFLICT = "conflict"  # framed as the other class is
+    TONED = "toned"  # given the histogram of grey levels of a film of the other class
+    SWAPPED = "swapped"  # both
+    ZOOMED = "zoomed"  # cropped by a fifth of either side: nothing is taken from the other class
+
+
+@dataclass(frozen=True, kw_only=True)
+class Framing:
+    """The crop by which films of each class are framed as those of the other."""
+
+    crops: Mapping[str, Crop]  # by label
+    left_out: str = ""  # why framing is not swapped, and films stay whole; "" where it is
+
+    @classmethod
+    def fixed(cls, *, normal_height: float, pneumonia_width: float) -> Self:
+        """Return the framing that keeps so much of each class's side."""
+        return cls(
+            crops={NEGATIVE: Crop(height=normal_height), POSITIVE: Crop(width=pneumonia_width)}
+        )
+
+    @classmethod
+    def whole(cls, why: str) -> Self:
+        """Return the framing that crops nothing, with the reason."""
+        return cls(crops=dict.fromkeys(CLASSES, Crop()), left_out=why)
+
+    @classmethod
+    def between(cls, aspects: Mapping[str, Sequence[float]]) -> Self:
+        """Return the framing that gives each class the other one's median ratio of sides.
+
+        Args:
+            aspects: by label, width / height of each film whose size is known.
+
+        >>> framing = Framing.between({"NORMAL": [1.2], "PNEUMONIA": [1.5]})
+        >>> {label: (crop.height, crop.width) for label, crop in framing.crops.items()}
+        {'NORMAL': (0.8, 1.0), 'PNEUMONIA': (1.0, 0.8)}
+        """
+        if not all(aspects.get(label) for label in CLASSES):
+            return cls.whole("the films' sizes are not known")
+        medians = {label: float(np.median(aspects[label])) for label in CLASSES}
+        narrow, wide = sorted(CLASSES, key=medians.__getitem__)
+        kept = round(medians[narrow] / medians[wide], 6)
+        if not kept <= _ALIKE:
+            return cls.whole("both classes have the same median aspect ratio")
+        return cls(crops={narrow: Crop(height=kept), wide: Crop(width=kept)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reframing:
+    """What one film is given of the other class."""
+
+    crop: Crop
+    donor: LabelledScan  # whose histogram of grey levels
+
+
+def plan_reframings(
+    films: Sequence[LabelledScan],
+    donors: Sequence[LabelledScan],
+    framing: Framing,
+    *,
+    seed: int = 0,
+) -> list[Reframing]:
+    """Draw for each film a film of the other class, in the films' order.
+
+    Args:
+        films: to be changed.
+        donors: films of the train side, of both classes.
+        framing: how films of each class are cropped.
+        seed: the same films, donors and seed give the same draw, in whatever order they come.
+
+    Raises:
+        DataError: there is no donor for a film.
+    """
+    drawn: dict[int, Reframing] = {}
+    for label in CLASSES:
+        generator = np.random.default_rng([seed, label == POSITIVE])
+        others = sorted((one for one in donors if one.label != label), key=_name)
+        rows = [row for row, film in enumerate(films) if film.label == label]
+        if rows and not others:
+            raise DataError(f"no film on the train side to tone {label} films by")
+        for row in sorted(rows, key=lambda row: films[row].name):
+            donor = others[generator.integers(len(others))]
+            drawn[row] = Reframing(crop=framing.crops[label], donor=donor)
+    return [drawn[row] for row in range(len(films))]
+
+
+def _name(scan: LabelledScan) -> str:
+    return scan.name
+
+
+def reframe(grey: Pixels, donor: Pixels, crop: Crop) -> dict[Kind, bytes]:
+    """Return a film changed in each way, as JPEGs.
+
+    Args:
+        grey: the film at its own size, (height, width) uint8.
+        donor: a film of the other class at its own size, (height, width) uint8.
+        crop: that frames this film as the other class is.
+    """
+    tone = toned(grey, cumulative_histogram(donor))
+    changed = {
+        Kind.CONFLICT: crop.of(grey),
+        Kind.TONED: tone,
+        Kind.SWAPPED: crop.of(tone),
+        Kind.ZOOMED: ZOOM.of(grey),
+    }
+    return {kind: as_jpeg(pixels, quality=QUALITY) for kind, pixels in changed.items()}
+
+
+def decode_grey(film: bytes) -> Pixels:
+    """Return a film at its own size, upright, (height, width) uint8.
+
+    Raises:
+        FilmRefused: it cannot be screened.
+    """
+    header = check_header(film, FilmLimits())
+    height, width = header.height, header.width
+    if header.orientation in TURNED:
+        height, width = width, height
+    return read_film(film, height=height, width=width).pixels
