@@ -1,7 +1,8 @@
 """Films decoded once, in parallel, and kept between nights in one mapped file. Harmless to delete.
 
     <cache>/films-v<preprocessing>-<height>x<width>.pixels   rows of height x width bytes
-    <cache>/films-v<preprocessing>-<height>x<width>.json     SHA-256 -> row, or refusal code
+    <cache>/films-v<preprocessing>-<height>x<width>.json     SHA-256 -> row, or refusal code;
+                                                             SHA-256 -> what its file is like
     <cache>/films.lock                                       held while films are decoded
 
 New films are added behind the old ones. The JSON is written after the pixels it names, every few
@@ -24,13 +25,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from training.data.native_sizes import Size
 from training.data.splits import LabelledScan
 from training.io import needed, read_again
 from worker.errors import DataError, FilmRefused
-from worker.imaging.preprocessing import PREPROCESSING_VERSION, Pixels, read_film
+from worker.imaging.jpeg import parse_header
+from worker.imaging.preprocessing import PREPROCESSING_VERSION, TURNED, Pixels, read_film
 from worker.system.files import fsync_folder, write_atomically
 from worker.system.progress import bar
 
@@ -42,6 +46,25 @@ _OURS = re.compile(r"\.?films-v[\w.]+-\d+x\d+\.(pixels|json)(\.\d+\.tmp)?")  # n
 _FITS = re.compile(r"nights-[0-9a-f]{12}|fit-[0-9a-f]{16}")  # what killed nights left; once so
 
 
+class FilmFile(NamedTuple):
+    """What the file of a film is like, whatever the film shows."""
+
+    size: Size  # upright
+    encoding: str  # what wrote it: see `worker.imaging.jpeg.parse_header`
+    quantisation: str  # its quantisation tables, in hex digits
+
+    @classmethod
+    def of(cls, film: bytes) -> FilmFile:
+        """Read the header of a film that `read_film` takes."""
+        header = parse_header(film)
+        size = Size(header.width, header.height)
+        return cls(
+            size=Size(*size[::-1]) if header.orientation in TURNED else size,
+            encoding=header.encoding,
+            quantisation=header.quantisation.hex(),
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Films:
     """Decoded films, by content."""
@@ -49,11 +72,24 @@ class Films:
     pixels: Pixels  # (n, height, width) uint8, memory-mapped; may hold films of other nights too
     rows: dict[str, int]  # SHA-256 -> row of `pixels`
     refused: dict[str, str]  # SHA-256 -> refusal code of a film that cannot be read
+    files: dict[str, FilmFile] = field(default_factory=dict)  # SHA-256 -> what its file is like
+
+    @property
+    def sizes(self) -> dict[str, Size]:
+        """The sizes that the files have, by SHA-256."""
+        return {digest: file.size for digest, file in self.files.items()}
 
     def select(self, scans: Iterable[LabelledScan]) -> Pixels:
         """Return a copy of the pixels of these scans, (n, height, width) uint8, in their order."""
         rows = [self.rows[scan.sha256] for scan in scans]
         return np.ascontiguousarray(self.pixels[rows])
+
+
+class Decoded(NamedTuple):
+    """A film as it was read."""
+
+    pixels: Pixels  # (height, width) uint8
+    file: FilmFile
 
 
 @dataclass(kw_only=True)
@@ -66,6 +102,7 @@ class _Store:
     width: int
     rows: dict[str, int] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
+    files: dict[str, FilmFile] = field(default_factory=dict)  # of each that has a row
 
     @property
     def row_bytes(self) -> int:
@@ -76,12 +113,17 @@ class _Store:
         try:
             facts = json.loads(self.index.read_bytes())
             rows, refused = dict(facts["rows"]), dict(facts["refused"])
-            if self.pixels.stat().st_size >= (1 + max(rows.values(), default=-1)) * self.row_bytes:
-                self.rows, self.refused = rows, refused
+            files = _unpacked(facts["files"], facts["quantisation"])
+            if (
+                rows.keys() <= files.keys()
+                and self.pixels.stat().st_size
+                >= (1 + max(rows.values(), default=-1)) * self.row_bytes
+            ):
+                self.rows, self.refused, self.files = rows, refused, files
         except (OSError, ValueError, KeyError, TypeError):
             pass  # absent or damaged: decode again
 
-    def add(self, films: Sequence[tuple[str, Pixels | str]]) -> None:
+    def add(self, films: Sequence[tuple[str, Decoded | str]]) -> None:
         """Add films behind those that are held, and make them durable."""
         row = 1 + max(self.rows.values(), default=-1)
         if row == 0:  # whatever lies there, another night may have mapped it
@@ -93,8 +135,9 @@ class _Store:
                 if isinstance(film, str):
                     self.refused[digest] = film
                 else:
-                    file.write(film.tobytes())
+                    file.write(film.pixels.tobytes())
                     self.rows[digest] = row
+                    self.files[digest] = film.file
                     row += 1
             file.flush()
             os.fsync(file.fileno())
@@ -121,6 +164,7 @@ class _Store:
             file.flush()
             os.fsync(file.fileno())
         self.rows = {digest: row for row, digest in enumerate(kept)}
+        self.files = {digest: self.files[digest] for digest in kept}
         self.refused = {d: code for d, code in self.refused.items() if d in wanted}
         self.index.unlink()  # between the two renames neither file speaks for the other
         fsync_folder(self.index.parent)
@@ -128,8 +172,27 @@ class _Store:
         self._write_index()
 
     def _write_index(self) -> None:
-        facts = json.dumps({"rows": self.rows, "refused": self.refused})
-        write_atomically(self.index, facts.encode("ascii"))
+        facts = {"rows": self.rows, "refused": self.refused, **_packed(self.files)}
+        write_atomically(self.index, json.dumps(facts).encode("ascii"))
+
+
+def _packed(files: dict[str, FilmFile]) -> dict[str, dict[str, Any]]:
+    """Return what JSON keeps, each encoder's quantisation tables once."""
+    return {
+        "files": {digest: (*file.size, file.encoding) for digest, file in files.items()},
+        "quantisation": {file.encoding: file.quantisation for file in files.values()},
+    }
+
+
+def _unpacked(
+    files: dict[str, tuple[int, int, str]], quantisation: dict[str, str]
+) -> dict[str, FilmFile]:
+    return {
+        digest: FilmFile(
+            size=Size(width, height), encoding=encoding, quantisation=quantisation[encoding]
+        )
+        for digest, (width, height, encoding) in files.items()
+    }
 
 
 def decode_films(
@@ -181,12 +244,13 @@ def _decode_films(
             pixels=store.map(),
             rows={digest: store.rows[digest] for digest in wanted if digest in store.rows},
             refused={digest: store.refused[digest] for digest in wanted if digest in store.refused},
+            files={digest: store.files[digest] for digest in wanted if digest in store.files},
         )
 
 
 def _decode(
     digests: Sequence[str], paths: dict[str, Path], height: int, width: int
-) -> Iterator[tuple[Sequence[str], list[Pixels | str]]]:
+) -> Iterator[tuple[Sequence[str], list[Decoded | str]]]:
     """Yield films a block at a time."""
     read = partial(_read, height=height, width=width)
     blocks = [digests[start : start + _BLOCK] for start in range(0, len(digests), _BLOCK)]
@@ -206,10 +270,11 @@ def _decode(
         raise DataError("a process that decodes films was ended; the next night goes on") from error
 
 
-def _read(path: Path, sha256: str, *, height: int, width: int) -> Pixels | str:
+def _read(path: Path, sha256: str, *, height: int, width: int) -> Decoded | str:
     film = read_again(path, sha256)
     try:
-        return read_film(film, height=height, width=width).pixels
+        pixels = read_film(film, height=height, width=width).pixels
+        return Decoded(pixels, FilmFile.of(film))
     except FilmRefused as refusal:
         return str(refusal.code)
 

@@ -46,6 +46,7 @@ class Header:
     orientation: int  # EXIF, 1 to 8; 1 where there is none or it cannot be read
     complete: bool  # an end-of-image marker follows the first scan
     encoding: str  # 8 hex digits: what wrote the file, see `parse_header`
+    quantisation: bytes  # its quantisation tables as they stand there, T.81, B.2.4.1
     hole_at: int | None  # byte from which a scan's data is zeros that no encoder writes
 
 
@@ -107,6 +108,7 @@ def parse_header(data: bytes) -> Header:
         jpeg_scans=jpeg_scans,
         orientation=exif.orientation,
         encoding=_digest([*quantisation, bytes([kind]), body[:1], body[5:], *exif.writers]),
+        quantisation=b"".join(quantisation),
         complete=data.rfind(b"\xff\xd9", end) > 0,  # from the end: that is where it is
         hole_at=None if hole_at < 0 else hole_at,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import time
 import tracemalloc
@@ -16,9 +17,11 @@ from films import draw, jpeg
 from training.data import cache
 from training.data.cache import decode_films
 from training.data.dataset import LabelledScan, Side
+from training.data.native_sizes import Size
 from training.data.near_duplicates import perceptual_hash
 from worker.errors import DataError, RefusalCode
-from worker.imaging.preprocessing import Pixels, read_film
+from worker.imaging.jpeg import parse_header
+from worker.imaging.preprocessing import read_film
 
 
 def scan(folder: Path, seed: int, data: bytes | None = None) -> LabelledScan:
@@ -38,7 +41,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     read = cache._read
 
-    def noting(path: Path, sha256: str, *, height: int, width: int) -> Pixels | str:
+    def noting(path: Path, sha256: str, *, height: int, width: int) -> cache.Decoded | str:
         names.append(path.name)
         return read(path, sha256, height=height, width=width)
 
@@ -54,6 +57,40 @@ def test_pixels_are_those_the_worker_sees(tmp_path: Path) -> None:
         films = decode_films(scans, tmp_path / "cache", height=32, width=24)
         np.testing.assert_array_equal(films.select(scans), expected)
         np.testing.assert_array_equal(films.select(scans[::-1]), expected[::-1])
+
+
+def test_the_cache_keeps_what_files_are_like(tmp_path: Path, decoded: list[str]) -> None:
+    """Upright size and encoder, on later nights too, also after other films were pruned."""
+    film = draw(1, width=160, height=120)
+    scans = [
+        scan(tmp_path, 0),
+        scan(tmp_path, 1, jpeg(film, orientation=6)),
+        scan(tmp_path, 2, jpeg(film, quality=50)),
+    ]
+    sizes = [Size(160, 120), Size(120, 160), Size(160, 120)]
+    for wanted in (scans, scans, scans[1:]):
+        films = decode_films(wanted, tmp_path / "cache", height=32, width=32)
+        assert films.sizes == {s.sha256: sizes[int(s.path.stem)] for s in wanted}
+        for one in wanted:
+            header = parse_header(one.path.read_bytes())
+            assert films.files[one.sha256].encoding == header.encoding
+            assert films.files[one.sha256].quantisation == header.quantisation.hex()
+    assert len(decoded) == 3
+    first, second = (films.files[one.sha256].quantisation for one in scans[1:])
+    assert len(first) == len(second) == 2 * 65
+    assert first != second
+
+
+def test_a_cache_of_an_earlier_release_is_made_again(tmp_path: Path, decoded: list[str]) -> None:
+    """It does not say what files are like."""
+    scans = [scan(tmp_path, seed) for seed in range(2)]
+    decode_films(scans, tmp_path / "cache", height=32, width=32)
+    (index,) = (tmp_path / "cache").glob("*.json")
+    facts = json.loads(index.read_bytes())
+    index.write_text(json.dumps({name: facts[name] for name in ("rows", "refused")}))
+    films = decode_films(scans, tmp_path / "cache", height=32, width=32)
+    assert films.files.keys() == {one.sha256 for one in scans}
+    assert len(decoded) == 4
 
 
 def test_only_new_films_are_decoded(tmp_path: Path, decoded: list[str]) -> None:
@@ -126,7 +163,7 @@ def test_a_killed_run_keeps_what_it_had_decoded(
     monkeypatch.setattr(cache, "_BLOCK", 3)
     noting = cache._read
 
-    def killed(path: Path, sha256: str, *, height: int, width: int) -> Pixels | str:
+    def killed(path: Path, sha256: str, *, height: int, width: int) -> cache.Decoded | str:
         if path.name == "4.jpeg":
             raise KeyboardInterrupt
         return noting(path, sha256, height=height, width=width)
