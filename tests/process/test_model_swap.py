@@ -32,6 +32,7 @@ from worker.model.history import Kind
 from worker.model.manifest import GOLDEN, SERVED
 from worker.model.registry import CHAMPION, Registry
 from worker.model.runtime import load, seconds_for_a_film
+from worker.monitoring.events import Notice
 from worker.screening.pool import NotServing, Serving
 from worker.service.model_swap import ModelKeeper
 from worker.system.processes import this_process
@@ -247,9 +248,9 @@ class Kept:
         (site.root / "ward").mkdir()
         self.ward = Ward(site.root / "ward", count=2)
         self.registry = Registry(site.models)
-        self.said: list[str] = []
+        self.said: list[Notice] = []
         store = Store(self.database, this_process("ward"))
-        self.keeper = ModelKeeper(self.registry, self.ward.pool, store, self._hear)
+        self.keeper = ModelKeeper(self.registry, self.ward.pool, store, self.said.append)
         self.now = 0.0
 
     def mind(self, *, after_seconds: float = 1.0) -> None:
@@ -268,9 +269,6 @@ class Kept:
             return self.keeper.serving == version
 
         wait_for(serves, what=f"{version} serves")
-
-    def _hear(self, name: str, **fields: Any) -> None:
-        self.said.append(f"{name} {fields}")
 
 
 @pytest.fixture

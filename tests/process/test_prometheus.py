@@ -14,6 +14,7 @@ import pytest
 from driver import Site, wait_for
 from prometheus_client.parser import text_string_to_metric_families
 
+from worker.monitoring.events import Started, TroubleBegan, TroubleEnded
 from worker.monitoring.prometheus import Metrics
 from worker.system.trouble import Trouble
 
@@ -58,14 +59,14 @@ def test_trouble_is_there_until_it_is_over(tmp_path: Path) -> None:
     """Also while nothing else can be told; and it counts how often it began."""
     path = tmp_path / "lungwatch.prom"
     metrics = Metrics(path)
-    metrics.started({})
+    metrics.emit(Started(facts={}))
     assert numbers(path)["lungwatch_trouble database"] == 0
     assert "lungwatch_last_screened_timestamp_seconds" not in numbers(path), "no film, no time"
     away = Trouble(kind="database", message="away", since=0.0)
     for _ in range(2):
-        metrics.trouble(away)
+        metrics.emit(TroubleBegan(trouble=away))
         assert numbers(path)["lungwatch_trouble database"] == 1
-        metrics.over(away, 1.0)
+        metrics.emit(TroubleEnded(trouble=away, seconds=1.0))
     found = numbers(path)
     assert (found["lungwatch_trouble database"], found["lungwatch_troubles_total database"]) == (
         0,
@@ -84,7 +85,7 @@ def test_a_folder_that_is_not_there_costs_its_numbers_alone(site: Site) -> None:
 @pytest.mark.parametrize("name", ["prometheus-alerts.yml", "grafana-dashboard.json"])
 def test_what_is_asked_for_is_there(name: str, tmp_path: Path) -> None:
     """Alerts and dashboard ask for numbers that a worker gives, and for no others."""
-    Metrics(tmp_path / "lungwatch.prom").started({})
+    Metrics(tmp_path / "lungwatch.prom").emit(Started(facts={}))
     text = (tmp_path / "lungwatch.prom").read_text(encoding="utf-8")
     given = set(re.findall(r"^# TYPE (lungwatch_\w+)", text, re.MULTILINE))
     asked = set(re.findall(r"lungwatch_\w+", (UNITS / name).read_text(encoding="utf-8")))

@@ -16,6 +16,7 @@ from scans import sighting
 from swaps import report
 
 from worker.errors import FilmRefused, RefusalCode
+from worker.monitoring.events import ScanEnded
 from worker.monitoring.terminal import TerminalReporter
 from worker.types import Claim, Facts, Outcome
 
@@ -136,5 +137,6 @@ def test_a_reason_with_brackets_in_it(capfd: pytest.CaptureFixture[str]) -> None
     """What a decoder or a package has to say is shown as it is, whatever a terminal makes of it."""
     claim = Claim(scan_id=7, sighting=sighting(), attempt=1, crashes=0)
     refusal = FilmRefused(RefusalCode.DAMAGED, "It ends in [/red] at [bold].")
-    TerminalReporter().outcome(Outcome(claim=claim, facts=Facts(), refusal=refusal))
+    outcome = Outcome(claim=claim, facts=Facts(), refusal=refusal)
+    TerminalReporter().emit(ScanEnded(outcome=outcome))
     assert "It ends in [/red] at [bold]." in capfd.readouterr().out

@@ -6,11 +6,20 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import structlog
+
+from worker.monitoring.events import (
+    Event,
+    Notice,
+    ScanEnded,
+    Started,
+    TroubleBegan,
+    TroubleEnded,
+)
 from worker.monitoring.journald import Journal
 from worker.system.output import standard_output
 from worker.system.redaction import Discretion
-from worker.system.trouble import Trouble
-from worker.types import Outcome, WorkerReport
+from worker.types import Outcome
 
 
 class LogReporter:
@@ -20,9 +29,7 @@ class LogReporter:
         self, level: str, discretion: Discretion | None = None, journal: Journal | None = None
     ) -> None:
         """Log what is at `level` or above, in words passed through `discretion`."""
-        import structlog  # noqa: PLC0415 - only who logs pays
-
-        self._fit: Callable[[str], str] = discretion or str
+        self._redact: Callable[[str], str] = discretion or str
         as_json: list[Any] = [
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.JSONRenderer(ensure_ascii=True),
@@ -36,14 +43,37 @@ class LogReporter:
             ),
         )
 
-    def started(self, facts: dict[str, str]) -> None:
-        """Say what is watched, where results go, and which model serves."""
-        # Folders of a site can be telling; the model and the database's kind are enough.
-        self._log.info("started", model=facts["model"])
-        self._log.debug("started with", **facts)
+    def emit(self, event: Event) -> None:
+        """Log an event. How things stand is not logged: a machine asks `status`."""
+        match event:
+            case Started(facts=facts):
+                # The site's folders can identify it; the model is enough.
+                self._log.info("started", model=facts["model"])
+                self._log.debug("started with", **facts)
+            case ScanEnded(outcome=outcome):
+                self._outcome(outcome)
+            case TroubleBegan(trouble=trouble):
+                message = self._redact(trouble.message)
+                self._log.warning("trouble", kind=trouble.kind, message=message)
+            case TroubleEnded(trouble=trouble, seconds=seconds):
+                self._log.info(
+                    "trouble over",
+                    kind=trouble.kind,
+                    tries=trouble.count,
+                    seconds=round(seconds, 1),
+                )
+            case Notice(name=name, fields=fields):
+                self._log.info(
+                    name,
+                    **{
+                        key: self._redact(value) if isinstance(value, str) else value
+                        for key, value in fields.items()
+                    },
+                )
+            case _:
+                pass
 
-    def outcome(self, outcome: Outcome) -> None:
-        """Say how a scan ended."""
+    def _outcome(self, outcome: Outcome) -> None:
         claim = outcome.claim
         fields: dict[str, Any] = {
             "scan_id": claim.scan_id,
@@ -62,30 +92,3 @@ class LogReporter:
                 model=outcome.model.version,
                 reused=outcome.reused,
             )
-
-    def trouble(self, trouble: Trouble) -> None:
-        """Say that there is trouble of our own, once."""
-        self._log.warning("trouble", kind=trouble.kind, message=self._fit(trouble.message))
-
-    def over(self, trouble: Trouble, now: float) -> None:
-        """Say that it is over."""
-        self._log.info(
-            "trouble over",
-            kind=trouble.kind,
-            tries=trouble.count,
-            seconds=round(now - trouble.since, 1),
-        )
-
-    def event(self, name: str, **fields: Any) -> None:
-        """Say something else that an operator would want to know."""
-        fit = {key: self._fit(it) if isinstance(it, str) else it for key, it in fields.items()}
-        self._log.info(name, **fit)
-
-    def standing(self, report: WorkerReport) -> None:
-        """Say nothing: a machine reads `status`."""
-
-    def progress(self, *, done: int, waiting: int) -> None:
-        """Say nothing: a machine reads `status`."""
-
-    def close(self) -> None:
-        """Say no more."""

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -20,7 +19,16 @@ from prometheus_client.registry import Collector
 from worker.errors import OwnTrouble, RefusalCode
 from worker.model.decision import REVIEW
 from worker.model.manifest import NEGATIVE, POSITIVE
-from worker.system.trouble import Trouble
+from worker.monitoring.events import (
+    Event,
+    Notice,
+    ScanEnded,
+    Standing,
+    Started,
+    Stopping,
+    TroubleBegan,
+    TroubleEnded,
+)
 from worker.types import Outcome, WorkerReport
 
 
@@ -59,7 +67,7 @@ class Metrics:
             "lungwatch_last_screened_timestamp_seconds", "When the last film ended."
         )
         self._registry.register(self._last)
-        self._told = self._gauge("told_timestamp_seconds", "When these numbers were written.")
+        self._written = self._gauge("told_timestamp_seconds", "When these numbers were written.")
         self._backlog = self._gauge("backlog_films", "Films known and not yet recorded.")
         self._in_hand = self._gauge("in_hand_films", "Films claimed and not yet recorded.")
         self._oldest = self._gauge(
@@ -81,13 +89,32 @@ class Metrics:
             self._troubles.labels(kind.kind)
             self._trouble.labels(kind.kind)
 
-    def started(self, facts: dict[str, str]) -> None:
-        """Write the file for the first time."""
-        del facts
-        self._write()
+    def emit(self, event: Event) -> None:
+        """Count an event; rewrite the file where it should not wait for the next report."""
+        match event:
+            case Started():
+                self._write()
+            case ScanEnded(outcome=outcome):
+                self._outcome(outcome)
+            case TroubleBegan(trouble=trouble):
+                self._troubles.labels(trouble.kind).inc()
+                self._trouble.labels(trouble.kind).set(1)
+                self._write()
+            case TroubleEnded(trouble=trouble):
+                self._trouble.labels(trouble.kind).set(0)
+                self._write()
+            case Notice(name="model swapped"):
+                self._swaps.inc()
+            case Standing(report=report):
+                self._standing(report)
+            case Stopping():  # its numbers must not pass for those of a worker that runs
+                self._closed = True
+                with suppress(OSError):
+                    self._path.unlink(missing_ok=True)
+            case _:
+                pass
 
-    def outcome(self, outcome: Outcome) -> None:
-        """Count a film."""
+    def _outcome(self, outcome: Outcome) -> None:
         if outcome.refusal is not None:
             self._refused.labels(outcome.refusal.code.value).inc()
         elif outcome.verdict is not None:
@@ -96,26 +123,7 @@ class Metrics:
             self._seconds.labels(stage).inc(seconds)
         self._last.at = self._clock()
 
-    def trouble(self, trouble: Trouble) -> None:
-        """Count it, and say at once that it is there."""
-        self._troubles.labels(trouble.kind).inc()
-        self._trouble.labels(trouble.kind).set(1)
-        self._write()
-
-    def over(self, trouble: Trouble, now: float) -> None:
-        """Say that it is over."""
-        del now
-        self._trouble.labels(trouble.kind).set(0)
-        self._write()
-
-    def event(self, name: str, **fields: Any) -> None:
-        """Count models that came into service."""
-        del fields
-        if name == "model swapped":
-            self._swaps.inc()
-
-    def standing(self, report: WorkerReport) -> None:
-        """Say how things stand."""
+    def _standing(self, report: WorkerReport) -> None:
         self._backlog.set(report.backlog)
         self._in_hand.set(report.in_hand)
         self._oldest.set(report.oldest_seconds)
@@ -128,20 +136,11 @@ class Metrics:
         self._ended.inc(report.screeners_ended - self._ended_before())
         self._write()
 
-    def progress(self, *, done: int, waiting: int) -> None:
-        """Say nothing: it is all in how things stand."""
-
-    def close(self) -> None:
-        """Take the file away: nobody is to take its numbers for those of a worker that runs."""
-        self._closed = True
-        with suppress(OSError):
-            self._path.unlink(missing_ok=True)
-
     def _ended_before(self) -> float:
         return self._registry.get_sample_value("lungwatch_screeners_ended_total") or 0.0
 
     def _write(self) -> None:
-        self._told.set(self._clock())
+        self._written.set(self._clock())
         if self._closed:
             return
         # Its exporter is another user, and takes what ends in .prom. No name of a film is in it.

@@ -15,7 +15,8 @@ from worker.db.scans import Store
 from worker.errors import ModelPackageError, RegistryError, SettingsError
 from worker.inbox.folders import Inbox
 from worker.model.registry import Registry
-from worker.monitoring.reporter import Reporter, open_reporter
+from worker.monitoring.events import Notice, Reporter, Started
+from worker.monitoring.reporter import open_reporter
 from worker.screening.pool import Pool
 from worker.service.loop import Pace, Service
 from worker.service.pipeline import Policy
@@ -62,18 +63,20 @@ def open_service(settings: Settings) -> Iterator[Service]:
         ),
         prepare=partial(_prepare, database, reporter),
     )
-    reporter.started(
-        {
-            "Lungwatch": version("lungwatch"),
-            "watching": str(settings.inbox),
-            "results in": str(database),
-            "archive": "films stay in the inbox"
-            if settings.keep_in_inbox
-            else str(settings.archive),
-            "refused": str(settings.refused),
-            "model": registry.serving(),
-            "screeners": str(settings.screener_count),
-        }
+    reporter.emit(
+        Started(
+            facts={
+                "Lungwatch": version("lungwatch"),
+                "watching": str(settings.inbox),
+                "results in": str(database),
+                "archive": "films stay in the inbox"
+                if settings.keep_in_inbox
+                else str(settings.archive),
+                "refused": str(settings.refused),
+                "model": registry.serving(),
+                "screeners": str(settings.screener_count),
+            }
+        )
     )
     try:
         yield service
@@ -160,7 +163,7 @@ def open_screeners(
 def _prepare(database: Database, reporter: Reporter) -> None:
     """Bring the schema up to date, and say if it is a newer release's."""
     if note := database.migrate().note:
-        reporter.event("newer schema", note=note)
+        reporter.emit(Notice(name="newer schema", fields={"note": note}))
 
 
 def _pool(settings: Settings, folder: Path, count: int) -> Pool:
@@ -200,7 +203,7 @@ def _adopt(registry: Registry, shipped: Registry, reporter: Reporter) -> None:
         version = registry.adopt(shipped)
     except (RegistryError, ModelPackageError, OSError) as error:
         # The worker has a model that serves: it does without this one.
-        reporter.event("shipped model not taken in", why=str(error))
+        reporter.emit(Notice(name="shipped model not taken in", fields={"why": str(error)}))
         return
     if version is not None:
-        reporter.event("shipped model waits to be promoted", model=version)
+        reporter.emit(Notice(name="shipped model waits to be promoted", fields={"model": version}))

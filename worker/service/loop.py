@@ -25,7 +25,16 @@ from worker.inbox.folders import Inbox
 from worker.inbox.scanner import Lookout
 from worker.inbox.watcher import Watcher
 from worker.model.registry import Registry
-from worker.monitoring.reporter import Reporter
+from worker.monitoring.events import (
+    Backlog,
+    Notice,
+    Reporter,
+    ScanEnded,
+    Standing,
+    Stopping,
+    TroubleBegan,
+    TroubleEnded,
+)
 from worker.screening.pool import NotServing, Pool, PoolEvent, Serving
 from worker.service.model_swap import ModelKeeper
 from worker.service.pipeline import Pipeline, Policy
@@ -82,7 +91,7 @@ class Service:
         self._pace = pace
         self._keeps = policy.keep_in_inbox
         self._troubles = Troubles()
-        self._keeper = ModelKeeper(registry, pool, store, reporter.event)
+        self._keeper = ModelKeeper(registry, pool, store, reporter.emit)
         self._pipeline = Pipeline(
             store=store,
             inbox=inbox,
@@ -131,7 +140,7 @@ class Service:
         """Do everything that can be done now, and wait for the next thing to happen."""
         self._notifier.ping(now)
         if now >= self._next_standing:
-            self._reporter.standing(self._report(now))
+            self._reporter.emit(Standing(report=self._report(now)))
             self._next_standing = now + _BEAT_SECONDS
         try:
             if now >= self._troubles.retry_at:
@@ -141,7 +150,7 @@ class Service:
                 self._beat(now)  # first: an idle inbox asks nothing else of the database
                 self._work(now)
                 for past in self._troubles.over():
-                    self._reporter.over(past, now)
+                    self._reporter.emit(TroubleEnded(trouble=past, seconds=now - past.since))
         except OwnTrouble as error:
             self._note(error, now)
         events = self._films(self._pool.poll(self._patience(now), now))
@@ -153,7 +162,7 @@ class Service:
 
     def _note(self, error: OwnTrouble, now: float) -> None:
         if self._troubles.note(error, now):
-            self._reporter.trouble(self._troubles.now[error.kind])
+            self._reporter.emit(TroubleBegan(trouble=self._troubles.now[error.kind]))
 
     def _work(self, now: float) -> None:
         """The story of a scan, as far as it goes now."""
@@ -171,16 +180,16 @@ class Service:
         if not self._ready_said and self._lookout.can_list and self._keeper.serving:
             self._ready_said = True
             self._notifier.ready()
-        self._reporter.progress(done=self._done, waiting=self._backlog())
+        self._reporter.emit(Backlog(done=self._done, waiting=self._backlog()))
 
     def _tend(self, now: float) -> None:
         """See to the screeners; say once that some cannot be replaced, and that they were."""
         self._pool.tend(now)
         before, self._lacking = self._lacking, self._pool.lacking
         if self._lacking and not before:
-            self._reporter.event("screeners lacking", why=self._lacking)
+            self._notice("screeners lacking", why=self._lacking)
         elif before and not self._lacking:
-            self._reporter.event("screeners replaced")
+            self._notice("screeners replaced")
 
     def _look_around(self, now: float) -> None:
         """Take in what events and the listing tell; finish what a crash left."""
@@ -223,7 +232,7 @@ class Service:
     def _stop(self, clock: Callable[[], float]) -> None:
         """Let films in hand come back, record them, and leave nothing claimed."""
         self._notifier.stopping()
-        self._reporter.close()
+        self._reporter.emit(Stopping())
         deadline = clock() + _STOP_SECONDS
         while self._pool.in_hand and clock() < deadline and self._stops < 2:
             now = clock()
@@ -243,7 +252,7 @@ class Service:
             self._store.beat(report, lease_seconds=self._pace.lease_seconds, stopped=True)
         except OwnTrouble as error:  # the next start finishes it
             self._note(error, clock())
-        self._reporter.event("stopped", screened=self._done)
+        self._notice("stopped", screened=self._done)
 
     def _films(self, events: Iterator[PoolEvent]) -> Iterator[PoolEvent]:
         """Pass on what concerns films; what concerns models is the keeper's."""
@@ -257,7 +266,10 @@ class Service:
 
     def _tell(self, outcome: Outcome) -> None:
         self._done += 1
-        self._reporter.outcome(outcome)
+        self._reporter.emit(ScanEnded(outcome=outcome))
+
+    def _notice(self, name: str, **fields: object) -> None:
+        self._reporter.emit(Notice(name=name, fields=fields))
 
     def _backlog(self) -> int:
         return self._arrivals.waiting + self._pipeline.in_hand

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from worker.db.promotions import Promotions
 from worker.db.scans import Store
 from worker.errors import ModelPackageError, RegistryError, ScreenerTrouble
 from worker.model.manifest import Manifest
 from worker.model.registry import Registry
+from worker.monitoring.events import Notice
 from worker.screening.pool import NotServing, Pool, Serving
 from worker.system.trouble import doubling
 
@@ -23,14 +23,14 @@ class ModelKeeper:
     """Brings the champion into service when there is a new one."""
 
     def __init__(
-        self, registry: Registry, pool: Pool, store: Store, tell: Callable[..., Any]
+        self, registry: Registry, pool: Pool, store: Store, emit: Callable[[Notice], object]
     ) -> None:
-        """Follow `registry`; `tell` is called with an event's name and fields."""
+        """Follow `registry`; `emit` takes what an operator wants to know of it."""
         self._registry = registry
         self._pool = pool
         self._store = store
         self._promotions = Promotions(store.database)
-        self._tell = tell
+        self._emit = emit
         self._manifests: dict[str, Manifest] = {}
         self._wanted: str | None = None  # the version last asked of the pool
         self._asked: object = None  # the CHAMPION file as it was then
@@ -64,10 +64,10 @@ class ModelKeeper:
         match event:
             case Serving(model_version=version, unfenced=unfenced):
                 if unfenced and unfenced != self.unfenced:
-                    self._tell("screeners not fenced in", missing=unfenced)
+                    self._notice("screeners not fenced in", missing=unfenced)
                 self.unfenced = unfenced
                 if self.serving is not None:
-                    self._tell("model swapped", model=version, before=self.serving)
+                    self._notice("model swapped", model=version, before=self.serving)
                 self.serving = version
                 self.has_news = True
                 self._content()
@@ -134,9 +134,12 @@ class ModelKeeper:
     def _object(self, why: str) -> None:
         """Note why the champion does not serve, and say it once."""
         if why != self.problem:
-            self._tell("model refused", why=why)
+            self._notice("model refused", why=why)
             self.has_news = True
         self.problem = why
+
+    def _notice(self, name: str, **fields: str) -> None:
+        self._emit(Notice(name=name, fields=fields))
 
     def _content(self) -> None:
         """Note that the champion serves."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import documents
 import pytest
 
+from worker.monitoring.events import Notice, TroubleBegan
 from worker.monitoring.journald import Journal, is_our_output, message_id
 from worker.monitoring.log import LogReporter
 from worker.system.trouble import Trouble
@@ -39,7 +40,8 @@ def fields(listening: socket.socket) -> dict[str, str]:
 def test_an_event_and_its_fields(journal: tuple[Journal, socket.socket]) -> None:
     """Each can be asked for by its name; what is not so is left out."""
     sent, listening = journal
-    LogReporter("INFO", journal=sent).event("model swapped", model="b", before="a", why=None)
+    swapped = Notice(name="model swapped", fields={"model": "b", "before": "a", "why": None})
+    LogReporter("INFO", journal=sent).emit(swapped)
     assert fields(listening) == {
         "MESSAGE": "model swapped model=b before=a",
         "MESSAGE_ID": message_id("model swapped"),
@@ -54,7 +56,7 @@ def test_a_value_cannot_bring_a_field_of_its_own(journal: tuple[Journal, socket.
     """Words of several lines are one line; trouble is a warning."""
     sent, listening = journal
     away = Trouble(kind="database", message="away\nPRIORITY=0", since=0.0)
-    LogReporter("INFO", journal=sent).trouble(away)
+    LogReporter("INFO", journal=sent).emit(TroubleBegan(trouble=away))
     told = fields(listening)
     assert (told["PRIORITY"], told["LUNGWATCH_MESSAGE"]) == ("4", "away PRIORITY=0")
 
@@ -70,7 +72,7 @@ def test_a_journal_that_is_gone(journal: tuple[Journal, socket.socket]) -> None:
     """Costs its lines and no more."""
     sent, listening = journal
     listening.close()
-    LogReporter("INFO", journal=sent).event("stopped")
+    LogReporter("INFO", journal=sent).emit(Notice(name="stopped"))
 
 
 def test_a_journal_that_stands_still(journal: tuple[Journal, socket.socket]) -> None:
@@ -78,13 +80,13 @@ def test_a_journal_that_stands_still(journal: tuple[Journal, socket.socket]) -> 
     sent, listening = journal
     reporter = LogReporter("INFO", journal=sent)
     for number in range(2000):  # more than any queue of the kernel's holds by default
-        reporter.event("beat", number=number)
+        reporter.emit(Notice(name="beat", fields={"number": number}))
     listening.settimeout(0)
     with suppress(BlockingIOError):
         while True:
             last = fields(listening)
     assert int(last["LUNGWATCH_NUMBER"]) < 1999
-    reporter.event("stopped")
+    reporter.emit(Notice(name="stopped"))
     assert fields(listening)["MESSAGE"] == "stopped"
 
 
