@@ -6,10 +6,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Only what the locks name, each file by its hash; our own code last, in place.
 INSTALL = $(PIP) install --no-deps --require-hashes --requirement
 OURSELVES = $(PIP) install --no-deps --no-build-isolation --editable .
+# The tests of a file run in one process where they share fixtures: tests/support/tiers.py.
+PYTEST = $(BIN)/pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 COMPILE = uv pip compile pyproject.toml --group build --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header --quiet
 
-.PHONY: run setup training model dev test soak check format bench profile lock clean install uninstall wheels
+.PHONY: run setup training model dev test test-slow test-all soak check format bench profile lock clean install uninstall wheels
 
 run: setup  ## watch ./inbox and screen what is dropped there
 	@mkdir -p inbox
@@ -19,8 +21,14 @@ setup: .venv/worker.stamp  ## what the worker needs: no TensorFlow
 training: .venv/training.stamp  ## what the night needs as well
 dev: .venv/dev.stamp  ## what the tests need as well
 
-test: check  ## lint, types and all tests
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+test: check  ## what has to pass before a change lands: lint, types and all tests that are not slow
+	$(PYTEST) -m "not slow"
+
+test-slow: dev  ## the tests that `test` leaves out
+	$(PYTEST) -m slow
+
+test-all: check  ## both
+	$(PYTEST)
 
 install:  ## as root: Lungwatch as a service, or a newer one in its place; says first what it will do
 	PYTHON=$(PYTHON) WHEELS=$(WHEELS) BACKUP=$(BACKUP) systemd/install.sh install

@@ -12,7 +12,7 @@ from packages import without_limits
 
 from worker.model.registry import Registry
 
-pytest_plugins = ["databases", "trials"]
+pytest_plugins = ["costs", "databases", "skips", "tiers", "trials"]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -82,7 +82,7 @@ def test_a_film_with_an_odd_date_is_a_film(any_site: Site, trial: Trial) -> None
     odd = any_site.inbox / next(iter(three))
     os.utime(odd, ns=(0, 2**63 + 10**9))
     if odd.stat().st_mtime_ns < 2**63:
-        pytest.skip("this file system holds no such date")
+        pytest.skip("this machine's file system holds no such date")
     any_site.call("run", "--once")
     trial.end(any_site, three)
 

@@ -62,11 +62,11 @@ def _others_may_write(site: Site) -> bool:
     return True
 
 
-@pytest.mark.parametrize("workers", [2, 4, 8])
+@pytest.mark.parametrize(
+    "workers", [2, pytest.param(4, marks=pytest.mark.soak), pytest.param(8, marks=pytest.mark.soak)]
+)
 def test_they_share_the_inbox(any_site: Site, trial: Trial, workers: int) -> None:
     """Every worker does some of it, and each film is answered by one."""
-    if workers > 2 and not trial.soak:
-        pytest.skip("two workers do in short; four and eight in a soak")
     site, everything = any_site, dict[str, bytes]()
     site.settings["SCREENERS"] = "1"
     for number in range(workers):

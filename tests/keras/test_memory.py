@@ -40,10 +40,10 @@ def _pages(how: str) -> int:
     return int(json.loads(done.stdout.splitlines()[-1]))
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's malloc")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="this machine has no glibc")
 def test_freed_memory_is_taken_again_without_asking_the_system() -> None:
     """Ten steps fetch fewer pages anew than one did, where each fetched all of them again."""
     pages_of_a_step = (25 << 20) // 4096
     if _pages("given back") < 5 * pages_of_a_step:
-        pytest.skip("this C library keeps freed memory by itself")
+        pytest.skip("this machine's C library keeps freed memory by itself")
     assert _pages("kept") < pages_of_a_step

@@ -105,7 +105,7 @@ def test_in_a_browser(screened: Site, tmp_path: Path) -> None:
     """A real one shows the table as it is meant, and makes pages of it for paper."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser")
     if browser is None:
-        pytest.skip("no chromium here")
+        pytest.skip("chromium is not installed")
     path = screened.root / "page.html"
     screened.call("report", "-o", str(path), "--pictures", "3")
     headless = [browser, "--headless", "--no-sandbox", "--disable-gpu"]

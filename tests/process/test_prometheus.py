@@ -98,7 +98,7 @@ def test_what_is_asked_for_is_there(name: str, tmp_path: Path) -> None:
 def test_prometheus_finds_nothing_to_object_to() -> None:
     """Its own tool reads the alerts."""
     if shutil.which("promtool") is None:
-        pytest.skip("no promtool here")
+        pytest.skip("promtool is not installed")
     command = ["promtool", "check", "rules", str(UNITS / "prometheus-alerts.yml")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

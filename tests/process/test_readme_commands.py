@@ -50,6 +50,8 @@ NOT_RUN = {
     "git log -1": "it is git's own",
     "git pull": "there is nothing to pull from",
     "make test": "it runs this",
+    "make test-all": "it runs this too",
+    "make test-slow": "`make test-all` runs the same tests",
     "make check": "`make test` begins with it",
     "make lock": "it takes uv and asks the registries; test_documents.py reads what came of it",
     "make soak": "it takes hours; `make test` runs the same tests for a few rounds",

@@ -57,7 +57,7 @@ class Clock:
         """Have the site's processes look at this clock; skip where no C compiler is."""
         compiler = shutil.which("gcc") or shutil.which("cc")
         if compiler is None:
-            pytest.skip("no C compiler, to make the clock that jumps")
+            pytest.skip("gcc is not installed, to make the clock that jumps")
         source, library = site.root / "clock.c", site.root / "clock.so"
         source.write_text(_SHIM, encoding="ascii")
         subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)

@@ -290,9 +290,9 @@ def without_rights() -> list[str]:
     if os.geteuid() != 0:
         return []
     if shutil.which("setpriv") is None:
-        pytest.skip("root ignores rights, and setpriv is not installed to take that away")
+        pytest.skip("setpriv is not installed, to take root's rights away")
     command = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
     done = subprocess.run([*command, "true"], capture_output=True, text=True, check=False)
     if done.returncode:
-        pytest.skip(f"root ignores rights, and setpriv may not change that: {done.stderr.strip()}")
+        pytest.skip(f"this machine lets setpriv take no rights from root: {done.stderr.strip()}")
     return command

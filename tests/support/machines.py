@@ -22,7 +22,7 @@ def why_not() -> str:
         return "only root can boot a container"
     for program in ("debootstrap", "systemd-nspawn", "nsenter"):
         if shutil.which(program) is None:
-            return f"there is no {program}"
+            return f"{program} is not installed"
     return ""
 
 

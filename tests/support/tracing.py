@@ -20,7 +20,9 @@ def _why_not() -> str:
     if shutil.which("strace") is None:
         return "strace is not installed"
     done = subprocess.run(["strace", "-qq", "true"], capture_output=True, text=True, check=False)
-    return f"strace may not trace here: {done.stderr.strip()}" if done.returncode else ""
+    return (
+        f"this machine lets strace trace nothing: {done.stderr.strip()}" if done.returncode else ""
+    )
 
 
 def strace(log: Path, *, calls: tuple[str, ...], inject: str = "") -> list[str]:

@@ -65,7 +65,7 @@ def volume(folder: Path, *, options: str = "size=8m") -> Iterator[Volume]:
         check=False,
     )
     if done.returncode:
-        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+        pytest.skip(f"this machine mounts no file system: {done.stderr.strip()}")
     try:
         yield Volume(folder)
     finally:

@@ -49,14 +49,14 @@ _DROP_INS = {
 def machine(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Iterator[Machine]:
     """Boot a fresh machine, with a copy of this project and the wheels that it needs."""
     if reason := machines.why_not():
-        pytest.skip(f"no machine with a systemd: {reason}")
+        pytest.skip(reason)
     debian, wheels = _KEPT / "debian", REPOSITORY / "var" / "wheels"
     if not debian.is_dir():
         half = _KEPT / "half"
         shutil.rmtree(half, ignore_errors=True)
         half.parent.mkdir(parents=True, exist_ok=True)
         if reason := machines.build(half):
-            pytest.skip(f"no machine with a systemd: {reason}")
+            pytest.skip(f"Debian cannot be built: {reason}")
         half.rename(debian)
     subprocess.run(["make", "-s", "wheels"], cwd=REPOSITORY, check=True)
     folder = tmp_path_factory.mktemp("machine")

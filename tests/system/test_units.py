@@ -27,7 +27,7 @@ _BIN = "/opt/lungwatch/bin"
 
 def _analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
     if shutil.which("systemd-analyze") is None:
-        pytest.skip("no systemd-analyze here")
+        pytest.skip("systemd-analyze is not installed")
     return subprocess.run(
         ["systemd-analyze", *arguments], capture_output=True, text=True, check=False
     )
@@ -206,7 +206,7 @@ class _Host:
         command = ["/bin/sh", str(self._script)]
         if os.geteuid() == 0:
             if shutil.which("setpriv") is None:
-                pytest.skip("root may read everything, and there is no setpriv to change that")
+                pytest.skip("setpriv is not installed, to take root's rights away")
             command = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", *command]
         return subprocess.run(command, capture_output=True, env=self._environment, check=False)
 

@@ -601,12 +601,12 @@ def test_a_name_taken_for_a_move_that_fails_is_free_again(
     assert standing(inbox.archive) == filed
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can have another's file")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's file")
 def test_a_film_of_another_user_where_links_to_it_are_forbidden(tmp_path: Path) -> None:
     """On a share without the rename that does not replace, another's film is archived as any."""
     protected = Path("/proc/sys/fs/protected_hardlinks")
     if not protected.exists() or protected.read_text(encoding="ascii").strip() != "1":
-        pytest.skip("this machine does not forbid it")
+        pytest.skip("this machine does not forbid links to another user's file")
     for name in ("inbox", "archive", "refused"):
         (tmp_path / name).mkdir()
     film = tmp_path / "inbox" / "film.jpg"
@@ -617,7 +617,7 @@ def test_a_film_of_another_user_where_links_to_it_are_forbidden(tmp_path: Path) 
     script.write_text(_FILE_AS_ON_NFS, encoding="utf-8")
     wrapper = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
     if shutil.which(wrapper[0]) is None:
-        pytest.skip("setpriv is not installed to take root's rights away")
+        pytest.skip("setpriv is not installed, to take root's rights away")
     repository = Path(__file__).resolve().parents[4]
     done = subprocess.run(
         [*wrapper, sys.executable, script],

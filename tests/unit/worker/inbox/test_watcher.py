@@ -296,7 +296,7 @@ def test_file_systems_are_known(path: str) -> None:
     """The kind of file system is what the system's own mount table says."""
     wanted = {line.split()[1]: line.split()[2] for line in _mounts()}
     if path not in wanted:
-        pytest.skip(f"nothing is mounted at {path}")
+        pytest.skip(f"this machine has nothing mounted at {path}")
     assert file_system_of(Path(path)) == wanted[path]
 
 

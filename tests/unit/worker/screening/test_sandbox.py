@@ -23,7 +23,7 @@ from worker.inbox.folders import Inbox
 from worker.screening.ipc import Channel, Job, Message, Ready, Result, Setup
 from worker.screening.pool import _ENVIRONMENT
 
-pytestmark = pytest.mark.skipif(platform.system() != "Linux", reason="the fence is Linux's")
+pytestmark = pytest.mark.skipif(platform.system() != "Linux", reason="this machine is not Linux")
 
 # A screener as it is, but that what decodes a film does instead what the film says, in Python.
 TAKEN_OVER = """

@@ -1,0 +1,101 @@
+"""The plugins of the tests themselves: what tests cost, which may be skipped, which are slow."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+_TESTS = """
+import pytest
+
+def test_quick():
+    pass
+
+@pytest.mark.slow
+def test_by_hand():
+    pass
+
+@pytest.mark.soak
+def test_of_hours():
+    pass
+
+@pytest.mark.skipif(True, reason="this machine has one file system")
+def test_elsewhere():
+    pass
+
+def test_with_a_program():
+    pytest.skip("strace is not installed")
+"""
+_INI = """
+[pytest]
+addopts = -p no:hypothesispytest
+pythonpath = {pythonpath}
+markers =
+    slow: slow
+    soak: soak
+"""
+
+
+@pytest.fixture
+def suite(pytester: pytest.Pytester, pytestconfig: pytest.Config) -> pytest.Pytester:
+    """Return a small suite that has the plugins, with a folder of unit and of system tests."""
+    pythonpath = pytestconfig.rootpath / "tests" / "support"
+    pytester.makeini(_INI.format(pythonpath=pythonpath))
+    pytester.makeconftest(
+        "pytest_plugins = ['costs', 'skips', 'tiers']\n"
+        "def pytest_addoption(parser):\n    parser.addoption('--soak', action='store_true')\n"
+    )
+    for path in ("unit/test_all.py", "system/test_units.py"):
+        place = pytester.path / "tests" / path
+        place.parent.mkdir(parents=True)
+        text = _TESTS if path.startswith("unit") else "def test_unit():\n    pass\n"
+        place.write_text(text, encoding="utf-8")
+    return pytester
+
+
+def passed(suite: pytest.Pytester, *arguments: str) -> list[str]:
+    """Return the names of the tests that passed, in their order."""
+    result = suite.runpytest_inprocess("-v", *arguments)
+    return [
+        line.split("::")[1].split()[0].partition("@")[0]
+        for line in result.outlines
+        if " PASSED" in line
+    ]
+
+
+def test_a_missing_program_is_a_failure_only_where_none_may_be_missing(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In CI no test is left out in silence, but for what a machine cannot have."""
+    suite.runpytest_inprocess().assert_outcomes(passed=3, skipped=2, deselected=1)
+    monkeypatch.setenv("LUNGWATCH_TEST_NO_SKIPS", "1")
+    strict = suite.runpytest_inprocess()
+    strict.assert_outcomes(passed=3, skipped=1, failed=1, deselected=1)
+    strict.stdout.fnmatch_lines(["*forbids: strace is not installed*"])
+
+
+def test_the_two_tiers_are_the_whole(suite: pytest.Pytester) -> None:
+    """What is slow by its folder or by hand is in one run, all else in the other; no test in both.
+
+    The folder with the long tests comes first.
+    """
+    assert passed(suite) == ["test_unit", "test_quick", "test_by_hand"]
+    assert passed(suite, "-m", "slow") == ["test_unit", "test_by_hand"]
+    assert passed(suite, "-m", "not slow") == ["test_quick"]
+
+
+def test_a_soak_has_more(suite: pytest.Pytester) -> None:
+    """What takes hours is run where it is asked for."""
+    assert "test_of_hours" in passed(suite, "--soak")
+
+
+def test_costs_are_written(suite: pytest.Pytester) -> None:
+    """Of every test in each process, under its own name, by folder, test and file."""
+    for way in ([], ["--numprocesses", "2", "--dist", "loadgroup"]):
+        suite.runpytest_inprocess("--costs", "costs.md", *way)
+        told = (suite.path / "costs.md").read_text(encoding="utf-8")
+        rows = {line.split(" | ")[0].strip("| `"): line for line in told.splitlines()}
+        assert rows["tests/unit"].startswith("| `tests/unit` | 4 | 0.")
+        assert rows["tests/system"].startswith("| `tests/system` | 1 | 0.")
+        assert {"tests/unit/test_all.py", "tests/unit/test_all.py::test_by_hand"} < rows.keys()
