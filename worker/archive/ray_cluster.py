@@ -25,9 +25,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from worker.archive.backfill import Tally
+from worker.archive.factory import model_in_service, open_screeners
 from worker.archive.sources import fence_around
 from worker.errors import DataError, ScreenerTrouble, SettingsError, not_installed
-from worker.service.factory import model_in_service, open_screeners
 from worker.settings import Settings
 
 _NAMES = 512  # in one task: seconds of work, which is what a node that dies can cost
@@ -57,7 +57,7 @@ class Screening:
 
         Raises:
             DataError: the archive cannot be seen from here.
-            LungwatchError: as `assembly.open_screeners` does.
+            LungwatchError: as `open_screeners` does.
         """
         if not setup.root.is_dir():
             raise DataError(f"{setup.root} is not to be seen from {socket.gethostname()}")
@@ -102,7 +102,7 @@ class Cluster:
 
         Args:
             settings: of this process; actors have the same.
-            archive: a folder or a list, as `worklist.names_in` takes it.
+            archive: a folder or a list, as `names_in` takes it.
             address: of a cluster, as `ray.init` takes it. None for the one that RAY_ADDRESS names
                 or that runs here, else for one of this machine's cores alone.
 

@@ -14,12 +14,12 @@ from typing import Annotated
 import typer
 
 from worker.archive.backfill import Backfill, Tally
+from worker.archive.factory import open_backfill
 from worker.archive.ray_cluster import Cluster
 from worker.archive.sources import names_in
 from worker.cli import common
 from worker.cli.failure import fail
 from worker.errors import LungwatchError
-from worker.service.factory import open_backfill
 from worker.system.processes import stop_flag
 from worker.system.progress import bar
 

@@ -1,15 +1,13 @@
-"""Puts the worker together from settings: the one place that knows all the parts."""
+"""Puts the service together from settings: the one place that knows all its parts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from worker.archive.backfill import Backfill
-from worker.archive.sources import fence_around
 from worker.db.engine import Database
 from worker.db.scans import Store
 from worker.errors import ModelPackageError, RegistryError, SettingsError
@@ -23,7 +21,6 @@ from worker.service.pipeline import Policy
 from worker.service.sd_notify import Notifier
 from worker.settings import Settings, check_folders
 from worker.system.processes import this_process
-from worker.system.trouble import Trouble
 
 
 @contextmanager
@@ -34,7 +31,7 @@ def open_service(settings: Settings) -> Iterator[Service]:
         SettingsError: a setting is wrong, or no model is there to serve.
     """
     check_folders(settings)
-    registry = _registry(settings)
+    registry = open_registry(settings)
     database = Database(
         settings.database_url.get_secret_value(), answer_seconds=settings.database_seconds
     )
@@ -49,7 +46,7 @@ def open_service(settings: Settings) -> Iterator[Service]:
     service = Service(
         store=Store(database, this_process(settings.worker_name)),
         inbox=inbox,
-        pool=_pool(settings, settings.inbox, settings.screener_count),
+        pool=new_pool(settings, settings.inbox, settings.screener_count),
         registry=registry,
         reporter=reporter,
         notifier=Notifier.from_environment(),
@@ -84,89 +81,14 @@ def open_service(settings: Settings) -> Iterator[Service]:
         database.close()
 
 
-@contextmanager
-def open_backfill(
-    settings: Settings, archive: Path, *, note: Callable[[Trouble], object]
-) -> Iterator[Backfill]:
-    """Bring up screeners on the model in service, to screen an archive in place.
-
-    Raises:
-        SettingsError: a setting is wrong, or no model is there to serve.
-        DatabaseTrouble: the database is away.
-        ModelPackageError, ScreenerTrouble: the model cannot serve.
-    """
-    with open_screeners(
-        settings,
-        package=model_in_service(settings),
-        root=fence_around(archive),
-        host=settings.worker_name,
-        count=settings.screener_count,
-        note=note,
-    ) as screening:
-        yield screening
-
-
-def model_in_service(settings: Settings) -> Path:
-    """Return the package of the model in service.
-
-    Raises:
-        SettingsError: no model is there to serve.
-    """
-    registry = _registry(settings)
-    return registry.folder(registry.serving())
-
-
-@contextmanager
-def open_screeners(
-    settings: Settings,
-    *,
-    package: Path,
-    root: Path,
-    host: str,
-    count: int,
-    note: Callable[[Trouble], object],
-) -> Iterator[Backfill]:
-    """Bring up `count` screeners on a package, for films below `root` that stay where they are.
-
-    `host` names this machine among those that write to the database.
-
-    Raises:
-        DatabaseTrouble: the database is away.
-        ModelPackageError, ScreenerTrouble: the model cannot serve.
-    """
-    database = Database(
-        settings.database_url.get_secret_value(), answer_seconds=settings.database_seconds
-    )
-    database.migrate()
-    screening = Backfill(
-        store=Store(database, this_process(host)),
-        pool=_pool(settings, root, count),
-        package=package,
-        policy=Policy(
-            settle_seconds=0.0,
-            lease_seconds=settings.lease_seconds,
-            incomplete_seconds=0.0,  # nobody is writing to an archive
-            keep_in_inbox=True,
-            told_once=True,
-            prevalence=settings.prevalence,
-        ),
-        root=root,
-        note=note,
-    )
-    try:
-        with screening:
-            yield screening
-    finally:
-        database.close()
-
-
 def _prepare(database: Database, reporter: Reporter) -> None:
     """Bring the schema up to date, and say if it is a newer release's."""
     if note := database.migrate().note:
         reporter.emit(Notice(name="newer schema", fields={"note": note}))
 
 
-def _pool(settings: Settings, folder: Path, count: int) -> Pool:
+def new_pool(settings: Settings, folder: Path, count: int) -> Pool:
+    """Return a pool that keeps `count` screeners, fenced into a folder. It starts none yet."""
     return Pool(
         inbox=folder,
         limits=settings.limits,
@@ -177,8 +99,12 @@ def _pool(settings: Settings, folder: Path, count: int) -> Pool:
     )
 
 
-def _registry(settings: Settings) -> Registry:
-    """Return the registry in use, seeded at a first start, with a model that can serve."""
+def open_registry(settings: Settings) -> Registry:
+    """Return the registry in use, seeded at a first start, with a model in service.
+
+    Raises:
+        SettingsError: it cannot be written, or no model is promoted in it.
+    """
     registry = Registry(settings.models)
     try:
         registry.seed(Registry(settings.shipped_models))

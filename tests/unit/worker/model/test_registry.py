@@ -306,7 +306,7 @@ def test_a_full_disk_at_the_first_start_is_told_as_such(
 
     monkeypatch.setattr(shutil, "copyfile", full)
     with pytest.raises(SettingsError, match=r"cannot be written \(No space left on device\)"):
-        factory._registry(settings)
+        factory.open_registry(settings)
     assert listing(models) == set()
 
 
