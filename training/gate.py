@@ -13,6 +13,7 @@ from typing import Literal
 from worker.model.evaluation import Estimate, Metrics, PairedComparison
 
 Evidence = Literal["point", "paired95"]
+Primary = Literal["robust_auc", "auc"]
 _Check = tuple[bool, str]  # whether it passed, and in words what was asked
 
 
@@ -35,12 +36,14 @@ class Margins:
     calibration_error: float = 0.03
     lost: float = 0.05  # of the films that the champion has right, those the challenger has wrong
     undecided: float = 0.05  # of all films, those left to a person: REVIEW, or refused
+    shift: float = 0.02  # in AUC on swapped films, and on zoomed ones
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
     """What is asked of a challenger."""
 
+    primary: Primary = "robust_auc"  # what must be higher than the champion's
     evidence: Evidence = "paired95"  # what must keep within the margins: see `judge_promotion`
     floors: Floors = field(default_factory=Floors)
     margins: Margins = field(default_factory=Margins)
@@ -65,9 +68,9 @@ def judge_promotion(
 ) -> Promotion:
     """Decide whether a challenger may become the champion.
 
-    Where there is a champion, the challenger's AUC must be strictly higher on the same films, and
-    it must keep within the margins: at evidence `point` its differences themselves, at `paired95`
-    the worse ends of their 95 % intervals.
+    Where there is a champion, the challenger's primary metric must be strictly higher on the same
+    films, and it must keep within the margins: at evidence `point` its differences themselves, at
+    `paired95` the worse ends of their 95 % intervals.
 
     Args:
         challenger: its numbers on the test side.
@@ -80,6 +83,9 @@ def judge_promotion(
     """
     rules = rules or Rules()
     checks = _check_floors(challenger, rules.floors)
+    if rules.primary != "auc":  # whatever is not known to be the laxer one
+        robust = _number(challenger.robust_auc)
+        checks.append((math.isfinite(robust), f"robust AUC {robust:.4f}, must be measured"))
     if champion is None:
         checks.append((True, "no champion is in service"))
     elif comparison is None:
@@ -124,7 +130,14 @@ def _check_floors(numbers: Metrics, floors: Floors) -> list[_Check]:
 
 def _check_comparison(champion: str, comparison: PairedComparison, rules: Rules) -> list[_Check]:
     differences = comparison.differences
-    auc = _Difference.of(differences.auc)
+    if rules.primary == "auc":
+        name, primary = "AUC", _Difference.of(differences.auc)
+    else:  # whatever is not known to be the laxer one
+        name, primary = "robust AUC", _Difference.of(differences.robust_auc)
+    shifted = (
+        ("swapped", _Difference.of(differences.swapped_auc)),
+        ("zoomed", _Difference.of(differences.zoomed_auc)),
+    )
     sensitivity = _Difference.of(differences.sensitivity)
     calibration = _Difference.of(differences.calibration_error)
     lost = _Difference.of(comparison.lost)
@@ -137,7 +150,14 @@ def _check_comparison(champion: str, comparison: PairedComparison, rules: Rules)
     margins = rules.margins
     judged = "the worse end" if strict else "the difference itself"
     return [
-        (auc.value > 0, f"AUC {auc} against {champion}, must be higher"),
+        (primary.value > 0, f"{name} {primary} against {champion}, must be higher"),
+        *(
+            (
+                (shift.low if strict else shift.value) >= -margins.shift,
+                f"AUC on {kind} films {shift}, {judged} must not be below {-margins.shift:g}",
+            )
+            for kind, shift in shifted
+        ),
         (
             least >= -margins.sensitivity,
             f"sensitivity {sensitivity}, {judged} must not be below {-margins.sensitivity:g}",

@@ -166,7 +166,9 @@ def _decode(plan: Plan, dataset: Dataset, record: Record, *, say: Say) -> tuple[
 
 def _promote(registry: Registry, outcome: NightOutcome, now: datetime) -> NightOutcome:
     """Let the challenger serve, if what it was compared with serves still."""
-    better = [reason.removeprefix("ok: ") for reason in outcome.reasons if "AUC" in reason]
+    better = [
+        reason.removeprefix("ok: ") for reason in outcome.reasons if "must be higher" in reason
+    ]
     why = better[0] if better else "above the floors, and there was no champion"
     try:
         registry.promote(

@@ -141,6 +141,11 @@ class Settings(BaseSettings):
         description="`auto`: a night promotes a model that passes the gate. `propose`: a person "
         "does, with `lungwatch models promote VERSION`.",
     )
+    primary_metric: Literal["robust_auc", "auc"] = Field(
+        "robust_auc",
+        description="What a challenger must have more of than the champion. `robust_auc`: the mean "
+        "of its AUC on the test films as they are, swapped and zoomed. `auc`: as they are alone.",
+    )
     evidence: Literal["point", "paired95"] = Field(
         "paired95",
         description="What must stay within the margins below. `point`: the challenger's "
@@ -175,6 +180,14 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="How much larger the challenger's share of test films may be that are left to "
         "a person: REVIEW, or refused as not a chest film.",
+    )
+    shift_margin: float = Field(
+        0.02,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="How much lower the challenger's AUC may be on swapped films, and on zoomed "
+        "ones.",
     )
     min_test_films: int = Field(
         50,

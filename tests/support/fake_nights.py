@@ -14,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from packages import change_manifest
 
+from training.data.splits import LabelledScan
 from training.evaluate.corruptions import DISTURBANCES
-from training.evaluate.scoring import UNTOUCHED, Evaluator, Scored
+from training.evaluate.reframed import Kind
+from training.evaluate.scoring import UNTOUCHED, Evaluator, Scored, ScoredByKind
 from training.io import needed
 from training.night.build import Made, Maker
 from training.night.state import Night
@@ -54,8 +56,13 @@ def copying(package: Path) -> Maker:
     return make
 
 
-def pretending(*, challenger: int = 0, champion: int = 0, broken: str = "") -> Evaluator:
-    """Return what lets each model be sure and right, but for so many films of each class."""
+def pretending(
+    *, challenger: int = 0, champion: int = 0, swapped: int = 0, broken: str = ""
+) -> Evaluator:
+    """Return what lets each model be sure and right, but for so many films of each class.
+
+    On swapped films the challenger has `swapped` more of each class wrong.
+    """
 
     def logits_of(films: Sequence[Path], wrong: int) -> npt.NDArray[np.float64]:
         truth = np.array([film.parent.name == "PNEUMONIA" for film in films])
@@ -63,6 +70,9 @@ def pretending(*, challenger: int = 0, champion: int = 0, broken: str = "") -> E
         for side in (truth, ~truth):
             logits[np.flatnonzero(side)[:wrong]] *= -1
         return logits
+
+    def sure(logits: Sequence[float | str]) -> list[Score | str]:
+        return [Score(logit=float(logit), strangeness=0.5) for logit in logits]
 
     def score(packages: Sequence[Path], films: Sequence[Path], _: object = None) -> list[Scored]:
         return [
@@ -75,10 +85,22 @@ def pretending(*, challenger: int = 0, champion: int = 0, broken: str = "") -> E
     def disturbed(
         _: Path, films: Sequence[Path], __: object = None
     ) -> dict[str, list[Score | str]]:
-        logits = logits_of(films, challenger)
-        return {
-            name: [Score(logit=float(logit), strangeness=0.5) for logit in logits]
-            for name in (UNTOUCHED, *DISTURBANCES)
-        }
+        scores = sure(logits_of(films, challenger).tolist())
+        return dict.fromkeys((UNTOUCHED, *DISTURBANCES), scores)
 
-    return Evaluator(score=score, score_disturbed=disturbed)
+    def reframed(
+        packages: Sequence[Path], films: Sequence[LabelledScan], _: object = None
+    ) -> list[ScoredByKind]:
+        paths = [film.path for film in films]
+        found = []
+        for number, one in enumerate(score(packages, paths)):
+            wrong = (challenger + swapped, champion)[number]
+            by_kind = {
+                name: sure(logits_of(paths, wrong).tolist() if name == Kind.SWAPPED else one.scores)
+                for name in (UNTOUCHED, *Kind)
+                if not one.error
+            }
+            found.append(ScoredByKind(scores=by_kind, error=one.error))
+        return found
+
+    return Evaluator(score=score, score_disturbed=disturbed, score_reframed=reframed)

@@ -76,7 +76,7 @@ def compare(
     drawn = [
         per_film.differences(weights)
         | {"auc_by_patient": _auc_difference(truth, champion, challenger, weights)}
-        for weights in _draw_patients(truth, patients, draws=draws, seed=seed)
+        for weights in draw_patients(truth, patients, draws=draws, seed=seed)
     ]
     delong = auc_difference(truth, champion.probability, challenger.probability)
     values = {
@@ -118,13 +118,13 @@ def auc_difference(truth: Truth, champion: Scores, challenger: Scores) -> Measur
         for scores in (champion, challenger)
     ]
     of_positive, of_negative = (placed[1][side] - placed[0][side] for side in (0, 1))
-    gained = _half_pairs(truth, challenger) - _half_pairs(truth, champion)
+    gained = half_pairs(truth, challenger) - half_pairs(truth, champion)
     positive = int(truth.sum())
     value = gained / (2 * positive * (len(truth) - positive))
     return interval(value, (of_positive, of_negative))
 
 
-def _half_pairs(truth: Truth, scores: Scores) -> int:
+def half_pairs(truth: Truth, scores: Scores) -> int:
     """Return twice the pairs of both classes that are ordered rightly, a tie being half a pair."""
     ordered = np.sort(scores[~truth])
     sides: tuple[Literal["left", "right"], ...] = ("left", "right")
@@ -218,7 +218,7 @@ def _gaps(truth: Truth, reading: Reading) -> Floats:
     return gaps
 
 
-def _draw_patients(
+def draw_patients(
     truth: Truth, patients: Sequence[str], *, draws: int, seed: int
 ) -> Iterator[Floats]:
     """Yield how often each film was drawn, (some draws, n), until there were `draws` of them.
@@ -248,11 +248,11 @@ def _auc_difference(
     truth: Truth, champion: Reading, challenger: Reading, weights: Floats
 ) -> Floats:
     """Return (draws,) challenger's AUC less champion's, with films weighed by (draws, n)."""
-    areas = [_weighted_auc(truth, one.probability, weights) for one in (champion, challenger)]
+    areas = [weighted_auc(truth, one.probability, weights) for one in (champion, challenger)]
     return areas[1] - areas[0]
 
 
-def _weighted_auc(truth: Truth, scores: Scores, weights: Floats) -> Floats:
+def weighted_auc(truth: Truth, scores: Scores, weights: Floats) -> Floats:
     """Return (draws,) AUCs: the weighed share of pairs ordered rightly, ties counting half."""
     order = np.argsort(scores[~truth], kind="stable")
     ordered = scores[~truth][order]

@@ -14,6 +14,7 @@ from typing import Self
 
 import numpy as np
 
+from training.data.native_sizes import Sizes
 from training.data.reframing import Crop, cumulative_histogram, toned
 from training.data.sources import CLASSES
 from training.data.splits import LabelledScan
@@ -74,6 +75,25 @@ class Framing:
         if not kept <= _ALIKE:
             return cls.whole("both classes have the same median aspect ratio")
         return cls(crops={narrow: Crop(height=kept), wide: Crop(width=kept)})
+
+
+def framing_of(scans: Sequence[LabelledScan], sizes: Sizes) -> Framing:
+    """Return the framing that films of the train side show, by their native sizes.
+
+    Args:
+        scans: of the train side.
+        sizes: by SHA-256, of the films whose size is known.
+    """
+    return Framing.between(
+        {
+            label: [
+                sizes[scan.sha256].aspect_ratio
+                for scan in scans
+                if scan.label == label and scan.sha256 in sizes
+            ]
+            for label in CLASSES
+        }
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

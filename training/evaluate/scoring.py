@@ -2,11 +2,13 @@
 
     python -m training.evaluate.scoring PACKAGE... < films.json > scores.json
     python -m training.evaluate.scoring --disturbed PACKAGE < films.json > scores.json
+    python -m training.evaluate.scoring --reframed PACKAGE... < reframings.json > scores.json
 
 Reads a list of paths, each with the SHA-256 of the film that must be there, or null; writes, for
 each package, each film's logit, or its refusal code, in the same order, or why the package cannot
 serve. Each film is read once, so all packages see the very same bytes. With `--disturbed` each film
-is scored as it is, and after each of `corruptions.DISTURBANCES`: its logit and strangeness.
+is scored as it is, and after each of `corruptions.DISTURBANCES`: its logit and strangeness. With
+`--reframed` the same for each of `reframed.Kind`, by the crop and the donor that each film has.
 No TensorFlow is loaded here, as none is where the packages serve.
 """
 
@@ -23,9 +25,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from training.data.reframing import Crop
+from training.data.splits import LabelledScan
 from training.evaluate.corruptions import DISTURBANCES, disturb
 from training.evaluate.edge_evidence import outer_share
-from training.evaluate.reframed import decode_grey
+from training.evaluate.reframed import Kind, Reframing, decode_grey, reframe
 from training.io import read_again
 from worker.errors import FilmRefused, LungwatchError, ModelPackageError
 from worker.imaging.preprocessing import Pixels, PreparedFilm, read_film
@@ -34,8 +38,10 @@ from worker.model.runtime import Model, load
 
 UNTOUCHED = "as they are"
 _DISTURBED = "--disturbed"
+_REFRAMED = "--reframed"
 _INDENT = "  "
 _Wanted = tuple[str, str | None]  # a film's path, and the SHA-256 of what must be there
+_Changed = tuple[_Wanted, _Wanted, tuple[float, float]]  # film, donor, shares kept by the crop
 
 
 @dataclass(kw_only=True)
@@ -67,6 +73,15 @@ def score(
     return [Scored(**one) for one in _run([*map(str, packages)], _wanted(films, digests))]
 
 
+@dataclass(kw_only=True)
+class ScoredByKind:
+    """What one package makes of the films as they are, and reframed."""
+
+    # By kind, `UNTOUCHED` first: of each film its score, or the code by which it cannot be read.
+    scores: dict[str, list[Score | str]] = field(default_factory=dict)
+    error: str = ""  # why the package cannot serve; then there are no scores
+
+
 def score_disturbed(
     package: Path, films: Sequence[Path], digests: Sequence[str] | None = None
 ) -> dict[str, list[Score | str]]:
@@ -86,25 +101,54 @@ def score_disturbed(
     Raises:
         ModelPackageError: the package cannot serve, or a process failed.
     """
-    count = max(1, min(len(os.sched_getaffinity(0)), len(films)))
-    wanted = _wanted(films, digests)
-    parts = [wanted[first::count] for first in range(count)]
-    with ThreadPoolExecutor(count) as pool:
-        done = list(pool.map(lambda part: _run([_DISTURBED, str(package)], part), parts))
-    by_name: dict[str, list[Score | str]] = {}
-    for name in (UNTOUCHED, *DISTURBANCES):
-        scores: list[Score | str] = [""] * len(films)
-        for first, part in enumerate(done):
-            scores[first::count] = [
-                one if isinstance(one, str) else Score(**one) for one in part[name]
-            ]
-        by_name[name] = scores
-    return by_name
+    done, count = _run_apart([_DISTURBED, str(package)], _wanted(films, digests))
+    return {
+        name: _woven([part[name] for part in done], count) for name in (UNTOUCHED, *DISTURBANCES)
+    }
+
+
+def score_reframed(
+    packages: Sequence[Path], films: Sequence[LabelledScan], changes: Sequence[Reframing]
+) -> list[ScoredByKind]:
+    """Return what each package makes of the films as they are, and reframed in each way.
+
+    Runs a process on each core. All packages see the very same bytes, each by its own pixels.
+
+    Args:
+        packages: model packages.
+        films: the films.
+        changes: what each film is given, in their order.
+
+    Raises:
+        ModelPackageError: a process failed, as where a film is another by now.
+    """
+    wanted: list[_Changed] = [
+        (
+            (str(film.path), film.sha256),
+            (str(change.donor.path), change.donor.sha256),
+            (change.crop.height, change.crop.width),
+        )
+        for film, change in zip(films, changes, strict=True)
+    ]
+    done, count = _run_apart([_REFRAMED, *map(str, packages)], wanted)
+    return [
+        ScoredByKind(
+            scores={
+                name: _woven([part[number]["scores"][name] for part in done], count)
+                for name in done[0][number]["scores"]
+            },
+            error=done[0][number]["error"],
+        )
+        for number in range(len(packages))
+    ]
 
 
 ScoreAll = Callable[[Sequence[Path], Sequence[Path], Sequence[str] | None], list[Scored]]
 ScoreDisturbed = Callable[
     [Path, Sequence[Path], Sequence[str] | None], dict[str, list[Score | str]]
+]
+ScoreReframed = Callable[
+    [Sequence[Path], Sequence[LabelledScan], Sequence[Reframing]], list[ScoredByKind]
 ]
 
 
@@ -114,6 +158,7 @@ class Evaluator:
 
     score: ScoreAll = score
     score_disturbed: ScoreDisturbed = score_disturbed
+    score_reframed: ScoreReframed = score_reframed
 
 
 def _wanted(films: Sequence[Path], digests: Sequence[str] | None) -> list[_Wanted]:
@@ -122,7 +167,25 @@ def _wanted(films: Sequence[Path], digests: Sequence[str] | None) -> list[_Wante
     return [(str(film), digest) for film, digest in zip(films, digests, strict=True)]
 
 
-def _run(arguments: Sequence[str], films: Sequence[_Wanted]) -> Any:
+def _run_apart(arguments: Sequence[str], films: Sequence[Any]) -> tuple[list[Any], int]:
+    """Share films out to a process on each core; return each one's scores, and how many films."""
+    count = max(1, min(len(os.sched_getaffinity(0)), len(films)))
+    parts = [films[first::count] for first in range(count)]
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(lambda part: _run(arguments, part), parts)), len(films)
+
+
+def _woven(parts: Sequence[Sequence[Any]], count: int) -> list[Score | str]:
+    """Return the scores of all films in their order, from what each process says of its own."""
+    scores: list[Score | str] = [""] * count
+    for first, part in enumerate(parts):
+        scores[first :: len(parts)] = [
+            one if isinstance(one, str) else Score(**one) for one in part
+        ]
+    return scores
+
+
+def _run(arguments: Sequence[str], films: Sequence[Any]) -> Any:
     run = subprocess.run(  # noqa: S603 - our own module, on our own interpreter
         [sys.executable, "-m", "training.evaluate.scoring", *arguments],
         input=json.dumps(films),
@@ -144,6 +207,9 @@ def main() -> int:
     try:
         if sys.argv[1] == _DISTURBED:
             scores: Any = _score_disturbed(load(Path(sys.argv[2])), json.load(sys.stdin))
+        elif sys.argv[1] == _REFRAMED:
+            loaded = [_load(Path(name)) for name in sys.argv[2:]]
+            scores = _score_reframed(loaded, json.load(sys.stdin))
         else:
             scores = _score_all([_load(Path(name)) for name in sys.argv[1:]], json.load(sys.stdin))
     except LungwatchError as error:
@@ -182,11 +248,47 @@ def _score_disturbed(
                 scores.append(grey)
                 continue
             data = film if name == UNTOUCHED else disturb(name, grey, seed)
-            try:
-                scores.append(asdict(model.score(_read(model, data).pixels)))
-            except FilmRefused as refusal:
-                scores.append(str(refusal.code))
+            scores.append(_screen(model, data))
     return by_name
+
+
+def _score_reframed(
+    loaded: Sequence[tuple[Model | None, Scored]], films: Sequence[_Changed]
+) -> list[dict[str, Any]]:
+    kinds = (UNTOUCHED, *Kind)
+    said: list[dict[str, Any]] = [
+        {"scores": {} if model is None else {kind: [] for kind in kinds}, "error": scored.error}
+        for model, scored in loaded
+    ]
+    for (path, digest), donor, (height, width) in films:
+        film = read_again(Path(path), digest)
+        tone = read_again(Path(donor[0]), donor[1])
+        changed = {UNTOUCHED: film, **_reframe(film, tone, Crop(height=height, width=width))}
+        for (model, _), one in zip(loaded, said, strict=True):
+            if model is not None:
+                for kind in kinds:
+                    data = changed[kind]
+                    score = data if isinstance(data, str) else _screen(model, data)
+                    one["scores"][kind].append(score)
+    return said
+
+
+def _reframe(film: bytes, donor: bytes, crop: Crop) -> Mapping[str, bytes | str]:
+    """Return a film reframed in each way, or the code by which it or its donor cannot be read."""
+    grey, tone = _decode(film), _decode(donor)
+    if isinstance(grey, str):
+        return dict.fromkeys(Kind, grey)
+    if isinstance(tone, str):
+        return dict.fromkeys(Kind, tone)
+    return {str(kind): data for kind, data in reframe(grey, tone, crop).items()}
+
+
+def _screen(model: Model, film: bytes) -> dict[str, Any] | str:
+    """Return a film's score as JSON has it, or the code by which it cannot be read."""
+    try:
+        return asdict(model.score(_read(model, film).pixels))
+    except FilmRefused as refusal:
+        return str(refusal.code)
 
 
 def _decode(film: bytes) -> Pixels | str:

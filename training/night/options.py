@@ -199,6 +199,7 @@ def _means(settings: Settings) -> Means:
 
 def _rules(settings: Settings) -> Rules:
     return Rules(
+        primary=settings.primary_metric,
         evidence=settings.evidence,
         floors=Floors(
             films_of_each_class=settings.min_test_films,
@@ -212,5 +213,6 @@ def _rules(settings: Settings) -> Rules:
             calibration_error=settings.calibration_margin,
             lost=settings.lost_margin,
             undecided=settings.review_margin,
+            shift=settings.shift_margin,
         ),
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from training.card.card import write_card
@@ -15,8 +16,11 @@ from training.card.figures import draw_figures
 from training.card.sheets import write_sheets
 from training.console import Say
 from training.data.dataset import Side
+from training.data.native_sizes import native_sizes
 from training.evaluate.head_to_head import Judged, digest_of, judge
+from training.evaluate.reframed import framing_of
 from training.evaluate.scoring import Evaluator
+from training.evaluate.shifts import measure_shifts
 from training.gate import Promotion, judge_promotion
 from training.io import needed
 from training.night.build import Made
@@ -28,7 +32,7 @@ from worker.db.engine import Database
 from worker.db.training_runs import Ruling
 from worker.errors import ModelPackageError
 from worker.model.decision import Verdict
-from worker.model.evaluation import ChangedDecision, Evaluation, Preview
+from worker.model.evaluation import ChangedDecision, Evaluation, Preview, Shifts
 from worker.model.registry import Registry
 from worker.screening.rescore import ChampionUnfitError, Turned, compare_decisions
 
@@ -105,6 +109,8 @@ def _measure(
     say(f"measuring {made.version} and {champion or 'no champion'} on {dataset.test_name}")
     serving = night.registry.folder(champion) if champion else None
     judged = judge(made.package, serving, scans, score=evaluator.score)
+    say("measuring on the same films, framed and exposed as the other class is, and zoomed")
+    judged, shifts = _measure_shifts(night, made, serving, judged, evaluator)
     say("measuring it on the same films, disturbed")
     robustness = measure(
         made.package, scans, most=FILMS_A_NIGHT, score_disturbed=evaluator.score_disturbed
@@ -121,9 +127,44 @@ def _measure(
         unfamiliar=judged.unfamiliar,
         calibration_side=made.calibration_side,
         comparison=judged.comparison,
+        shifts=shifts,
         robustness=robustness,
         **dict(judged.numbers),
     )
+
+
+def _measure_shifts(
+    night: Night, made: Made, serving: Path | None, judged: Judged, evaluator: Evaluator
+) -> tuple[Judged, Shifts]:
+    """Return what was judged with the AUCs under shift, of the champion too; and all of the rest.
+
+    Raises:
+        ModelPackageError: the challenger cannot serve, or a process failed.
+    """
+    dataset = night.dataset
+    train = dataset.side(Side.TRAIN)
+    sizes = native_sizes(dataset.scans, listed=night.plan.native_sizes, stored=night.films.sizes)
+    beside = [serving] if serving is not None and judged.comparison is not None else []
+    (ours, *theirs), differences = measure_shifts(
+        [made.package, *beside],
+        judged.scans,
+        train,
+        framing_of(train, sizes),
+        score=evaluator.score_reframed,
+    )
+    if ours.error:
+        raise ModelPackageError(ours.error)
+    comparison = judged.comparison
+    if comparison is not None and theirs:
+        comparison = comparison.model_copy(
+            update={
+                "champion_numbers": theirs[0].within(comparison.champion_numbers),
+                "champion_shifts": theirs[0].shifts,
+                "differences": comparison.differences.model_copy(update=differences),
+            }
+        )
+    judged = replace(judged, numbers=ours.within(judged.numbers), comparison=comparison)
+    return judged, ours.shifts
 
 
 def _left_behind(registry: Registry, version: str) -> str:

@@ -67,6 +67,9 @@ class Metrics(_Record):
 
     films: FilmCounts = Field(default_factory=dict)
     auc: Number | None = None
+    swapped_auc: Number | None = None  # of the films framed and exposed as the other class is
+    zoomed_auc: Number | None = None  # with one class zoomed, the worse of both
+    robust_auc: Number | None = None  # mean of the three AUCs above
     sensitivity: Number | None = None
     specificity: Number | None = None
     ppv: Number | None = None
@@ -115,6 +118,25 @@ class Unfamiliar(_Record):
     review: Number = 0.0
 
 
+class Shifted(Metrics):
+    """The numbers of the test films, changed in one way."""
+
+    unreadable: Count = 0  # films that cannot be read then: left out
+
+
+class Shifts(_Record):
+    """The test films with what marks one class, without being disease, given to the other."""
+
+    seed: Count | None = None  # of the draw of donors
+    crops: dict[str, Ends] = Field(default_factory=dict)  # by label: share of height, of width
+    framing_left_out: str = ""  # why framing is not swapped: swapped is toned alone then
+    untouched: Shifted | None = None
+    conflict: Shifted | None = None  # framed as the other class; None where that is left out
+    toned: Shifted | None = None  # with the grey levels of a film of the other class
+    swapped: Shifted | None = None  # both
+    zoomed: dict[str, Shifted] = Field(default_factory=dict)  # by the label that is cropped
+
+
 class Looks(_Record):
     """How often models were measured on test films, this time included."""
 
@@ -126,6 +148,9 @@ class Differences(_Record):
     """The challenger's numbers less the champion's, on the same films."""
 
     auc: Estimate = Field(default_factory=Estimate)  # by paired DeLong; the others by bootstrap
+    swapped_auc: Estimate = Field(default_factory=Estimate)
+    zoomed_auc: Estimate = Field(default_factory=Estimate)
+    robust_auc: Estimate = Field(default_factory=Estimate)
     sensitivity: Estimate = Field(default_factory=Estimate)
     specificity: Estimate = Field(default_factory=Estimate)
     brier: Estimate = Field(default_factory=Estimate)
@@ -157,6 +182,7 @@ class PairedComparison(_Record):
 
     champion: str = ""  # its version
     champion_numbers: Metrics = Field(default_factory=Metrics)
+    champion_shifts: Shifts | None = None
     patients: Count = 0
     draws: Count = 0  # of the bootstrap
     lost: Estimate = Field(default_factory=Estimate)  # of what the champion has right, the share
@@ -218,6 +244,7 @@ class Evaluation(Metrics):
     unfamiliar: Unfamiliar | None = None  # None for a package without limits
     calibration_side: Metrics | None = None
     comparison: PairedComparison | None = None  # None where there was no champion to measure
+    shifts: Shifts | None = None
     robustness: Robustness | None = None
     archive: Preview | None = None
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from training.gate import Evidence, Floors, Margins, Promotion, Rules, judge_promotion
+from training.gate import Evidence, Floors, Margins, Primary, Promotion, Rules, judge_promotion
 from worker.model.evaluation import Metrics, PairedComparison
 
 GOOD: dict[str, Any] = {
     "films": {"NORMAL": 224, "PNEUMONIA": 360},
     "auc": 0.99,
+    "robust_auc": 0.97,
     "sensitivity": 0.95,
     "specificity": 0.92,
     "calibration_error": 0.05,
@@ -24,6 +25,9 @@ CHAMPION = "20260101-abcdef01"
 BETTER: dict[str, Any] = {
     "differences": {
         "auc": {"value": 0.001, "low": -0.002, "high": 0.004},
+        "swapped_auc": {"value": 0.004, "low": -0.01, "high": 0.02},
+        "zoomed_auc": {"value": 0.002, "low": -0.008, "high": 0.01},
+        "robust_auc": {"value": 0.003, "low": -0.004, "high": 0.01},
         "sensitivity": {"value": 0.0, "low": -0.01, "high": 0.01},
         "calibration_error": {"value": 0.002, "low": -0.01, "high": 0.01},
         "undecided": {"value": 0.01, "low": -0.01, "high": 0.03},
@@ -37,6 +41,8 @@ RAILS = [
     (("differences", "calibration_error"), "calibration_error", 1, "high"),
     (("differences", "undecided"), "undecided", 1, "high"),
     (("lost",), "lost", 1, "high"),
+    (("differences", "swapped_auc"), "shift", -1, "low"),
+    (("differences", "zoomed_auc"), "shift", -1, "low"),
 ]
 GUARDED = ["auc", "sensitivity", "specificity", "calibration_error"]
 
@@ -52,7 +58,7 @@ def test_a_good_first_model_is_promoted() -> None:
     """All floors cleared and no champion: promoted, with every check listed as passed."""
     promotion = judge_promotion(Metrics(**GOOD), champion=None)
     assert promotion.promote
-    assert len(promotion.reasons) == 7
+    assert len(promotion.reasons) == 8
     assert all(reason.startswith("ok: ") for reason in promotion.reasons)
 
 
@@ -61,7 +67,7 @@ def test_a_model_at_the_floors_is_promoted() -> None:
     floors = Floors()
     numbers: dict[str, Any] = {name: getattr(floors, name) for name in GUARDED}
     films = dict.fromkeys(("NORMAL", "PNEUMONIA"), floors.films_of_each_class)
-    assert judge_promotion(Metrics(**numbers, films=films), champion=None).promote
+    assert judge_promotion(Metrics(**numbers, films=films, robust_auc=0.5), champion=None).promote
 
 
 @pytest.mark.parametrize("name", GUARDED)
@@ -73,14 +79,14 @@ def test_each_floor_holds_alone(name: str) -> None:
     assert name.replace("_", " ") in reason
 
 
-@pytest.mark.parametrize("name", [*GUARDED, "films"])
+@pytest.mark.parametrize("name", [*GUARDED, "films", "robust_auc"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None, "0.99", True, [], {}])
 def test_what_is_no_number_holds(name: str, value: object) -> None:
     """NaN, infinity, null, text: none of them passes any check, high or low."""
     assert held({**GOOD, name: value})
 
 
-@pytest.mark.parametrize("name", [*GUARDED, "films"])
+@pytest.mark.parametrize("name", [*GUARDED, "films", "robust_auc"])
 def test_what_is_missing_holds(name: str) -> None:
     """A number that was never measured is not taken for granted."""
     assert held({key: value for key, value in GOOD.items() if key != name})
@@ -98,6 +104,7 @@ def compared(
     changes: Mapping[str, object] = MappingProxyType({}),
     *,
     evidence: Evidence = "paired95",
+    primary: Primary = "robust_auc",
     barred: str = "",
 ) -> Promotion:
     """Judge a challenger that is better, but for changes to one number of the comparison."""
@@ -106,7 +113,7 @@ def compared(
     for name in path:
         place = place[name]
     place.update(changes)
-    rules = Rules(evidence=evidence)
+    rules = Rules(primary=primary, evidence=evidence)
     return judge_promotion(
         Metrics(**GOOD),
         champion=CHAMPION,
@@ -124,12 +131,29 @@ def reasons_held(promotion: Promotion) -> list[str]:
 
 @pytest.mark.parametrize("evidence", ["point", "paired95"])
 def test_a_better_challenger_is_promoted(evidence: Evidence) -> None:
-    """Better on AUC and within every margin, at either level of evidence; each check is listed."""
+    """Better and within every margin, at either level of evidence; each check is listed."""
     promotion = compared(evidence=evidence)
     assert promotion.promote
-    assert len(promotion.reasons) == 6 + 5
+    assert len(promotion.reasons) == 7 + 7
     assert all(reason.startswith("ok: ") for reason in promotion.reasons)
-    assert f"AUC +0.0010 (-0.0020 to +0.0040) against {CHAMPION}" in promotion.reasons[6]
+    better = f"robust AUC +0.0030 (-0.0040 to +0.0100) against {CHAMPION}, must be higher"
+    assert promotion.reasons[7] == f"ok: {better}"
+
+
+def test_the_primary_metric_may_be_the_auc_of_films_as_they_are() -> None:
+    """Then robust AUC may be lower, or missing; swapped and zoomed keep their margins."""
+    assert compared(("differences", "robust_auc"), {"value": -0.1}, primary="auc").promote
+    assert compared(("differences", "robust_auc"), {"value": None}, primary="auc").promote
+    assert not compared(("differences", "auc"), {"value": 0.0}, primary="auc").promote
+    assert not compared(("differences", "swapped_auc"), {"low": None}, primary="auc").promote
+    without = Metrics(**{**GOOD, "robust_auc": None})
+    assert judge_promotion(without, champion=None, rules=Rules(primary="auc")).promote
+    assert not judge_promotion(without, champion=None).promote
+
+
+def test_a_lower_auc_on_films_as_they_are_is_no_reason_to_hold() -> None:
+    """What the shortcuts gave may go; the floor stays."""
+    assert compared(("differences", "auc"), {"value": -0.02, "low": -0.03}).promote
 
 
 def test_numbers_of_one_model_alone_replace_no_champion() -> None:
@@ -141,16 +165,20 @@ def test_numbers_of_one_model_alone_replace_no_champion() -> None:
 
 
 @pytest.mark.parametrize("evidence", ["point", "paired95"])
+@pytest.mark.parametrize("primary", ["robust_auc", "auc"])
 @pytest.mark.parametrize("value", [0.0, -0.0, -1e-12, -0.01])
-def test_an_equal_challenger_is_held(value: float, evidence: Evidence) -> None:
+def test_an_equal_challenger_is_held(value: float, primary: Primary, evidence: Evidence) -> None:
     """Strictly better: the same AUC is no reason to change what serves."""
-    (reason,) = reasons_held(compared(("differences", "auc"), {"value": value}, evidence=evidence))
+    promotion = compared(
+        ("differences", primary), {"value": value}, primary=primary, evidence=evidence
+    )
+    (reason,) = reasons_held(promotion)
     assert "must be higher" in reason
 
 
 def test_the_least_improvement_will_do() -> None:
     """A challenger that is better by a hair, and no worse within the margins, is promoted."""
-    assert compared(("differences", "auc"), {"value": 5e-324}).promote
+    assert compared(("differences", "robust_auc"), {"value": 5e-324}).promote
 
 
 @pytest.mark.parametrize(("path", "margin", "worse", "end"), RAILS)
@@ -178,8 +206,8 @@ def test_at_point_the_interval_has_no_say(
 @pytest.mark.parametrize(
     ("path", "name", "evidence"),
     [
-        (("differences", "auc"), "value", "point"),
-        (("differences", "auc"), "value", "paired95"),
+        (("differences", "robust_auc"), "value", "point"),
+        (("differences", "robust_auc"), "value", "paired95"),
         *((path, "value", "point") for path, *_ in RAILS),
         *((path, end, "paired95") for path, *_, end in RAILS),
         ((), "differences", "paired95"),
@@ -202,6 +230,8 @@ def test_evidence_of_an_unknown_kind_is_read_as_the_stricter() -> None:
     """A misspelt level never promotes more than the default would."""
     wide = {"high": 0.5}
     assert not compared(("lost",), wide, evidence="points").promote  # type: ignore[arg-type]
+    none = ("differences", "robust_auc"), {"value": None}
+    assert not compared(*none, primary="AUC").promote  # type: ignore[arg-type]
 
 
 def test_a_version_that_is_barred_never_serves_again() -> None:

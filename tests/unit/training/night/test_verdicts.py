@@ -30,7 +30,9 @@ from once import once
 from packages import change_manifest, copy_package, with_limits
 
 from training.console import Say
-from training.evaluate.scoring import Evaluator, Scored
+from training.data.native_sizes import Size
+from training.evaluate.reframed import Kind
+from training.evaluate.scoring import Evaluator, Scored, ScoredByKind
 from training.night.build import Maker
 from training.night.options import Plan
 from training.night.state import NightOutcome, alone
@@ -39,6 +41,8 @@ from worker.db.engine import Database
 from worker.db.training_runs import Ruling, TrainingRuns
 from worker.errors import DatabaseTrouble, DataError, ModelPackageError, ScreenerTrouble
 from worker.imaging.preprocessing import FilmLimits, read_film
+from worker.model.decision import Score
+from worker.model.evaluation import read_evaluation
 from worker.model.manifest import Manifest, verify_files
 from worker.model.registry import Registry
 from worker.model.runtime import load
@@ -111,7 +115,7 @@ def test_a_better_challenger_is_promoted_and_on_record(
     assert registry.champion() == outcome.version
     change = registry.history()[-1]
     assert (change.from_version, change.who) == (CHAMPION, "the night")
-    assert change.why.startswith("AUC +")
+    assert change.why.startswith("robust AUC +")
 
     (night,) = runs.nights()
     assert night["verdict"] == "promoted"
@@ -127,6 +131,83 @@ def test_a_better_challenger_is_promoted_and_on_record(
     assert details["evaluation"]["auc"] == 1.0 > theirs["auc"]
     assert theirs["intervals"]["auc"][0] < theirs["auc"]
     assert details["looks"] == {"this_set": 1, "any_set": 1}
+
+
+def test_an_evaluation_has_robust_auc_of_both_models(plan: Plan, quick_night: Nights) -> None:
+    """With AUC swapped and zoomed, each change in full, and their differences with intervals."""
+    evaluation = read_evaluation(quick_night(plan).package)
+    assert evaluation is not None
+    assert evaluation.comparison is not None
+    assert evaluation.comparison.champion_shifts is not None
+    theirs = evaluation.comparison.champion_numbers
+    for numbers, shifts in (
+        (evaluation, evaluation.shifts),
+        (theirs, evaluation.comparison.champion_shifts),
+    ):
+        assert shifts is not None
+        assert shifts.toned is not None
+        assert shifts.swapped is not None
+        assert shifts.swapped.films == {"NORMAL": 12, "PNEUMONIA": 12}
+        assert numbers.swapped_auc == pytest.approx(shifts.swapped.auc)
+        zoomed = [one.auc or 0 for one in shifts.zoomed.values()]
+        assert len(zoomed) == 2
+        assert numbers.zoomed_auc == pytest.approx(min(zoomed))
+        parts = [numbers.auc or 0, numbers.swapped_auc or 0, numbers.zoomed_auc or 0]
+        assert numbers.robust_auc == pytest.approx(sum(parts) / 3)
+        assert numbers.intervals["robust_auc"] is not None
+    gained = evaluation.comparison.differences.robust_auc
+    assert gained.value == pytest.approx((evaluation.robust_auc or 0) - (theirs.robust_auc or 0))
+    assert gained.low is not None
+
+
+def test_framing_is_swapped_by_native_sizes(plan: Plan, quick_night: Nights) -> None:
+    """Of copies of one size nothing is known; a table of native sizes gives each class a crop."""
+    outcome = quick_night(plan)
+    assert outcome.ruling is Ruling.PROMOTED, "what is left out for such a reason is not missing"
+    assert outcome.evaluation is not None
+    assert outcome.evaluation.shifts is not None
+    assert outcome.evaluation.shifts.framing_left_out == "the films' sizes are not known"
+    assert outcome.evaluation.shifts.conflict is None
+    sizes = {
+        path.name: Size(120 if path.parent.name == "NORMAL" else 150, 100)
+        for path in plan.data[0].rglob("*.jpeg")
+    }
+    evaluation = quick_night(replace(plan, native_sizes=sizes)).evaluation
+    assert evaluation is not None
+    assert evaluation.shifts is not None
+    assert evaluation.shifts.crops == {"NORMAL": (0.8, 1.0), "PNEUMONIA": (1.0, 0.8)}
+    assert not evaluation.shifts.framing_left_out
+    assert evaluation.shifts.conflict is not None
+
+
+def test_a_challenger_that_is_worse_on_swapped_films_is_held(
+    plan: Plan, quick_night: Nights
+) -> None:
+    """Better on the films as they are by what marks a class, and not by disease."""
+    quick_night.evaluator = pretending(champion=1, swapped=3)
+    outcome = quick_night(plan)
+    assert outcome.ruling is Ruling.HELD
+    held = [reason for reason in outcome.reasons if reason.startswith("HELD")]
+    assert [reason[:14] for reason in held] == ["HELD: robust A", "HELD: AUC on s"]
+
+
+def test_a_challenger_that_gives_no_number_for_a_swapped_film_is_held(
+    plan: Plan, quick_night: Nights
+) -> None:
+    """The number is missing then, and is not taken from the films that are left."""
+    reframed = quick_night.evaluator.score_reframed
+
+    def broken(*asked: Any) -> list[ScoredByKind]:
+        found = reframed(*asked)
+        found[0].scores[Kind.SWAPPED][0] = Score(logit=float("nan"), strangeness=0.5)
+        return found
+
+    quick_night.evaluator = replace(quick_night.evaluator, score_reframed=broken)
+    outcome = quick_night(plan)
+    assert outcome.ruling is Ruling.HELD
+    assert outcome.evaluation is not None
+    assert outcome.evaluation.robust_auc is None
+    assert outcome.reasons[6] == "HELD: robust AUC nan, must be measured"
 
 
 def test_a_version_can_be_explained_after_its_night(
