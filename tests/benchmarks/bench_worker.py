@@ -36,10 +36,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import films
 import stages
 from driver import Site, wait_for
+from pixels import read_for
 from sqlalchemy import text
 
 from worker.db.engine import Database
-from worker.imaging.preprocessing import read_film
 from worker.model.registry import Registry
 from worker.model.runtime import Model, load
 
@@ -237,8 +237,7 @@ def _load(package: Path) -> None:
 
 
 def _screen(path: str) -> float:
-    size = _model.manifest
-    film = read_film(Path(path).read_bytes(), height=size.height, width=size.width)
+    film = read_for(_model.manifest, Path(path).read_bytes())
     return _model.predict(film.pixels).logit
 
 

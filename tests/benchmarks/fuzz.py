@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
 with atheris.instrument_imports(include=["worker"]):
     from worker.errors import FilmRefused
-    from worker.imaging.preprocessing import FilmLimits, read_film
+    from worker.imaging.preprocessing import PREPROCESSING_VERSION, FilmLimits, read_film
 
 import films
 
@@ -33,10 +33,10 @@ _LONGEST = 4096  # bytes: headers are what is mangled, not pictures
 
 
 def one(data: bytes) -> None:
-    """Read one file: a film or a refusal, and nothing else."""
+    """Read one file, at a size so small that it is decoded at reduced scale."""
     with contextlib.suppress(FilmRefused):
-        film = read_film(data, height=32, width=32, limits=_LIMITS)
-        assert film.pixels.shape == (32, 32)
+        film = read_film(data, height=8, width=8, version=PREPROCESSING_VERSION, limits=_LIMITS)
+        assert film.pixels.shape == (8, 8)
 
 
 def seeds() -> dict[str, bytes]:

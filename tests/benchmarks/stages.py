@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.imaging.preprocessing import FilmLimits, check_header, decode, resize
+from worker.imaging.preprocessing import FilmLimits, check_header, covered, decode, resize, scale
 from worker.model.runtime import Model
 
 STAGES = ("read", "SHA-256", "header", "decode", "resize", "predict", "familiar")
@@ -56,6 +56,7 @@ def milliseconds_alone(paths: Sequence[Path], model: Model) -> dict[str, float]:
 def _moments(path: Path, model: Model) -> Iterator[float]:
     """Yield when the first stage begins, and when each ends."""
     height, width = model.manifest.height, model.manifest.width
+    version = model.manifest.preprocessing_version
     yield time.perf_counter()
     data = path.read_bytes()
     yield time.perf_counter()
@@ -63,9 +64,10 @@ def _moments(path: Path, model: Model) -> Iterator[float]:
     yield time.perf_counter()
     header = check_header(data, FilmLimits())
     yield time.perf_counter()
-    grey = decode(data, header)
+    eighths = scale(header, height=height, width=width, version=version)
+    grey = decode(data, header, eighths=eighths)
     yield time.perf_counter()
-    pixels = resize(grey, height=height, width=width)
+    pixels = resize(grey, height=height, width=width, box=covered(header, eighths))
     yield time.perf_counter()
     output = model.predict(pixels)
     yield time.perf_counter()

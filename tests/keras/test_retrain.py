@@ -26,6 +26,7 @@ from films import draw, jpeg, truncated
 from nights import ANY, NOW, draw_folder
 from once import once
 from packages import copy_package
+from pixels import read_for
 
 from training.card.card import write_card
 from training.data.dataset import Side, read_dataset
@@ -39,7 +40,6 @@ from training.retrain import main, retrain, tune_tensorflow
 from worker.db.engine import Database
 from worker.db.training_runs import Ruling
 from worker.errors import DataError
-from worker.imaging.preprocessing import read_film
 from worker.model.decision import REVIEW
 from worker.model.evaluation import Confusion
 from worker.model.manifest import POSITIVE
@@ -108,7 +108,7 @@ def salt_of(night: Night) -> str:
 def test_the_worker_loads_what_the_night_made(night: Night) -> None:
     """The package passes every check of serving, and answers on a film it has never seen."""
     model = load(night.outcome.package)
-    film = read_film(jpeg(draw(99)), height=model.manifest.height, width=model.manifest.width)
+    film = read_for(model.manifest, jpeg(draw(99)))
     verdict = model.screen(film.pixels)
     assert 0 <= verdict.probability <= 1
     assert model.manifest.version == night.outcome.version
@@ -131,10 +131,8 @@ def test_what_is_recorded_is_what_the_package_does(night: Night) -> None:
     recorded = json.loads((night.outcome.package / "evaluation.json").read_bytes())
     scans = read_dataset(night.plan.data, salt=salt_of(night)).side(Side.TEST)
     assert len(scans) == 16
-    side = night.plan.side_pixels
     verdicts = [
-        model.screen(read_film(scan.path.read_bytes(), height=side, width=side).pixels)
-        for scan in scans
+        model.screen(read_for(model.manifest, scan.path.read_bytes()).pixels) for scan in scans
     ]
     truth = np.array([scan.label == POSITIVE for scan in scans])
     probability = [verdict.probability for verdict in verdicts]
@@ -565,7 +563,6 @@ def test_both_packages_are_scored_as_the_worker_scores(shipped: Path, night: Nig
     packages = [shipped, night.outcome.package]
     for package, scored in zip(packages, score(packages, films), strict=True):
         model = load(package)
-        height, width = model.manifest.height, model.manifest.width
         for path, logit in zip(films, scored.scores, strict=True):
-            film = read_film(path.read_bytes(), height=height, width=width)
+            film = read_for(model.manifest, path.read_bytes())
             assert logit == model.predict(film.pixels).logit

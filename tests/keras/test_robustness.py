@@ -12,6 +12,7 @@ from checkout import REPOSITORY
 from films import draw, jpeg, stored
 from nights import draw_folder
 from packages import copy_package
+from pixels import pixels_of, read_for
 
 from training.data.sources import find_films
 from training.data.splits import LabelledScan, Shares, Side, split
@@ -19,7 +20,6 @@ from training.evaluate.corruptions import DISTURBANCES, disturb
 from training.evaluate.scoring import UNTOUCHED, score_disturbed
 from training.robustness import Agreement, agree, choose, main, measure
 from worker.errors import DataError, FilmRefused, ModelPackageError, RefusalCode
-from worker.imaging.preprocessing import read_film
 from worker.model.decision import Score
 from worker.model.manifest import SERVED
 from worker.model.registry import Registry
@@ -52,13 +52,12 @@ def test_films_are_scored_as_the_worker_would_after_each_disturbance(
     found = score_disturbed(shipped, [*paths, lying, upright, text])
     assert list(found) == [UNTOUCHED, *DISTURBANCES]
     model = load(shipped)
-    height, width = model.manifest.height, model.manifest.width
     for number, path in enumerate(paths):
         data = path.read_bytes()
-        film = read_film(data, height=height, width=width)
+        film = read_for(model.manifest, data)
         assert found[UNTOUCHED][number] == model.score(film.pixels)
-        grey = read_film(data, height=film.height, width=film.width).pixels
-        again = read_film(disturb("gamma 1.4", grey, 0), height=height, width=width).pixels
+        grey = pixels_of(data, height=film.height, width=film.width)
+        again = read_for(model.manifest, disturb("gamma 1.4", grey, 0)).pixels
         assert found["gamma 1.4"][number] == model.score(again)
     for scores in found.values():
         assert scores[-1] == "not_a_jpeg"
@@ -81,16 +80,15 @@ def test_what_the_worker_would_leave_to_a_person_is_counted(tree: Path) -> None:
     scans = films_of(tree)
     found = measure(package, scans)
     model = load(package)
-    height, width = model.manifest.height, model.manifest.width
     ends: Counter[tuple[str, str]] = Counter()
     for data in (scan.path.read_bytes() for scan in scans):
-        film = read_film(data, height=height, width=width)
-        grey = read_film(data, height=film.height, width=film.width).pixels
+        film = read_for(model.manifest, data)
+        grey = pixels_of(data, height=film.height, width=film.width)
         seed = int(hashlib.sha256(data).hexdigest()[:8], 16)
         for name in DISTURBANCES:
             again = disturb(name, grey, seed)
             try:
-                read = read_film(again, height=height, width=width)
+                read = read_for(model.manifest, again)
                 ends[name, model.screen(read.pixels).decision] += 1
             except FilmRefused as refusal:
                 ends[name, "refused"] += 1

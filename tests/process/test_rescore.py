@@ -15,15 +15,16 @@ import pytest
 from driver import Site
 from films import batch
 from packages import change_manifest, copy_package, with_limits
+from pixels import read_for
 from swaps import children
 from tracing import most_of, strace
 
 from worker.db.engine import Database
 from worker.db.predictions import ArchivedFilms, Selection
 from worker.errors import ModelPackageError
-from worker.imaging.preprocessing import FilmLimits, Pixels, read_film
+from worker.imaging.preprocessing import FilmLimits
 from worker.model.decision import Verdict
-from worker.model.manifest import SERVED
+from worker.model.manifest import SERVED, read_manifest
 from worker.model.registry import Registry
 from worker.model.runtime import Model, load
 from worker.screening.rescore import ChampionUnfitError, compare_decisions, rescore
@@ -96,8 +97,7 @@ def test_what_a_version_says_of_archived_films_becomes_further_rows(
     assert len(rows) == len(FILMS)
     model = load(site.models / "hot")
     for row in rows:
-        size = model.manifest
-        film = read_film(FILMS[row["file_name"]], height=size.height, width=size.width)
+        film = read_for(model.manifest, FILMS[row["file_name"]])
         verdict = model.screen(film.pixels)
         assert row["model_version"] == "hot"
         assert row["probability"] == pytest.approx(verdict.probability, abs=1e-9)
@@ -214,7 +214,7 @@ def test_a_screener_that_is_ended_costs_no_film(screened: Site) -> None:
 
 def screen(model: Model, data: bytes) -> Verdict:
     """Return what a model says of a film's bytes."""
-    return model.screen(pixels_of(model, data))
+    return model.screen(read_for(model.manifest, data).pixels)
 
 
 def test_before_a_promotion_decisions_that_would_change_are_listed(
@@ -277,7 +277,7 @@ def test_before_a_promotion_films_that_would_be_refused_are_listed(
     screened: Site, shipped: Path
 ) -> None:
     """Films that one model alone takes for no chest film get another decision, either way round."""
-    films = np.stack([pixels_of(load(shipped), data) for data in FILMS.values()])
+    films = np.stack([read_for(read_manifest(shipped), data).pixels for data in FILMS.values()])
     nothing = {"review": 1e-9, "refuse": 1e-9}  # is familiar to it
     picky = with_limits(shipped, screened.models, films, version="picky", familiar=nothing)
     steady = screened.models / "steady"
@@ -295,9 +295,3 @@ def test_before_a_promotion_films_that_would_be_refused_are_listed(
     assert all(turn.challenger is None for turn in one.turned)
     assert {turn.scan_id for turn in other.turned if turn.champion is None} == decisions.keys()
     assert both.turned == ()
-
-
-def pixels_of(model: Model, data: bytes) -> Pixels:
-    """Return a film's pixels as a model looks at them."""
-    size = model.manifest
-    return read_film(data, height=size.height, width=size.width).pixels

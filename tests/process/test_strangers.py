@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from driver import Site
 from packages import change_manifest, golden_bytes, read_golden, replace_file, with_limits
+from pixels import read_for
 from scans import manifest
 
 from worker.errors import FilmRefused, ModelPackageError, RefusalCode, ReviewReason
-from worker.imaging.preprocessing import Pixels, read_film
+from worker.imaging.preprocessing import Pixels
 from worker.model.decision import REVIEW, Score, judge
 from worker.model.manifest import GOLDEN, Manifest, read_manifest
 from worker.model.registry import Registry
@@ -26,11 +27,9 @@ VERSION = "wary-1"
 @pytest.fixture(scope="module")
 def package(shipped: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a package to which drawn chests are familiar."""
-    size = read_manifest(shipped)
+    manifest = read_manifest(shipped)
     drawn = [films.jpeg(films.draw(n, width=200, height=170, opacity=n % 3 / 2)) for n in range(90)]
-    pixels: Pixels = np.stack(
-        [read_film(one, height=size.height, width=size.width).pixels for one in drawn]
-    )
+    pixels: Pixels = np.stack([read_for(manifest, one).pixels for one in drawn])
     return with_limits(shipped, tmp_path_factory.mktemp("wary"), pixels, version=VERSION)
 
 

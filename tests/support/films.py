@@ -268,15 +268,21 @@ class BadFilm(NamedTuple):
 
 
 @functools.cache
-def plain() -> Grey:
-    """Return the picture that every film of `odd_but_sound` shows, but for the bordered one."""
-    return draw(7, width=320, height=272, opacity=0.5)
+def plain(times: int = 1) -> Grey:
+    """Return the picture that every film of `odd_but_sound` shows, but for the bordered one.
+
+    It is (272, 320) uint8, or so many `times` as high and wide: 4 makes a full-size film of it.
+    """
+    return draw(7, width=320 * times, height=272 * times, opacity=0.5)
 
 
 @functools.cache
-def bad_films() -> dict[str, BadFilm]:
-    """Name every way in which bytes alone get a film refused, at the default limits."""
-    array = plain()
+def bad_films(times: int = 1) -> dict[str, BadFilm]:
+    """Name every way in which bytes alone get a film refused, at the default limits.
+
+    Damaged ones would show `plain`, so many `times` as high and wide.
+    """
+    array = plain(times)
     sound = jpeg(array)
     passes = jpeg(array, progressive=True)
     rng = np.random.default_rng(11)
@@ -312,10 +318,10 @@ def bad_films() -> dict[str, BadFilm]:
         "middle_lost": (sound[:half] + sound[half + 1000 :], (code.DAMAGED,)),
         "middle_doubled": (sound[:half] + sound[half - 1000 :], (code.DAMAGED,)),
         "header_zeroed": (sound[:30] + bytes(300) + sound[330:], (code.DAMAGED,)),
-        "taller_than_its_data": (with_frame(sound, height=400), (code.DAMAGED,)),
-        "shorter_than_its_data": (with_frame(sound, height=200), (code.DAMAGED,)),
-        "wider_than_its_data": (with_frame(sound, width=400), (code.DAMAGED,)),
-        "narrower_than_its_data": (with_frame(sound, width=200), (code.DAMAGED,)),
+        "taller_than_its_data": (with_frame(sound, height=400 * times), (code.DAMAGED,)),
+        "shorter_than_its_data": (with_frame(sound, height=200 * times), (code.DAMAGED,)),
+        "wider_than_its_data": (with_frame(sound, width=400 * times), (code.DAMAGED,)),
+        "narrower_than_its_data": (with_frame(sound, width=200 * times), (code.DAMAGED,)),
         "too_small": (jpeg(draw(1, width=95, height=300)), (code.TOO_SMALL,)),
         "one_pixel": (jpeg(np.full((1, 1), 90, np.uint8)), (code.TOO_SMALL,)),
         "height_left_for_later": (with_frame(sound, height=0), (code.TOO_SMALL,)),
@@ -348,9 +354,9 @@ def bad_films() -> dict[str, BadFilm]:
 
 
 @functools.cache
-def odd_but_sound() -> dict[str, bytes]:
+def odd_but_sound(times: int = 1) -> dict[str, bytes]:
     """Name what looks odd in a JPEG and harms nothing. All show `plain`, one `bordered(plain)`."""
-    array = plain()
+    array = plain(times)
     sound = jpeg(array, quality=95)
     colour = np.stack([array] * 3, -1)
     in_borders = Image.fromarray(bordered(array))

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from driver import Site, wait_for
+from pixels import read_for
 
-from worker.imaging.preprocessing import read_film
 from worker.model.runtime import Model, load
 
 
@@ -65,9 +65,7 @@ def check_rows_are_of_their_models(
 
     for row in site.results() if rows is None else rows:
         one = model(row["model_version"])
-        film = read_film(
-            dropped[row["file_name"]], height=one.manifest.height, width=one.manifest.width
-        )
+        film = read_for(one.manifest, dropped[row["file_name"]])
         verdict = one.screen(film.pixels)
         assert row["probability"] == pytest.approx(verdict.probability, abs=1e-9), row
         assert row["decision"] == verdict.decision

@@ -273,7 +273,7 @@ def _decode(
 def _read(path: Path, sha256: str, *, height: int, width: int) -> Decoded | str:
     film = read_again(path, sha256)
     try:
-        pixels = read_film(film, height=height, width=width).pixels
+        pixels = read_film(film, height=height, width=width, version=PREPROCESSING_VERSION).pixels
         return Decoded(pixels, FilmFile.of(film))
     except FilmRefused as refusal:
         return str(refusal.code)

@@ -20,7 +20,14 @@ from training.data.sources import CLASSES
 from training.data.splits import LabelledScan
 from worker.errors import DataError
 from worker.imaging.drawing import as_jpeg
-from worker.imaging.preprocessing import TURNED, FilmLimits, Pixels, check_header, read_film
+from worker.imaging.preprocessing import (
+    PREPROCESSING_VERSION,
+    TURNED,
+    FilmLimits,
+    Pixels,
+    check_header,
+    read_film,
+)
 from worker.model.manifest import NEGATIVE, POSITIVE
 
 QUALITY = 95  # of the JPEGs
@@ -167,4 +174,4 @@ def decode_grey(film: bytes) -> Pixels:
     height, width = header.height, header.width
     if header.orientation in TURNED:
         height, width = width, height
-    return read_film(film, height=height, width=width).pixels
+    return read_film(film, height=height, width=width, version=PREPROCESSING_VERSION).pixels

@@ -307,7 +307,13 @@ def _load(package: Path) -> tuple[Model | None, Scored]:
 
 
 def _read(model: Model, film: bytes) -> PreparedFilm:
-    return read_film(film, height=model.manifest.height, width=model.manifest.width)
+    manifest = model.manifest
+    return read_film(
+        film,
+        height=manifest.height,
+        width=manifest.width,
+        version=manifest.preprocessing_version,
+    )
 
 
 def _score(model: Model, film: bytes, scored: Scored) -> None:

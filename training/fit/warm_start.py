@@ -35,6 +35,9 @@ def choose_start(
 ) -> Start:
     """Return the champion's weights if tonight's network can and may start from them.
 
+    A champion of an earlier preprocessing version is gone on with: its weights are a start, and the
+    fit, the calibration and the limits of the familiar are all made anew on tonight's pixels.
+
     Args:
         registry: whose champion it is.
         architecture: of tonight's network, as a manifest describes it.

@@ -1,14 +1,20 @@
 """Bytes to pixels: limits, strict decode, orientation, resize. The only way to pixels.
 
-Training and serving both come through `read_film`, so that what a model learnt from and what it
-is asked about are made alike. Change anything that moves a pixel and `PREPROCESSING_VERSION`
-must change with it; a test holds the two together.
+Training and serving both call `read_film`, so that a model sees the same kind of pixels in both. A
+model package names the version of preprocessing that it was made for, and gets pixels of that
+version as long as it serves:
+
+    1   a film is decoded at full size, then resized
+    2   a film of at least four times the network's sides is decoded at reduced scale first
+
+Any change that moves a pixel needs a new version; a test keeps a digest for each.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +24,12 @@ from PIL import Image
 from worker.errors import FilmRefused, RefusalCode
 from worker.imaging.jpeg import HUFFMAN_FRAMES, Header, parse_header
 
-PREPROCESSING_VERSION = "1"
+_AT_FULL_SIZE: Final = "1"
+PREPROCESSING_VERSION: Final = "2"  # of new packages
+PREPROCESSING_VERSIONS: Final = (_AT_FULL_SIZE, PREPROCESSING_VERSION)  # that can be made
+
+_WHOLE = 8  # eighths: the decoder's scale for a full-size picture
+_SPARE = 2  # times the network's sides that a picture decoded at reduced scale keeps
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -33,6 +44,8 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 TURNED = {5, 6, 7, 8}  # orientations of pictures that are stored lying on their side
+_RIGHT_TO_LEFT = {2, 3, 6, 7}  # of those whose last stored column or row ends up at the left
+_BOTTOM_TO_TOP = {3, 4, 7, 8}  # and at the top
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +71,7 @@ class PreparedFilm:
 
 
 def read_film(
-    data: bytes, *, height: int, width: int, limits: FilmLimits | None = None
+    data: bytes, *, height: int, width: int, version: str, limits: FilmLimits | None = None
 ) -> PreparedFilm:
     """Turn a JPEG's bytes into the pixels a network sees.
 
@@ -66,6 +79,7 @@ def read_film(
         data: the whole file.
         height: of the result, in pixels.
         width: of the result, in pixels; the aspect ratio is not kept.
+        version: of preprocessing, one of `PREPROCESSING_VERSIONS`: a package's manifest names it.
         limits: what the film may measure; the defaults where none are given.
 
     Returns:
@@ -74,11 +88,16 @@ def read_film(
     Raises:
         FilmRefused: with the code, the measured value and the limit. Nothing that was
             recoverably damaged gets through: decoding is strict.
+        ValueError: the version is not known.
     """
+    if version not in PREPROCESSING_VERSIONS:
+        raise ValueError(f"no preprocessing {version}")
     limits = limits or FilmLimits()
     header = check_header(data, limits)
-    upright = _upright(decode(data, header), header.orientation)
-    pixels = resize(upright, height=height, width=width)
+    eighths = scale(header, height=height, width=width, version=version)
+    grey = decode(data, header, eighths=eighths)
+    upright = _upright(grey, header.orientation)
+    pixels = resize(upright, height=height, width=width, box=covered(header, eighths))
     contrast = float(pixels.std())
     if not contrast >= limits.min_contrast:
         raise FilmRefused(
@@ -106,11 +125,14 @@ def warm_up() -> None:
         np.arange(256, dtype=np.uint8)[:, np.newaxis, np.newaxis], (256, 256, 1)
     )
     data = simplejpeg.encode_jpeg(np.ascontiguousarray(slope), colorspace="GRAY")
-    read_film(data, height=128, width=128)
+    for version in PREPROCESSING_VERSIONS:
+        read_film(data, height=64, width=64, version=version)
     for turn in _UPRIGHT:
         _upright(np.zeros((2, 3), np.uint8), turn)
     with suppress(FilmRefused):
-        read_film(data[: len(data) // 2] + data[-2:], height=128, width=128)
+        read_film(
+            data[: len(data) // 2] + data[-2:], height=64, width=64, version=PREPROCESSING_VERSION
+        )
 
 
 def check_header(data: bytes, limits: FilmLimits) -> Header:
@@ -204,32 +226,81 @@ def _check_size(header: Header, limits: FilmLimits) -> None:
         )
 
 
-def decode(data: bytes, header: Header) -> Pixels:
+def scale(header: Header, *, height: int, width: int, version: str) -> int:
+    """Return the scale at which a film is decoded, in eighths: 1 to 4, or 8 for full size.
+
+    In version 2 it is the smallest that leaves twice the network's `height` and `width`, in pixels,
+    of the upright film. Scales of 5 to 7 eighths would take libjpeg-turbo as long as the whole.
+    """
+    if version == _AT_FULL_SIZE:
+        return _WHOLE
+    if header.orientation in TURNED:
+        height, width = width, height
+    for eighths in range(1, _WHOLE // 2 + 1):
+        if (
+            header.height * eighths >= _WHOLE * _SPARE * height
+            and header.width * eighths >= _WHOLE * _SPARE * width
+        ):
+            return eighths
+    return _WHOLE
+
+
+def decode(data: bytes, header: Header, *, eighths: int = _WHOLE) -> Pixels:
     """Decode to grey, strictly: a warning of the decoder is an error here.
 
+    A reduced scale leaves out detail in the inverse DCT alone. All of the file's data is still read
+    and checked.
+
+    Args:
+        data: the whole file.
+        header: of the file.
+        eighths: the scale, as `scale` gives it.
+
     Returns:
-        (height, width) uint8; for colour JPEGs the luma of ITU-R BT.601 as JPEG stores it.
+        (height, width) uint8, each side `eighths` eighths of the stored picture's, rounded up; for
+        colour JPEGs the luma of ITU-R BT.601 as JPEG stores it.
 
     Raises:
         FilmRefused: damaged, with the decoder's own words.
     """
+    height, width = (-(-side * eighths // _WHOLE) for side in (header.height, header.width))
+    reduced = {"min_height": height, "min_width": width} if eighths < _WHOLE else {}
     try:
-        grey: Pixels = simplejpeg.decode_jpeg(data, colorspace="GRAY", strict=True)[..., 0]
+        grey: Pixels = simplejpeg.decode_jpeg(data, colorspace="GRAY", strict=True, **reduced)[
+            ..., 0
+        ]
     except ValueError as error:
         if "nsufficient memory" in str(error):  # libjpeg's own words
             raise MemoryError from error
         raise FilmRefused(
             RefusalCode.DAMAGED, f"The picture's data is corrupt: {_plain(error)}."
         ) from error
-    if grey.shape != (header.height, header.width):
+    if grey.shape != (height, width):
+        at = "" if eighths == _WHOLE else f" at {eighths}/{_WHOLE} of its size"
         raise FilmRefused(
             RefusalCode.DAMAGED,
-            f"The picture decodes to {grey.shape[1]} x {grey.shape[0]}, but its header says "
+            f"The picture decodes to {grey.shape[1]} x {grey.shape[0]}{at}, but its header says "
             f"{header.width} x {header.height}.",
             measured=f"{grey.shape[1]} x {grey.shape[0]}",
-            limit=f"{header.width} x {header.height}",
+            limit=f"{width} x {height}",
         )
     return grey
+
+
+def covered(header: Header, eighths: int) -> tuple[float, float, float, float]:
+    """Return what the film covers of its decoded upright picture: left, top, right, bottom, pixels.
+
+    That is less than the whole where a side at reduced scale is no whole number: the decoder rounds
+    up, and the last pixel holds some of the encoder's padding.
+    """
+    sides = [header.width * eighths / _WHOLE, header.height * eighths / _WHOLE]
+    spare = [-side % 1 for side in sides]
+    if header.orientation in TURNED:
+        sides.reverse()
+        spare.reverse()
+    left = spare[0] if header.orientation in _RIGHT_TO_LEFT else 0.0
+    top = spare[1] if header.orientation in _BOTTOM_TO_TOP else 0.0
+    return left, top, left + sides[0], top + sides[1]
 
 
 def _plain(error: Exception) -> str:
@@ -241,10 +312,18 @@ def _upright(grey: Pixels, orientation: int) -> Pixels:
     return grey if turn is None else np.asarray(Image.fromarray(grey).transpose(turn))
 
 
-def resize(grey: Pixels, *, height: int, width: int) -> Pixels:
+def resize(
+    grey: Pixels,
+    *,
+    height: int,
+    width: int,
+    box: tuple[float, float, float, float] | None = None,
+) -> Pixels:
     """Resize (h, w) uint8 to (height, width) uint8 with Pillow's antialiased bilinear filter.
 
     The aspect ratio is not kept. Pillow's filter widens its support when shrinking, so a
-    full-size film and a smaller copy of it come out nearly alike.
+    full-size film and a smaller copy of it come out nearly alike. A `box` (left, top, right,
+    bottom, pixels) is what is resized of the picture; all of it where not given.
     """
-    return np.asarray(Image.fromarray(grey).resize((width, height), Image.Resampling.BILINEAR))
+    picture = Image.fromarray(grey)
+    return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR, box=box))

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from worker.errors import ModelPackageError
-from worker.imaging.preprocessing import PREPROCESSING_VERSION
+from worker.imaging.preprocessing import PREPROCESSING_VERSIONS
 from worker.model.familiarity import FAMILIAR
 
 FORMAT: Final = 2  # as new packages are written; 1 had no limits of the familiar
@@ -61,7 +61,7 @@ class Manifest(_Strict):
     classes: tuple[str, str]  # in the order of training; aligned by name, never by position
     height: int = Field(gt=0)  # of the network's input, pixels
     width: int = Field(gt=0)
-    preprocessing_version: str
+    preprocessing_version: str  # of the pixels it was trained on, and is given as long as it serves
     temperature: float = Field(gt=0, allow_inf_nan=False)
     threshold: Probability  # PNEUMONIA at this probability or above
     review_band: tuple[Probability, Probability]  # REVIEW from the first up to below the second
@@ -92,7 +92,8 @@ def read_manifest(folder: Path) -> Manifest:
     """Read and validate a package's manifest alone. Cheap: no weights are opened.
 
     Raises:
-        ModelPackageError: missing, not JSON, of another format, or inconsistent.
+        ModelPackageError: missing, not JSON, of another format, of a preprocessing version that is
+            not known, or inconsistent.
     """
     path = folder / MANIFEST
     try:
@@ -107,10 +108,10 @@ def read_manifest(folder: Path) -> Manifest:
         first = error.errors(include_url=False, include_context=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "manifest"
         raise ModelPackageError(f"{folder.name}: {MANIFEST}: {where}: {first['msg']}") from error
-    if manifest.preprocessing_version != PREPROCESSING_VERSION:
+    if manifest.preprocessing_version not in PREPROCESSING_VERSIONS:
         raise ModelPackageError(
             f"{folder.name}: made for preprocessing {manifest.preprocessing_version}, "
-            f"this worker has {PREPROCESSING_VERSION}"
+            f"this release knows {', '.join(PREPROCESSING_VERSIONS)}"
         )
     return manifest
 

@@ -14,7 +14,14 @@ from pathlib import Path
 from worker.db.engine import Database
 from worker.db.predictions import Archived, ArchivedFilms, Said
 from worker.errors import FilmRefused, RegistryError, ScanError
-from worker.imaging.preprocessing import TURNED, FilmLimits, Pixels, check_header, read_film
+from worker.imaging.preprocessing import (
+    PREPROCESSING_VERSION,
+    TURNED,
+    FilmLimits,
+    Pixels,
+    check_header,
+    read_film,
+)
 from worker.model.decision import SAME_LOGIT, judge
 from worker.model.registry import Registry
 from worker.model.runtime import Floats, Model, load
@@ -113,14 +120,20 @@ def _explain(
     *,
     prevalence: float | None,
 ) -> Explanation:
-    size = model.manifest
-    pixels = read_film(data, height=size.height, width=size.width, limits=limits).pixels
+    manifest = model.manifest
+    pixels = read_film(
+        data,
+        height=manifest.height,
+        width=manifest.width,
+        version=manifest.preprocessing_version,
+        limits=limits,
+    ).pixels
     output = model.predict(pixels)
     if said is None:
-        verdict = judge(model.score(pixels), size, prevalence=prevalence)
+        verdict = judge(model.score(pixels), manifest, prevalence=prevalence)
         reason = verdict.review_reason
         said = Said(
-            version=size.version,
+            version=manifest.version,
             logit=verdict.logit,
             probability=verdict.probability,
             threshold=verdict.threshold,
@@ -159,7 +172,11 @@ def _look(data: bytes, limits: FilmLimits) -> Pixels:
     width, height = fit(*(reversed(size) if header.orientation in TURNED else size))
     # That it is not blank is the network's size to say.
     return read_film(
-        data, height=height, width=width, limits=replace(limits, min_contrast=0.0)
+        data,
+        height=height,
+        width=width,
+        version=PREPROCESSING_VERSION,
+        limits=replace(limits, min_contrast=0.0),
     ).pixels
 
 

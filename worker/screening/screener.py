@@ -60,8 +60,14 @@ class Screener:
         try:
             data = self._read(job)
             sha256 = hashlib.sha256(data).hexdigest()
-            size = self._model.manifest
-            film = read_film(data, height=size.height, width=size.width, limits=self._limits)
+            manifest = self._model.manifest
+            film = read_film(
+                data,
+                height=manifest.height,
+                width=manifest.width,
+                version=manifest.preprocessing_version,
+                limits=self._limits,
+            )
             prepared = time.perf_counter()
             score = self._model.score(film.pixels)
         except FilmRefused as refusal:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from films import draw, jpeg
+from pixels import pixels_of
 
 from training.data import cache
 from training.data.cache import decode_films
@@ -21,7 +22,6 @@ from training.data.native_sizes import Size
 from training.data.near_duplicates import perceptual_hash
 from worker.errors import DataError, RefusalCode
 from worker.imaging.jpeg import parse_header
-from worker.imaging.preprocessing import read_film
 
 
 def scan(folder: Path, seed: int, data: bytes | None = None) -> LabelledScan:
@@ -52,7 +52,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_pixels_are_those_the_worker_sees(tmp_path: Path) -> None:
     """What is cached is what `read_film` makes, in the order asked for, from the disk again too."""
     scans = [scan(tmp_path, seed) for seed in (5, 3, 4)]
-    expected = [read_film(s.path.read_bytes(), height=32, width=24).pixels for s in scans]
+    expected = [pixels_of(s.path.read_bytes(), height=32, width=24) for s in scans]
     for _ in range(2):
         films = decode_films(scans, tmp_path / "cache", height=32, width=24)
         np.testing.assert_array_equal(films.select(scans), expected)
@@ -178,7 +178,7 @@ def test_a_killed_run_keeps_what_it_had_decoded(
     decoded.clear()
     films = decode_films(scans, tmp_path / "cache", height=32, width=32)
     assert decoded == ["3.jpeg", "4.jpeg", "5.jpeg", "6.jpeg"]
-    expected = [read_film(s.path.read_bytes(), height=32, width=32).pixels for s in scans]
+    expected = [pixels_of(s.path.read_bytes(), height=32, width=32) for s in scans]
     np.testing.assert_array_equal(films.select(scans), expected)
 
 
@@ -243,7 +243,7 @@ def test_a_film_that_was_replaced_is_not_taken_for_the_one_before(
     assert matter == "a film was replaced since it was found:"
     assert where == f"  {scans[1].path}"
     scans[1].path.write_bytes(sound)
-    expected = [read_film(s.path.read_bytes(), height=32, width=32).pixels for s in scans]
+    expected = [pixels_of(s.path.read_bytes(), height=32, width=32) for s in scans]
     films = decode_films(scans, tmp_path / "cache", height=32, width=32)
     np.testing.assert_array_equal(films.select(scans), expected)
 

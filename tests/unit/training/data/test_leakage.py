@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from films import draw, jpeg
+from pixels import pixels_of
 
 from training.data.dataset import Dataset, read_dataset
 from training.data.leakage import find_near_conflicts
 from training.data.sources import Owner
 from training.data.splits import LabelledScan, Side
 from worker.errors import DataError
-from worker.imaging.preprocessing import Pixels, read_film
+from worker.imaging.preprocessing import Pixels
 
 SIDES = [Side.TRAIN, Side.CALIBRATION, Side.TEST]
 
@@ -56,7 +57,7 @@ def decoded(copies: dict[int, int]) -> Pixels:
         jpeg(draw(copies.get(number, number)), quality=60 if number in copies else 90)
         for number in range(12)
     ]
-    return np.stack([read_film(film, height=64, width=64).pixels for film in films])
+    return np.stack([pixels_of(film, height=64, width=64) for film in films])
 
 
 ROWS = {f"{number:064}": number for number in range(12)}
@@ -127,6 +128,6 @@ def test_the_public_data_has_no_near_copies_across_sides(data: Path) -> None:
     """A quarter of the real films, as split by their owner and by the hash: nothing to list."""
     real = read_dataset(data / "chest_xray", salt="lungwatch")
     some = real.scans[::4]
-    pixels = np.stack([read_film(s.path.read_bytes(), height=64, width=64).pixels for s in some])
+    pixels = np.stack([pixels_of(s.path.read_bytes(), height=64, width=64) for s in some])
     rows = {s.sha256: row for row, s in enumerate(some)}
     assert find_near_conflicts(some, pixels, rows) == []

@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 from films import Grey, draw, jpeg
 from PIL import Image, ImageEnhance
+from pixels import pixels_of
 
 from training.data.near_duplicates import Likeness, near_copies
-from worker.imaging.preprocessing import Pixels, read_film, resize
+from worker.imaging.preprocessing import Pixels, resize
 
 SIDE = 128
 
 
 def pixels(array: Grey, quality: int = 90) -> Pixels:
     """Return a film as the network sees it, saved and read."""
-    return read_film(jpeg(array, quality=quality), height=SIDE, width=SIDE).pixels
+    return pixels_of(jpeg(array, quality=quality), height=SIDE, width=SIDE)
 
 
 def brightened(array: Grey, factor: float) -> Grey:
@@ -81,14 +82,11 @@ def test_real_films(data: Path) -> None:
     """Each full-size original is a near copy of its small one; of the rest, no two are."""
     originals = sorted(data.glob("originals/*/*"))[::6]
     small = [next(data.glob(f"chest_xray/*/*/{path.name}")) for path in originals]
-    read = [
-        read_film(path.read_bytes(), height=SIDE, width=SIDE).pixels
-        for path in [*originals, *small]
-    ]
+    read = [pixels_of(path.read_bytes(), height=SIDE, width=SIDE) for path in [*originals, *small]]
     count = len(originals)
     pairs = near_copies(np.stack(read), likeness=Likeness())
     assert [pair[:2] for pair in pairs] == [(n, n + count) for n in range(count)]
     buffer = io.BytesIO()
     Image.open(originals[0]).convert("L").rotate(0.5).save(buffer, "JPEG")
-    turned = read_film(buffer.getvalue(), height=SIDE, width=SIDE).pixels
+    turned = pixels_of(buffer.getvalue(), height=SIDE, width=SIDE)
     assert len(near_copies(np.stack([read[0], turned]))) == 1

@@ -8,10 +8,34 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from films import draw, jpeg
+from films import draw, jpeg, odd_but_sound
+from packages import copy_package
+from pixels import read_for
 
-from training.evaluate.scoring import score, score_disturbed
+from training.evaluate.scoring import UNTOUCHED, score, score_disturbed
 from worker.errors import ModelPackageError
+from worker.imaging.preprocessing import PREPROCESSING_VERSIONS
+from worker.model.runtime import load
+
+
+def test_packages_of_either_preprocessing_are_scored_side_by_side(
+    tmp_path: Path, shipped: Path
+) -> None:
+    """Each by the pixels that it serves with, as a champion and a challenger may differ."""
+    film = tmp_path / "film.jpeg"
+    film.write_bytes(odd_but_sound(4)["plain"])  # 1280 x 1088
+    packages = [
+        copy_package(shipped, tmp_path, version=f"of-{one}", preprocessing_version=one)
+        for one in PREPROCESSING_VERSIONS
+    ]
+    expected = []
+    for package in packages:
+        model = load(package)
+        by_hand = model.score(read_for(model.manifest, film.read_bytes()).pixels)
+        expected.append(by_hand.logit)
+        assert score_disturbed(package, [film])[UNTOUCHED] == [by_hand]
+    assert [scored.scores for scored in score(packages, [film])] == [[one] for one in expected]
+    assert expected[0] != expected[1]
 
 
 @pytest.mark.parametrize("how", [lambda p, f: score([p], f), score_disturbed])

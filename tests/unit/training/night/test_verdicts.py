@@ -28,6 +28,7 @@ from films import draw, jpeg
 from nights import ANY, NOW, draw_folder
 from once import once
 from packages import change_manifest, copy_package, with_limits
+from pixels import read_for
 
 from training.console import Say
 from training.data.native_sizes import Size
@@ -40,7 +41,7 @@ from training.retrain import main, retrain
 from worker.db.engine import Database
 from worker.db.training_runs import Ruling, TrainingRuns
 from worker.errors import DatabaseTrouble, DataError, ModelPackageError, ScreenerTrouble
-from worker.imaging.preprocessing import FilmLimits, read_film
+from worker.imaging.preprocessing import FilmLimits
 from worker.model.decision import Score
 from worker.model.evaluation import read_evaluation
 from worker.model.manifest import Manifest, verify_files
@@ -351,9 +352,8 @@ def test_before_a_promotion_it_is_told_which_decisions_would_change(
     assert preview["screened"] == 5
     champion, challenger = load(archived.models / CHAMPION), load(outcome.package)
     expected = {}
-    side = champion.manifest.height
     for number in range(1, 6):
-        pixels = read_film(jpeg(draw(number)), height=side, width=side).pixels
+        pixels = read_for(champion.manifest, jpeg(draw(number))).pixels
         before, after = champion.screen(pixels).decision, challenger.screen(pixels).decision
         if before != after:
             expected[number + 1] = after

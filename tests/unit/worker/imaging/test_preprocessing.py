@@ -19,15 +19,20 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from worker.errors import FilmRefused, RefusalCode
+from worker.imaging.jpeg import parse_header
 from worker.imaging.preprocessing import (
     PREPROCESSING_VERSION,
+    PREPROCESSING_VERSIONS,
     FilmLimits,
     PreparedFilm,
+    decode,
     read_film,
     resize,
+    scale,
 )
 
 SIDE = 112
+FULL_SIZE = 4  # times the drawn films: 1280 x 1088, decoded at 2/8 by version 2
 BROKEN = {RefusalCode.TRUNCATED, RefusalCode.DAMAGED}
 # What no film's bytes cause by themselves at the default limits.
 NOT_FROM_BYTES = {
@@ -39,9 +44,16 @@ NOT_FROM_BYTES = {
 }
 
 
-def read(data: bytes, limits: FilmLimits | None = None) -> PreparedFilm:
+def read(
+    data: bytes, limits: FilmLimits | None = None, *, version: str = PREPROCESSING_VERSION
+) -> PreparedFilm:
     """Read a film at the size these tests use."""
-    return read_film(data, height=SIDE, width=SIDE, limits=limits)
+    return read_film(data, height=SIDE, width=SIDE, version=version, limits=limits)
+
+
+def eighths_of(data: bytes) -> int:
+    """Return the scale at which version 2 decodes a film at that size."""
+    return scale(parse_header(data), height=SIDE, width=SIDE, version="2")
 
 
 def refusal(data: bytes, limits: FilmLimits | None = None) -> FilmRefused:
@@ -85,6 +97,15 @@ def test_a_bad_film_is_refused_by_its_code_and_a_sentence(name: str) -> None:
     assert refused.code in bad.codes
     assert refused.sentence.endswith(".")
     assert str(refused) == refused.sentence
+
+
+@pytest.mark.parametrize("name", [n for n, bad in films.bad_films().items() if bad.codes <= BROKEN])
+def test_a_damaged_film_of_full_size_is_refused(name: str) -> None:
+    """Decoding at reduced scale sees all the damage that decoding at full size does."""
+    bad = films.bad_films(FULL_SIZE)[name]
+    with contextlib.suppress(FilmRefused):  # a header too damaged to be read
+        assert eighths_of(bad.data) < 8
+    assert refusal(bad.data).code in bad.codes
 
 
 def test_every_code_that_bytes_cause_is_tried() -> None:
@@ -146,14 +167,72 @@ def test_a_limit_is_exact(field: str, step: float, code: RefusalCode) -> None:
     assert refused.limit == str(measures[field] + step)
 
 
+@pytest.mark.parametrize(("version", "times"), [("1", 1), ("2", 1), ("2", FULL_SIZE)])
 @pytest.mark.parametrize("name", films.odd_but_sound())
-def test_an_odd_but_sound_film_gives_the_pixels_it_shows(name: str) -> None:
-    """What looks odd in a file and harms nothing changes nothing but JPEG's own rounding."""
-    shown = films.bordered(films.plain()) if "borders" in name else films.plain()
-    film = read(films.odd_but_sound()[name])
+def test_an_odd_but_sound_film_gives_the_pixels_it_shows(
+    name: str, version: str, times: int
+) -> None:
+    """What looks odd in a file and harms nothing changes nothing but JPEG's own rounding.
+
+    Decoded at reduced scale, it loses detail too that the resize would have left out.
+    """
+    plain = films.plain(times)
+    shown = films.bordered(plain) if "borders" in name else plain
+    data = films.odd_but_sound(times)[name]
+    film = read(data, version=version)
     assert film.pixels.shape == (SIDE, SIDE)
     assert film.pixels.dtype == np.uint8
-    assert apart(film.pixels, resize(shown, height=SIDE, width=SIDE)).max() <= 2
+    reduced = version == "2" and eighths_of(data) < 8
+    assert reduced or times == 1
+    gap = apart(film.pixels, resize(shown, height=SIDE, width=SIDE))
+    assert gap.max() <= (5 if reduced else 2)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "eighths"),
+    [
+        (1280, 1088, 2),
+        (1798, 1791, 2),
+        (1793, 1792, 1),
+        (897, 900, 2),
+        (598, 700, 3),
+        (3000, 597, 4),
+        (448, 448, 4),
+        (448, 447, 8),
+        (224, 224, 8),
+        (120, 3000, 8),
+    ],
+)
+def test_twice_the_sides_of_the_network_stay(width: int, height: int, eighths: int) -> None:
+    """The smallest scale of an eighth to four is taken that leaves them, else the whole picture."""
+    slope = np.add.outer(np.arange(height), np.arange(width)) * (255 / (width + height))
+    data = films.jpeg(slope.astype(np.uint8))
+    header = parse_header(data)
+    assert eighths_of(data) == eighths
+    decoded = decode(data, header, eighths=eighths)
+    assert decoded.shape == (-(-height * eighths // 8), -(-width * eighths // 8))
+    assert (min(decoded.shape) >= 2 * SIDE) == (min(width, height) >= 2 * SIDE)
+    assert apart(read(data).pixels, read(data, version="1").pixels).max() <= 1
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_film_on_its_side_is_decoded_at_a_scale_that_fits_it_upright(orientation: int) -> None:
+    """Sides are compared upright; a last row or column that is part padding moves nothing."""
+    upright = films.draw(3, width=1029, height=651)
+    data = films.jpeg(films.stored(upright, orientation), quality=95, orientation=orientation)
+    header = parse_header(data)
+    assert scale(header, height=64, width=128, version="2") == 2
+    assert scale(header, height=128, width=64, version="2") == 4
+    film = read_film(data, height=64, width=128, version="2")
+    gap = apart(film.pixels, resize(upright, height=64, width=128))
+    assert gap.mean() < 0.6
+    assert gap.max() <= 8
+
+
+def test_a_version_that_nobody_knows_is_an_error() -> None:
+    """Pixels of another version than a package asks for would be pixels that it never learnt."""
+    with pytest.raises(ValueError, match="preprocessing 3"):
+        read(films.odd_but_sound()["plain"], version="3")
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -161,7 +240,7 @@ def test_a_film_stored_on_its_side_is_turned_upright(orientation: int) -> None:
     """Each EXIF orientation gives the upright picture, as Pillow's own reading of EXIF does."""
     data = films.odd_but_sound()[f"orientation_{orientation}"]
     height, width = films.plain().shape
-    film = read_film(data, height=height, width=width)
+    film = read_film(data, height=height, width=width, version=PREPROCESSING_VERSION)
     by_pillow = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
     assert apart(film.pixels, by_pillow).max() <= 1
     assert apart(film.pixels, films.plain()).mean() < 1.5
@@ -218,14 +297,17 @@ def test_a_film_and_its_half_size_copy_look_alike() -> None:
     assert gap.max() <= 6
 
 
+@pytest.mark.parametrize(("times", "step"), [(1, 1), (FULL_SIZE, 7)])
 @pytest.mark.parametrize("progressive", [False, True])
-def test_no_part_of_a_film_is_scored(*, progressive: bool) -> None:
+def test_no_part_of_a_film_is_scored(*, progressive: bool, times: int, step: int) -> None:
     """Cut at any percent, zeroed from any percent on, or with a hole anywhere: refused."""
-    sound = films.jpeg(films.draw(4, width=300, height=260), progressive=progressive)
+    drawn = films.draw(4, width=300 * times, height=260 * times)
+    sound = films.jpeg(drawn, progressive=progressive)
+    assert eighths_of(sound) == (8 if times == 1 else 2)
     header = films.scan_starts(sound)[0] / len(sound)
 
     def spoilt() -> Iterable[tuple[str, bytes]]:
-        for percent in range(1, 100):
+        for percent in range(1, 100, step):
             yield f"cut at {percent} %", films.truncated(sound, percent)
             yield f"zeros from {percent} %", films.zeroed(sound, percent / 100)
             tail = films.zeroed(sound, percent / 100)[:-2] + films.EOI
@@ -317,21 +399,38 @@ n9wqGU2FjQ0wxe+CwQxlxsUXOhpmgxCC9BWhMbGxvQ6yYEizoP1weGRBCGMapOKU4P0PiEIQhMIZCEIQ
 2Q==
 """
 )
-# Preprocessing version -> SHA-256 of the fixed film's pixels, height 96, width 80.
+# The same with sides that no scale divides.
+ODD_FILM = films.with_frame(FIXED_FILM, width=157, height=101)
+# Preprocessing version -> SHA-256 of both films' pixels at 96 x 80 and at 20 x 14 (height x width).
+# Version 2 decodes at full size for the first, and at 3/8 for the second.
 FIXED_PIXELS = {
-    "1": "dee2288c4787d449073834b0302ff128f89d680efaec579ef4f65639ffa21b28",
+    "1": "a3ebcd6e1eaeeb4ee68feb603b69b9a9090216082331038a077e3762ec7e702f",
+    "2": "bc86e6d8d7f3df48e9e70f31f02b11c5c464fa1b0fa7246ecd69f30e2479673a",
 }
 
 
-def test_pixels_change_only_with_the_preprocessing_version() -> None:
+@pytest.mark.parametrize("version", PREPROCESSING_VERSIONS)
+def test_pixels_change_only_with_the_preprocessing_version(version: str) -> None:
     """Whatever moves a pixel, here or in a library, needs a new version and a model trained on it.
 
     Red after a change meant to move pixels: raise PREPROCESSING_VERSION and add its line above.
     """
-    pixels = read_film(FIXED_FILM, height=96, width=80).pixels
-    digest = hashlib.sha256(pixels.tobytes()).hexdigest()
-    assert FIXED_PIXELS.get(PREPROCESSING_VERSION) == digest
+    digest = hashlib.sha256()
+    for film in (FIXED_FILM, ODD_FILM):
+        for height, width in ((96, 80), (20, 14)):
+            digest.update(
+                read_film(film, height=height, width=width, version=version).pixels.tobytes()
+            )
+    assert FIXED_PIXELS.get(version) == digest.hexdigest()
     assert len(set(FIXED_PIXELS.values())) == len(FIXED_PIXELS)
+
+
+def test_a_film_too_small_to_reduce_has_the_pixels_of_version_1() -> None:
+    """As every copy of 224 x 224 is: what was learnt from them holds for either version."""
+    first, second = (
+        read_film(FIXED_FILM, height=96, width=80, version=version).pixels for version in ("1", "2")
+    )
+    assert np.array_equal(first, second)
 
 
 SMALL = films.draw(6, width=128, height=104, opacity=0.4)
@@ -380,9 +479,12 @@ def test_any_bytes_get_a_film_or_a_refusal(
     for edit in edits:
         data = edited(data, edit)
     limits = FilmLimits(max_pixels=1_000_000)  # so that a header that lies is not decoded for long
-    with contextlib.suppress(FilmRefused):
-        film = read(data, limits)
-        assert film.pixels.shape == (SIDE, SIDE)
-        assert film.pixels.dtype == np.uint8
-        assert film.contrast >= limits.min_contrast
-        assert limits.min_side_pixels**2 <= film.width * film.height <= limits.max_pixels
+    for side in (SIDE, 20):  # as it is decoded whole, and at reduced scale
+        with contextlib.suppress(FilmRefused):
+            film = read_film(
+                data, height=side, width=side, version=PREPROCESSING_VERSION, limits=limits
+            )
+            assert film.pixels.shape == (side, side)
+            assert film.pixels.dtype == np.uint8
+            assert film.contrast >= limits.min_contrast
+            assert limits.min_side_pixels**2 <= film.width * film.height <= limits.max_pixels

@@ -10,9 +10,10 @@ import films
 import numpy as np
 import packages
 import pytest
+from pixels import read_for
 
 from worker.errors import ModelPackageError, ReviewReason
-from worker.imaging.preprocessing import PREPROCESSING_VERSION, Pixels, read_film
+from worker.imaging.preprocessing import PREPROCESSING_VERSION, Pixels
 from worker.model.decision import REVIEW, Score, calibrate, judge
 from worker.model.manifest import (
     GOLDEN,
@@ -41,13 +42,8 @@ def package(shipped: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def pixels(model: Model) -> list[Pixels]:
     """Return drawn films as the shipped model takes them."""
-    manifest = model.manifest
     return [
-        read_film(
-            films.jpeg(films.draw(seed, opacity=seed / 4)),
-            height=manifest.height,
-            width=manifest.width,
-        ).pixels
+        read_for(model.manifest, films.jpeg(films.draw(seed, opacity=seed / 4))).pixels
         for seed in range(5)
     ]
 
@@ -192,6 +188,7 @@ def test_calibration_is_the_logistic_of_the_tempered_logit() -> None:
     [
         ({"format": 3}, "format"),
         ({"preprocessing_version": "0"}, "preprocessing 0"),
+        ({"preprocessing_version": "3"}, "preprocessing 3, this release knows 1, 2"),
         ({"temperature": 0}, "temperature"),
         ({"temperature": float("nan")}, "temperature"),
         ({"temperature": "1.0"}, "temperature"),

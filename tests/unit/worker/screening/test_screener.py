@@ -16,10 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from messages import NONSENSE, RESULT
+from packages import copy_package
+from pixels import read_for
 from pools import Ward
 
 from worker.errors import RefusalCode
-from worker.imaging.preprocessing import FilmLimits, read_film
+from worker.imaging.preprocessing import PREPROCESSING_VERSIONS, FilmLimits, read_film
 from worker.model.runtime import load
 from worker.screening.ipc import Channel, Result, Unfit, decode, refusal_from
 from worker.screening.pool import Serving
@@ -40,8 +42,7 @@ def test_a_film_is_predicted(ward: Ward, shipped: Path) -> None:
     ward.drop("film.jpg", data)
     screened = ward.screen(ward.claim("film.jpg"))
     model = load(shipped)
-    size = model.manifest
-    film = read_film(data, height=size.height, width=size.width)
+    film = read_for(model.manifest, data)
     result = screened.result
     assert result.kind == "predicted"
     assert result.logit == model.predict(film.pixels).logit
@@ -50,7 +51,28 @@ def test_a_film_is_predicted(ward: Ward, shipped: Path) -> None:
         film.height,
         film.contrast,
     )
-    assert screened.model_version == size.version
+    assert screened.model_version == model.manifest.version
+
+
+def test_each_package_is_given_the_pixels_it_was_made_for(shipped: Path, tmp_path: Path) -> None:
+    """A package of preprocessing 1 goes on with its own pixels, beside one of preprocessing 2."""
+    data = films.odd_but_sound(4)["plain"]  # 1280 x 1088
+    ward = Ward(tmp_path)
+    ward.drop("film.jpg", data)
+    logits = []
+    for version in PREPROCESSING_VERSIONS:
+        package = copy_package(
+            shipped, tmp_path, version=f"of-{version}", preprocessing_version=version, familiar=None
+        )
+        assert isinstance(ward.serve(package), Serving)
+        model = load(package)
+        pixels = read_film(
+            data, height=model.manifest.height, width=model.manifest.width, version=version
+        ).pixels
+        logits.append(ward.screen(ward.claim("film.jpg")).result.logit)
+        assert logits[-1] == model.predict(pixels).logit
+    assert len(set(logits)) == len(PREPROCESSING_VERSIONS)
+    ward.pool.close()
 
 
 def test_the_same_bytes_give_the_same_answer(ward: Ward) -> None:
