@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import socket
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -19,9 +20,21 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from worker.errors import SettingsError
 from worker.imaging.preprocessing import FilmLimits
 from worker.system.files import shipped
+from worker.system.folders import Folders
 
 PREFIX = "LUNGWATCH_"
 _ENV_FILE = Path(".env")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScreenerOptions:
+    """How many screeners there are, and what they may use."""
+
+    count: int
+    limits: FilmLimits
+    screen_seconds: float  # for one film, before its screener is ended
+    memory_mb: int  # MiB for a film, on top of code and model
+    predict_seconds: float = 0.25  # of processor time, that a model may take for a film
 
 
 class Settings(BaseSettings):
@@ -266,9 +279,20 @@ class Settings(BaseSettings):
         )
 
     @property
-    def screener_count(self) -> int:
-        """How many screeners to keep: as set, or one for each core this process may use."""
-        return self.screeners or len(os.sched_getaffinity(0))
+    def folders(self) -> Folders:
+        """Where films lie."""
+        return Folders(inbox=self.inbox, archive=self.archive, refused=self.refused)
+
+    @property
+    def screener_options(self) -> ScreenerOptions:
+        """How to run screeners: as many as set, or one for each core this process may use."""
+        return ScreenerOptions(
+            count=self.screeners or len(os.sched_getaffinity(0)),
+            limits=self.limits,
+            screen_seconds=self.screen_seconds,
+            memory_mb=self.screener_memory_mb,
+            predict_seconds=self.predict_milliseconds / 1000,
+        )
 
 
 def read_settings() -> Settings:

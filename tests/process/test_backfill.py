@@ -32,8 +32,12 @@ from worker.inbox.folders import Inbox, sighting_of
 from worker.reports.tables import write_status, write_status_as_json
 from worker.screening.pool import Pool
 from worker.service.pipeline import Pipeline, Policy
+from worker.settings import ScreenerOptions
+from worker.system.folders import Folders
 from worker.system.trouble import Trouble
 from worker.types import BackfillReport, Changes, ClaimAnswer, Recorded, Sighting, WorkerReport
+
+OPTIONS = ScreenerOptions(count=1, limits=FilmLimits(), screen_seconds=30, memory_mb=768)
 
 
 def an_archive(folder: Path, pictures: Mapping[str, bytes]) -> Path:
@@ -195,7 +199,7 @@ def a_backfill(
     """Return one screener on the films of an archive, not begun."""
     return Backfill(
         store=store,
-        pool=Pool(inbox=archive, limits=FilmLimits(), count=1, screen_seconds=30, memory_mb=768),
+        pool=Pool(archive, OPTIONS),
         package=package,
         policy=Policy(
             settle_seconds=0,
@@ -299,8 +303,8 @@ def test_a_worker_that_does_not_see_the_archive_leaves_its_films_alone(
     ward.claim([sighting("gone.jpg")], lease_seconds=-1)
     inbox = Pipeline(
         store=ward,
-        inbox=Elsewhere(tmp_path / "inbox", archive=tmp_path, refused=tmp_path),
-        pool=Pool(inbox=archive, limits=FilmLimits(), count=1, screen_seconds=30, memory_mb=768),
+        inbox=Elsewhere(Folders(inbox=tmp_path / "inbox", archive=tmp_path, refused=tmp_path)),
+        pool=Pool(archive, OPTIONS),
         policy=Policy(
             settle_seconds=0, lease_seconds=60, incomplete_seconds=0, keep_in_inbox=False
         ),

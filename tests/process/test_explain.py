@@ -18,7 +18,7 @@ from worker.db.engine import Database
 from worker.errors import ScanError
 from worker.imaging.preprocessing import FilmLimits
 from worker.model.registry import Registry
-from worker.reports.explain import Explanation, Places, explain
+from worker.reports.explain import Explanation, explain
 
 HAZY = draw(4, width=640, height=400, opacity=0.9)
 FILMS = {
@@ -49,8 +49,9 @@ def explained(site: Site, wanted: str, version: str | None = None) -> Explanatio
         return explain(
             database,
             Registry(site.models),
-            Places(archive=site.archive, inbox=site.inbox, limits=FilmLimits()),
+            site.folders,
             wanted,
+            limits=FilmLimits(),
             version=version,
         )
     finally:

@@ -29,6 +29,7 @@ from worker.model.registry import Registry
 from worker.model.runtime import Model, load
 from worker.screening.rescore import ChampionUnfitError, compare_decisions, rescore
 from worker.screening.rescreen import Means
+from worker.settings import ScreenerOptions
 
 FILMS = batch(12)
 
@@ -75,13 +76,10 @@ def rescored(site: Site) -> list[dict[str, Any]]:
 def means(site: Site) -> Means:
     """Return what a site's films are screened again with."""
     return Means(
-        archive=site.archive,
-        inbox=site.inbox,
-        limits=FilmLimits(),
-        count=2,
-        screen_seconds=20,
-        memory_mb=768,
-        predict_seconds=5,
+        folders=site.folders,
+        screeners=ScreenerOptions(
+            count=2, limits=FilmLimits(), screen_seconds=20, memory_mb=768, predict_seconds=5
+        ),
     )
 
 

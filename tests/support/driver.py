@@ -21,6 +21,7 @@ from sqlalchemy import text
 from worker.db.engine import Database
 from worker.model.manifest import read_manifest
 from worker.model.registry import Registry
+from worker.system.folders import Folders
 
 # Generous: a deadline only ends a test that would never end.
 _DEADLINE_SECONDS = float(os.environ.get("TEST_DEADLINE_SECONDS", "120"))
@@ -83,6 +84,11 @@ class Site:
     def refused(self) -> Path:
         """Where refused films go."""
         return self.root / "refused"
+
+    @property
+    def folders(self) -> Folders:
+        """All three, as they are handed on."""
+        return Folders(inbox=self.inbox, archive=self.archive, refused=self.refused)
 
     @property
     def models(self) -> Path:

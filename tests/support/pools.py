@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 from worker.imaging.preprocessing import FilmLimits
 from worker.inbox.folders import Inbox
 from worker.screening.pool import NotServing, Pool, PoolEvent, Screened, Serving
+from worker.settings import ScreenerOptions
+from worker.system.folders import Folders
 from worker.types import Claim
 
 _DEADLINE_SECONDS = 60.0
@@ -25,13 +27,10 @@ class Ward:
         self.inbox.mkdir()
         self.said: list[PoolEvent] = []
         self._scans = 0
-        self.pool = Pool(
-            inbox=self.inbox,
-            limits=FilmLimits(),
-            count=count,
-            screen_seconds=30,
-            memory_mb=memory_mb,
+        options = ScreenerOptions(
+            count=count, limits=FilmLimits(), screen_seconds=30, memory_mb=memory_mb
         )
+        self.pool = Pool(self.inbox, options)
 
     def serve(self, package: Path) -> Serving | NotServing:
         """Have the pool serve a package, and return how that went."""
@@ -46,7 +45,7 @@ class Ward:
 
     def claim(self, name: str) -> Claim:
         """Return a claim on a file in the inbox as it is now."""
-        seen = Inbox(self.inbox, archive=self.inbox, refused=self.inbox).look(name)
+        seen = Inbox(Folders(inbox=self.inbox, archive=self.inbox, refused=self.inbox)).look(name)
         assert seen is not None
         self._scans += 1
         return Claim(scan_id=self._scans, sighting=seen, attempt=1, crashes=0)

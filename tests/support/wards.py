@@ -9,6 +9,7 @@ from scans import manifest, refusal, verdict, worker
 
 from worker.db.engine import Database
 from worker.inbox.folders import Inbox
+from worker.system.folders import Folders
 from worker.types import Changes, Recorded
 
 
@@ -18,7 +19,9 @@ class Ward:
     def __init__(self, root: Path, database: Database) -> None:
         """Make its folders."""
         (root / "inbox").mkdir()
-        self.inbox = Inbox(root / "inbox", archive=root / "archive", refused=root / "refused")
+        self.inbox = Inbox(
+            Folders(inbox=root / "inbox", archive=root / "archive", refused=root / "refused")
+        )
         self.store = worker(database)
         self.store.register_model(manifest())
         self._numbers = count(1)

@@ -19,6 +19,7 @@ from worker.db.labels import Labels, ReaderLabel
 from worker.errors import DataError
 from worker.model.manifest import NEGATIVE, POSITIVE
 from worker.system.files import open_regular
+from worker.system.folders import Folders
 from worker.system.redaction import shown
 
 CLASSES = (NEGATIVE, POSITIVE)
@@ -54,8 +55,7 @@ class Film:
 class Archive:
     """Where the worker keeps what readers may have labelled."""
 
-    folder: Path
-    inbox: Path  # where films stay, if they are kept there
+    folders: Folders
     database_url: str
 
 
@@ -161,7 +161,7 @@ def _in_archive(
     database = Database(archive.database_url)
     try:
         readers, there = Labels(database), database.exists()
-        labelled = readers.for_training(archive.folder, archive.inbox) if there else []
+        labelled = readers.for_training(archive.folders) if there else []
     finally:
         database.close()
     digests = _digests(

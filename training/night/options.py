@@ -7,7 +7,7 @@ import hashlib
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,6 +66,7 @@ class Plan:
 
     def work(self) -> dict[str, Any]:
         """Return what decides, with films and code, which model comes out and whether it serves."""
+        screeners = self.preview and self.preview.screeners
         return {
             "start": self.start,
             "epochs": self.epochs,
@@ -78,7 +79,7 @@ class Plan:
             "rules": asdict(self.rules),
             "propose": self.propose,
             # What screeners are allowed is a condition, too: those of the preview must take it.
-            "screeners": self.preview and [self.preview.predict_seconds, self.preview.memory_mb],
+            "screeners": screeners and [screeners.predict_seconds, screeners.memory_mb],
         }
 
 
@@ -121,7 +122,7 @@ def read_plan(arguments: Sequence[str] | None, settings: Settings, *, descriptio
         },
         archive=None
         if database_url is None
-        else Archive(folder=settings.archive, inbox=settings.inbox, database_url=database_url),
+        else Archive(folders=settings.folders, database_url=database_url),
         patients=Patients(
             pattern=read_pattern(settings.patient_pattern if pattern is None else pattern),
             listed={} if listed is None else read_patients(listed),
@@ -131,7 +132,12 @@ def read_plan(arguments: Sequence[str] | None, settings: Settings, *, descriptio
         seed_models=None if chosen["models"] else settings.shipped_models,
         rules=_rules(settings),
         propose=settings.promotion == "propose",
-        preview=_means(settings),
+        preview=Means(
+            folders=settings.folders,
+            # One screener, beside a worker that must not notice.
+            screeners=replace(settings.screener_options, count=1),
+            prevalence=settings.prevalence,
+        ),
         preview_scans=settings.preview_scans,
     )
 
@@ -182,19 +188,6 @@ def _whole_number(text: str) -> int:
         return int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
-
-
-def _means(settings: Settings) -> Means:
-    return Means(
-        archive=settings.archive,
-        inbox=settings.inbox,
-        limits=settings.limits,
-        count=1,  # beside a worker that must not notice
-        screen_seconds=settings.screen_seconds,
-        memory_mb=settings.screener_memory_mb,
-        predict_seconds=settings.predict_milliseconds / 1000,
-        prevalence=settings.prevalence,
-    )
 
 
 def _rules(settings: Settings) -> Rules:

@@ -23,6 +23,7 @@ from worker.model.manifest import Manifest, read_manifest
 from worker.screening.pool import NotServing, Pool, PoolEvent, Serving
 from worker.service.pipeline import Pipeline, Policy
 from worker.system.filenames import spell
+from worker.system.folders import Folders
 from worker.system.trouble import Trouble, Troubles
 from worker.types import BackfillReport, Outcome
 
@@ -81,7 +82,7 @@ class Backfill:
         self._note = note
         self._clock = clock
         self._manifest = read_manifest(package)
-        self._inbox = Inbox(root, archive=root, refused=root)
+        self._inbox = Inbox(Folders(inbox=root, archive=root, refused=root))
         self._lease_seconds = policy.lease_seconds
         self._pipeline = Pipeline(
             store=store,

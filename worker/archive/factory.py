@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from worker.archive.backfill import Backfill
 from worker.archive.sources import fence_around
 from worker.db.engine import Database
 from worker.db.scans import Store
-from worker.service.factory import new_pool, open_registry
+from worker.screening.pool import Pool
+from worker.service.factory import open_registry
 from worker.service.pipeline import Policy
 from worker.settings import Settings
 from worker.system.processes import this_process
@@ -32,7 +34,7 @@ def open_backfill(
         package=model_in_service(settings),
         root=fence_around(archive),
         host=settings.worker_name,
-        count=settings.screener_count,
+        count=settings.screener_options.count,
         note=note,
     )
 
@@ -71,7 +73,7 @@ def open_screeners(
     database.migrate()
     screening = Backfill(
         store=Store(database, this_process(host)),
-        pool=new_pool(settings, root, count),
+        pool=Pool(root, replace(settings.screener_options, count=count)),
         package=package,
         policy=Policy(
             settle_seconds=0.0,

@@ -103,7 +103,7 @@ def _model(settings: Settings) -> Finding:
         if registry.champion() is None:
             registry = Registry(settings.shipped_models)
         version = registry.serving()
-        load(registry.folder(version), predict_seconds=settings.predict_milliseconds / 1000)
+        load(registry.folder(version), predict_seconds=settings.screener_options.predict_seconds)
     except LungwatchError as error:
         return ("model", str(error), "")
     return ("model", None, f"{version}: hashes and golden outputs agree")

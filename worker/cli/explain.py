@@ -10,7 +10,6 @@ import typer
 from worker.cli import common
 from worker.cli.failure import fail
 from worker.model.registry import Registry
-from worker.reports.explain import Places
 from worker.reports.explain import explain as explain_film
 
 
@@ -37,10 +36,11 @@ def explain(
     explanation = explain_film(
         common.database(settings),
         Registry(settings.models),
-        Places(archive=settings.archive, inbox=settings.inbox, limits=settings.limits),
+        settings.folders,
         scan,
+        limits=settings.limits,
         version=model,
-        predict_seconds=settings.predict_milliseconds / 1000,
+        predict_seconds=settings.screener_options.predict_seconds,
         prevalence=settings.prevalence,
     )
     common.write_file(output, explanation.draw(), force=force)

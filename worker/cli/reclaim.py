@@ -23,7 +23,7 @@ def reclaim(
     Exit status: 0 if none is left over, else 1.
     """
     settings = common.settings()
-    inbox = Inbox(settings.inbox, archive=settings.archive, refused=settings.refused)
+    inbox = Inbox(settings.folders)
     without_row = back = 0
     for path in list(unnamed(common.database(settings), inbox)):
         without_row += 1

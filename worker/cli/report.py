@@ -13,7 +13,7 @@ from worker.cli.failure import fail
 from worker.db.engine import Database
 from worker.db.results import Results
 from worker.model.registry import Registry
-from worker.reports.explain import Places, explain
+from worker.reports.explain import explain
 from worker.reports.models import told_measures
 from worker.reports.page import Page, days_of, listed, pictures_of, refusals_of
 from worker.settings import Settings
@@ -71,8 +71,9 @@ def report(
 
 
 def _draw(settings: Settings, database: Database, registry: Registry, scan_id: int) -> bytes:
-    places = Places(archive=settings.archive, inbox=settings.inbox, limits=settings.limits)
-    return explain(database, registry, places, f"id:{scan_id}", predict_seconds=None).thumbnail()
+    return explain(
+        database, registry, settings.folders, f"id:{scan_id}", limits=settings.limits
+    ).thumbnail()
 
 
 def _measures(registry: Registry, version: str | None) -> dict[str, str]:

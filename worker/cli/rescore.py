@@ -11,7 +11,6 @@ from worker.db.predictions import ArchivedFilms, Selection
 from worker.model.registry import Registry
 from worker.screening.rescore import rescore as screen_all
 from worker.screening.rescreen import Means
-from worker.settings import Settings
 from worker.system.progress import bar
 
 
@@ -41,7 +40,11 @@ def rescore(
         done = screen_all(
             database,
             registry.folder(model),
-            _means(settings),
+            Means(
+                folders=settings.folders,
+                screeners=settings.screener_options,
+                prevalence=settings.prevalence,
+            ),
             selection,
             progress=lambda count: progress.show(done=count),
         )
@@ -50,16 +53,3 @@ def rescore(
     skipped = f", {len(done.skipped)} skipped" if done.skipped else ""
     typer.echo(f"{done.screened} films screened again with {model}{skipped}")
     raise typer.Exit(1 if done.skipped else 0)
-
-
-def _means(settings: Settings) -> Means:
-    return Means(
-        archive=settings.archive,
-        inbox=settings.inbox,
-        limits=settings.limits,
-        count=settings.screener_count,
-        screen_seconds=settings.screen_seconds,
-        memory_mb=settings.screener_memory_mb,
-        predict_seconds=settings.predict_milliseconds / 1000,
-        prevalence=settings.prevalence,
-    )

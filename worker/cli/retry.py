@@ -20,7 +20,7 @@ def retry(
     """Put refused films back into the inbox, to be screened anew."""
     settings = common.settings()
     database = common.database(settings)
-    inbox = Inbox(settings.inbox, archive=settings.archive, refused=settings.refused)
+    inbox = Inbox(settings.folders)
     unmet = 0
     for wanted in scans:
         films = 0

@@ -18,6 +18,7 @@ from worker.db.lookup import choose_screened, find_scans
 from worker.db.schema import State, database_time, labels, scans
 from worker.model.manifest import NEGATIVE, POSITIVE
 from worker.system.filenames import bytes_of
+from worker.system.folders import Folders
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,15 +103,13 @@ class Labels:
                 )
         return Given(scan_ids=[scan_id for _, scan_id in chosen], problems=())
 
-    def for_training(self, archive: Path, inbox: Path) -> list[ReaderLabel]:
+    def for_training(self, folders: Folders) -> list[ReaderLabel]:
         """Return each film that has a label, once, with the latest, by scan id.
 
         The same bytes in several scans are one film: the latest label on any of them counts.
 
         Args:
-            archive: the folder that films are filed in.
-            inbox: the folder that they stay in where they are kept. Films that a backfill screened
-                are where it found them.
+            folders: where films lie. Those that a backfill screened are where it found them.
 
         Raises:
             DatabaseTrouble: the database cannot be asked.
@@ -141,7 +140,7 @@ class Labels:
                     file_name=row.file_name,
                     sha256=digest,
                     label=latest[digest],
-                    path=_path(archive, inbox, row),
+                    path=_path(folders, row),
                     filed=row.filed_as is not None,
                 )
                 for digest, row in (left | filed).items()
@@ -179,8 +178,10 @@ def _contradictions(chosen: Iterable[tuple[Asked, int]]) -> list[Problem]:
     return list(problems.values())
 
 
-def _path(archive: Path, inbox: Path, row: Row[Any]) -> Path:
+def _path(folders: Folders, row: Row[Any]) -> Path:
     if row.filed_as is None:
-        return Path(inbox, os.fsdecode(bytes_of(row.file_name)))  # a whole path stands alone
+        return Path(
+            folders.inbox, os.fsdecode(bytes_of(row.file_name))
+        )  # a whole path stands alone
     day, _, name = row.filed_as.partition("/")
-    return Path(archive, day, os.fsdecode(bytes_of(name)))
+    return Path(folders.archive, day, os.fsdecode(bytes_of(name)))

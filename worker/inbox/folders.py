@@ -20,6 +20,7 @@ from worker.inbox.free_names import take_name, taken_names
 from worker.inbox.sidecar import write_why
 from worker.system.filenames import bytes_of, is_passed_over, spell
 from worker.system.files import MistakenError, aside_of, fsync_folder, lies_across, move
+from worker.system.folders import Folders
 from worker.types import Recorded, Sighting
 
 # A copy to another mount holds everything else up, and what is so large is no film.
@@ -32,11 +33,11 @@ _THIS_FILM = {errno.EPERM, errno.EACCES, errno.EBUSY, errno.ETXTBSY}
 class Inbox:
     """The inbox folder, and where its files go."""
 
-    def __init__(self, inbox: Path, *, archive: Path, refused: Path) -> None:
+    def __init__(self, folders: Folders) -> None:
         """Name the three folders. Nothing is opened."""
-        self.folder = inbox
-        self.archive = archive
-        self.refused = refused
+        self.folder = folders.inbox
+        self.archive = folders.archive
+        self.refused = folders.refused
         self.others: dict[str, int] = {}  # kinds of what the last listing passed over, counted
         self._durable: set[Path] = set()  # days' folders whose own names are
 

@@ -26,17 +26,8 @@ from worker.model.decision import SAME_LOGIT, judge
 from worker.model.registry import Registry
 from worker.model.runtime import Floats, Model, load
 from worker.reports.overlay import Caption, draw, fit, thumbnail
-from worker.system.filenames import bytes_of
 from worker.system.files import open_regular
-
-
-@dataclass(frozen=True, kw_only=True)
-class Places:
-    """Where films lie, and what they may measure."""
-
-    archive: Path
-    inbox: Path  # films may have stayed there
-    limits: FilmLimits
+from worker.system.folders import Folders
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +50,10 @@ class Explanation:
 def explain(
     database: Database,
     registry: Registry,
-    places: Places,
+    folders: Folders,
     wanted: str,
     *,
+    limits: FilmLimits,
     version: str | None = None,
     predict_seconds: float | None = None,
     prevalence: float | None = None,
@@ -71,8 +63,9 @@ def explain(
     Args:
         database: where scans and predictions are.
         registry: of the model packages.
-        places: where films lie.
+        folders: where films lie.
         wanted: a scan, by id, file name, or beginning of the SHA-256.
+        limits: what a film may measure.
         version: of the model; the one that made the row where not given.
         predict_seconds: of processor time, that the network may take for a film; None for any.
         prevalence: of PNEUMONIA at this site, where the version has said nothing of the film yet;
@@ -89,10 +82,10 @@ def explain(
     film = archive.find(wanted)
     said = archive.said(film.scan_id, version)
     package = _package(registry, film, said, version)
-    data = _read(film, places)
+    data = _read(film, folders, limits)
     model = load(package, predict_seconds=predict_seconds)
     try:
-        return _explain(film, said, model, data, places.limits, prevalence=prevalence)
+        return _explain(film, said, model, data, limits, prevalence=prevalence)
     except FilmRefused as refusal:
         raise ScanError(f"scan {film.scan_id} is refused now: {refusal.sentence}") from refusal
 
@@ -180,10 +173,9 @@ def _look(data: bytes, limits: FilmLimits) -> Pixels:
     ).pixels
 
 
-def _read(film: Archived, places: Places) -> bytes:
+def _read(film: Archived, folders: Folders, limits: FilmLimits) -> bytes:
     """Read an archived film whole, and nothing else: no link, no device, no other file."""
-    folder = places.inbox if film.in_inbox else places.archive
-    path = os.path.join(os.fsencode(folder.absolute()), bytes_of(film.place))  # noqa: PTH118 - bytes
+    path = folders.path_of(film.place, in_inbox=film.in_inbox)
     lost = f"scan {film.scan_id}: its film is not where it was filed, {film.place}"
     try:
         file = open_regular(path)
@@ -195,10 +187,10 @@ def _read(film: Archived, places: Places) -> bytes:
         ) from error
     with file:
         facts = os.fstat(file.fileno())
-        if facts.st_size > places.limits.max_bytes:
+        if facts.st_size > limits.max_bytes:
             raise ScanError(
                 f"scan {film.scan_id}: {facts.st_size:,} bytes are over the limit now, "
-                f"{places.limits.max_bytes:,}"
+                f"{limits.max_bytes:,}"
             )
         data = file.read(facts.st_size)
     if hashlib.sha256(data).hexdigest() != film.sha256:

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Self
 
 from worker.errors import ScreenerTrouble
-from worker.imaging.preprocessing import FilmLimits
 from worker.screening.ipc import Channel, Job, Message, Ready, Result, Setup, Unfit
+from worker.settings import ScreenerOptions
 from worker.system.filenames import bytes_of
 from worker.system.trouble import doubling
 from worker.types import Claim
@@ -168,23 +168,10 @@ class _Child:
 class Pool:
     """Screener processes and what they have in hand."""
 
-    def __init__(
-        self,
-        *,
-        inbox: Path,
-        limits: FilmLimits,
-        count: int,
-        screen_seconds: float,
-        memory_mb: int,
-        predict_seconds: float = 0.25,
-    ) -> None:
-        """Prepare to keep `count` screeners. None is started before `serve`."""
+    def __init__(self, inbox: Path, options: ScreenerOptions) -> None:
+        """Prepare to keep screeners that read films below `inbox`. None starts before `serve`."""
         self._inbox = inbox
-        self._limits = limits
-        self._count = count
-        self._screen_seconds = screen_seconds
-        self._memory_mb = memory_mb
-        self._predict_seconds = predict_seconds
+        self._options = options
         self._selector = selectors.DefaultSelector()
         self._screeners: list[_Child] = []
         self._serving: Path | None = None  # what films go to
@@ -214,7 +201,7 @@ class Pool:
             return
         self._coming = package
         try:
-            for _ in range(self._count):
+            for _ in range(self._options.count):
                 self._start(package, now)
         except ScreenerTrouble:
             self._coming = None  # some of them would wait for the others for ever
@@ -234,7 +221,7 @@ class Pool:
     @property
     def capacity(self) -> int:
         """How many films may be with screeners at most."""
-        return self._count * _QUEUE
+        return self._options.count * _QUEUE
 
     @property
     def room(self) -> int:
@@ -279,7 +266,7 @@ class Pool:
         self._tended = now
         for screener in list(self._screeners):
             screener.forgive(stalled)
-            if screener.jobs and now - screener.head_since > self._screen_seconds:
+            if screener.jobs and now - screener.head_since > self._options.screen_seconds:
                 screener.overran = True
                 screener.process.kill()
             elif screener.version is None and now - screener.started > _LOAD_SECONDS:
@@ -287,7 +274,7 @@ class Pool:
         self._retire()
         if self._serving is not None and now >= self._retry_at:
             self._make_up(self._serving, now)
-        if self._failures > 2 * self._count and not self._ready():
+        if self._failures > 2 * self._options.count and not self._ready():
             raise ScreenerTrouble("screeners end as soon as they are started")
 
     def close(self, *, wait_seconds: float = 5.0) -> list[Claim]:
@@ -316,7 +303,7 @@ class Pool:
         """Start screeners in place of those that have gone."""
         ours = sum(one.package == package and not one.outside for one in self._screeners)
         try:
-            for _ in range(self._count - ours):
+            for _ in range(self._options.count - ours):
                 self._start(package, now)
             self.lacking = ""
         except ScreenerTrouble as error:
@@ -329,10 +316,10 @@ class Pool:
         setup = Setup(
             inbox=str(self._inbox.absolute()),
             package=str(package.absolute()),
-            limits=asdict(self._limits),
-            memory_mb=self._memory_mb,
-            predict_seconds=self._predict_seconds,
-            screen_seconds=self._screen_seconds,
+            limits=asdict(self._options.limits),
+            memory_mb=self._options.memory_mb,
+            predict_seconds=self._options.predict_seconds,
+            screen_seconds=self._options.screen_seconds,
         )
         screener = _Child.start(package, setup, now)
         try:
@@ -391,7 +378,7 @@ class Pool:
         coming = [one for one in self._screeners if one.package == self._coming]
         versions = {(one.version, one.unfenced) for one in coming}
         ready = all(one.version is not None for one in coming)
-        if self._coming is None or not ready or len(coming) < self._count:
+        if self._coming is None or not ready or len(coming) < self._options.count:
             return
         self._serving, self._coming = self._coming, None
         for version, unfenced in versions:

@@ -14,13 +14,14 @@ from pathlib import Path
 
 from worker.db.predictions import Archived
 from worker.errors import FilmRefused, ModelPackageError, ScreenerTrouble
-from worker.imaging.preprocessing import FilmLimits
 from worker.inbox.folders import sighting_of
 from worker.model.decision import Score, Verdict, judge
 from worker.model.manifest import Manifest, read_manifest
 from worker.screening.ipc import Result
 from worker.screening.pool import Died, HandedBack, NotServing, Pool, PoolEvent, Screened, Serving
-from worker.system.filenames import bytes_of, spell
+from worker.settings import ScreenerOptions
+from worker.system.filenames import spell
+from worker.system.folders import Folders
 from worker.types import Claim
 
 _WAIT_SECONDS = 0.2
@@ -30,13 +31,8 @@ _WAIT_SECONDS = 0.2
 class Means:
     """Where archived films lie, and the screeners to read them with."""
 
-    archive: Path
-    inbox: Path  # films may have stayed there
-    limits: FilmLimits
-    count: int  # of screeners
-    screen_seconds: float
-    memory_mb: int
-    predict_seconds: float
+    folders: Folders
+    screeners: ScreenerOptions
     prevalence: float | None = None  # of PNEUMONIA at this site; None for the package's own
 
 
@@ -80,15 +76,8 @@ class _Bench:
         self._manifest: Manifest = read_manifest(package)
         self._with: dict[int, Archived] = {}  # by scan id
         self._again: deque[Claim] = deque()  # handed back, or to be tried alone
-        self.pool = Pool(
-            # Films lie in the archive or in the inbox: their names are whole paths.
-            inbox=Path("/"),
-            limits=means.limits,
-            count=means.count,
-            screen_seconds=means.screen_seconds,
-            memory_mb=means.memory_mb,
-            predict_seconds=means.predict_seconds,
-        )
+        # Films lie in the archive or in the inbox: their names are whole paths.
+        self.pool = Pool(Path("/"), means.screeners)
 
     @property
     def idle(self) -> bool:
@@ -147,8 +136,7 @@ class _Bench:
 
     def _look(self, film: Archived) -> Claim | Skipped:
         """Return a claim on the film as it lies there now."""
-        folder = self._means.inbox if film.in_inbox else self._means.archive
-        path = os.path.join(os.fsencode(folder.absolute()), bytes_of(film.place))  # noqa: PTH118 - bytes
+        path = self._means.folders.path_of(film.place, in_inbox=film.in_inbox)
         try:
             found = os.lstat(path)
         except OSError as error:

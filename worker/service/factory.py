@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 
 from worker.db.engine import Database
 from worker.db.scans import Store
@@ -42,11 +41,11 @@ def open_service(settings: Settings) -> Iterator[Service]:
         metrics_file=settings.metrics_file,
     )
     _adopt(registry, Registry(settings.shipped_models), reporter)
-    inbox = Inbox(settings.inbox, archive=settings.archive, refused=settings.refused)
+    inbox = Inbox(settings.folders)
     service = Service(
         store=Store(database, this_process(settings.worker_name)),
         inbox=inbox,
-        pool=new_pool(settings, settings.inbox, settings.screener_count),
+        pool=Pool(settings.inbox, settings.screener_options),
         registry=registry,
         reporter=reporter,
         notifier=Notifier.from_environment(),
@@ -71,7 +70,7 @@ def open_service(settings: Settings) -> Iterator[Service]:
                 else str(settings.archive),
                 "refused": str(settings.refused),
                 "model": registry.serving(),
-                "screeners": str(settings.screener_count),
+                "screeners": str(settings.screener_options.count),
             }
         )
     )
@@ -85,18 +84,6 @@ def _prepare(database: Database, reporter: Reporter) -> None:
     """Bring the schema up to date, and say if it is a newer release's."""
     if note := database.migrate().note:
         reporter.emit(Notice(name="newer schema", fields={"note": note}))
-
-
-def new_pool(settings: Settings, folder: Path, count: int) -> Pool:
-    """Return a pool that keeps `count` screeners, fenced into a folder. It starts none yet."""
-    return Pool(
-        inbox=folder,
-        limits=settings.limits,
-        count=count,
-        screen_seconds=settings.screen_seconds,
-        memory_mb=settings.screener_memory_mb,
-        predict_seconds=settings.predict_milliseconds / 1000,
-    )
 
 
 def open_registry(settings: Settings) -> Registry:

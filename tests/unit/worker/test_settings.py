@@ -39,7 +39,7 @@ def test_what_the_issue_names_is_there() -> None:
     settings = read_settings()
     assert settings.inbox == Path("inbox")
     assert not settings.keep_in_inbox
-    assert settings.screener_count == len(os.sched_getaffinity(0))
+    assert settings.screener_options.count == len(os.sched_getaffinity(0))
 
 
 def test_limits_are_those_of_preprocessing() -> None:

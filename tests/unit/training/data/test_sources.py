@@ -17,6 +17,7 @@ from training.data.sources import Archive, find_films
 from worker.db.engine import Database
 from worker.db.labels import Asked, Labels
 from worker.errors import DataError
+from worker.system.folders import Folders
 from worker.types import Changes
 
 DAY = "2026-11-23"
@@ -41,7 +42,10 @@ def archive(database: Database, database_url: str, tmp_path: Path) -> Archive:
             label = "NORMAL" if number % 4 < 2 else "PNEUMONIA"
             labelled.append(Asked(scan=str(claim.scan_id), label=label, reader="Dr. A"))
     assert not Labels(database).give(labelled).problems
-    return Archive(folder=folder, inbox=tmp_path / "inbox", database_url=database_url)
+    return Archive(
+        folders=Folders(inbox=tmp_path / "inbox", archive=folder, refused=tmp_path / "refused"),
+        database_url=database_url,
+    )
 
 
 def test_labelled_films_of_the_archive_are_found_and_split(archive: Archive) -> None:
@@ -74,7 +78,7 @@ def test_a_corrected_label_is_what_is_learnt(archive: Archive, database: Databas
 
 def test_a_film_that_is_gone_or_is_not_the_one_screened_is_set_aside(archive: Archive) -> None:
     """Neither stops the night; each is told by its scan."""
-    first, second, *_ = sorted((archive.folder / DAY).iterdir())
+    first, second, *_ = sorted((archive.folders.archive / DAY).iterdir())
     first.unlink()
     second.write_bytes(b"another film")
     dataset = read_dataset([], salt="s", archive=archive)
@@ -89,12 +93,16 @@ def test_labelled_films_that_were_kept_where_they_are(
     archive: Archive, database: Database, tmp_path: Path
 ) -> None:
     """Of the inbox, or of an archive that was backfilled: learnt from while they can be read."""
-    archive.inbox.mkdir()
-    here, there, locked = archive.inbox / "here.jpg", tmp_path / "there.jpg", tmp_path / "locked"
+    archive.folders.inbox.mkdir()
+    here, there, locked = (
+        archive.folders.inbox / "here.jpg",
+        tmp_path / "there.jpg",
+        tmp_path / "locked",
+    )
     store, labelled = worker(database), []
     for inode, path in enumerate((here, there, locked / "film.jpg"), start=100):
         data = path.name.encode()
-        name = path.name if path.parent == archive.inbox else str(path)
+        name = path.name if path.parent == archive.folders.inbox else str(path)
         (claim,) = store.claim([sighting(name, inode=inode)], lease_seconds=60).claims
         outcome = verdict(claim, sha256=hashlib.sha256(data).hexdigest())
         store.apply(Changes(outcomes=[outcome]), keep=True)
@@ -117,11 +125,11 @@ def test_what_has_taken_a_films_name_does_not_hold_the_night_up(
     archive: Archive, database: Database, what: str, place: str
 ) -> None:
     """A pipe would never end, nor a device; a link leads to what was not screened: set aside."""
-    path = archive.folder / DAY / "000_chest_0.jpeg"
+    path = archive.folders.archive / DAY / "000_chest_0.jpeg"
     scan = 1
     if place == "inbox":
-        archive.inbox.mkdir()
-        path = archive.inbox / "kept.jpeg"
+        archive.folders.inbox.mkdir()
+        path = archive.folders.inbox / "kept.jpeg"
         store = worker(database)
         (claim,) = store.claim([sighting(path.name, inode=100)], lease_seconds=60).claims
         digest = hashlib.sha256(path.name.encode()).hexdigest()
@@ -147,7 +155,7 @@ def test_what_has_taken_a_films_name_does_not_hold_the_night_up(
 @pytest.mark.parametrize("films", [1, 80])
 def test_a_list_of_patients_that_names_other_films(archive: Archive, films: int) -> None:
     """A list that names none of them is not what was meant; one that lacks some is told of."""
-    names = [path.name for path in sorted((archive.folder / DAY).iterdir())]
+    names = [path.name for path in sorted((archive.folders.archive / DAY).iterdir())]
     wrong = Patients(listed={f"NORMAL/{name}": "4711" for name in names})
     with pytest.raises(DataError, match="names none of the 80 films"):
         read_dataset([], salt="s", archive=archive, patients=wrong)
@@ -180,7 +188,7 @@ def test_a_tree_and_the_archive_are_one_data_set(archive: Archive, tmp_path: Pat
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(path.name.encode())
     alone = read_dataset(tmp_path / "tree", salt="s")
-    film = min((archive.folder / DAY).iterdir())
+    film = min((archive.folders.archive / DAY).iterdir())
     (tmp_path / "tree/NORMAL/IM-900-1.jpeg").write_bytes(film.read_bytes())
     both = read_dataset(tmp_path / "tree", salt="s", archive=archive)
     assert len(both.scans) == len(alone.scans) + 80
@@ -194,7 +202,10 @@ def test_a_tree_and_the_archive_are_one_data_set(archive: Archive, tmp_path: Pat
 
 def test_no_labels_at_all_says_what_would_do(tmp_path: Path) -> None:
     """Before the first label, and before there is a database."""
-    archive = Archive(folder=tmp_path, inbox=tmp_path, database_url=f"sqlite:///{tmp_path}/none.db")
+    archive = Archive(
+        folders=Folders(inbox=tmp_path, archive=tmp_path, refused=tmp_path),
+        database_url=f"sqlite:///{tmp_path}/none.db",
+    )
     with pytest.raises(DataError, match="--data, or label archived scans"):
         find_films([], archive=archive)
     assert not (tmp_path / "none.db").exists()

@@ -48,6 +48,8 @@ from worker.model.manifest import Manifest, verify_files
 from worker.model.registry import Registry
 from worker.model.runtime import load
 from worker.screening.rescreen import Means
+from worker.settings import ScreenerOptions
+from worker.system.folders import Folders
 from worker.types import Changes
 
 
@@ -329,13 +331,10 @@ def archived(plan: Plan, tmp_path: Path, open_database: Callable[[str], Database
         store.apply(Changes(outcomes=[rows.verdict(claim, sha256=digest)]))
         store.apply(Changes(filed=[(claim.scan_id, f"{number}.jpg")]))
     means = Means(
-        archive=folder,
-        inbox=tmp_path / "inbox",
-        limits=FilmLimits(),
-        count=1,
-        screen_seconds=20,
-        memory_mb=768,
-        predict_seconds=5,
+        folders=Folders(inbox=tmp_path / "inbox", archive=folder, refused=tmp_path / "refused"),
+        screeners=ScreenerOptions(
+            count=1, limits=FilmLimits(), screen_seconds=20, memory_mb=768, predict_seconds=5
+        ),
     )
     return replace(plan, preview=means, preview_scans=5)
 
@@ -393,8 +392,8 @@ def test_a_challenger_that_screeners_do_not_take_is_held(
 ) -> None:
     """Better by its numbers, and too slow to serve: what would be refused is not promoted."""
     assert archived.preview is not None
-    slow = replace(archived.preview, predict_seconds=1e-9)
-    outcome = quick_night(replace(archived, preview=slow))
+    slow = replace(archived.preview.screeners, predict_seconds=1e-9)
+    outcome = quick_night(replace(archived, preview=replace(archived.preview, screeners=slow)))
     assert outcome.ruling is Ruling.HELD
     assert outcome.reasons[-1].startswith("HELD: screeners do not take it: ")
     # A person who allows more need not wait for a label.

@@ -16,8 +16,10 @@ from worker.db.engine import Database
 from worker.db.labels import Asked, Labels
 from worker.db.scans import Store
 from worker.errors import DataError
+from worker.system.folders import Folders
 from worker.types import Changes
 
+FOLDERS = Folders(inbox=Path("inbox"), archive=Path("archive"), refused=Path("refused"))
 _INODES = itertools.count(1)
 
 
@@ -76,7 +78,7 @@ def test_later_labels_win_and_the_history_stays(store: Store, database: Database
     ]
     (row,) = query(database, "SELECT reader_label FROM results")
     assert row["reader_label"] == "PNEUMONIA"
-    (film,) = Labels(database).for_training(Path("archive"), Path("inbox"))
+    (film,) = Labels(database).for_training(FOLDERS)
     assert film.label == "PNEUMONIA"
 
 
@@ -115,7 +117,7 @@ def test_the_same_bytes_twice_are_one_film(store: Store, database: Database) -> 
     ids = [screened(store, "a.jpg", "same"), screened(store, "again.jpg", "same")]
     assert Labels(database).give([ask(sha256("same")[:10], "NORMAL")]).scan_ids == ids
     Labels(database).give([ask(str(ids[0]), "PNEUMONIA")])
-    (film,) = Labels(database).for_training(Path("archive"), Path("inbox"))
+    (film,) = Labels(database).for_training(FOLDERS)
     assert film.label == "PNEUMONIA"
 
 
@@ -201,7 +203,7 @@ def test_the_night_is_told_where_each_film_lies(store: Store, database: Database
     Labels(database).give(
         [ask(name) for name in ("caf\\xe9.jpg", "kept.jpg", "/old/found.jpg", "twice.jpg")]
     )
-    told = Labels(database).for_training(Path("archive"), Path("inbox"))
+    told = Labels(database).for_training(FOLDERS)
     assert {film.sha256: (film.path, film.filed) for film in told} == {
         sha256("a"): (Path("archive/2026-11-23/caf\udce9.jpg"), True),
         sha256("b"): (Path("inbox/kept.jpg"), False),

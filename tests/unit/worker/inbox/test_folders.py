@@ -30,6 +30,7 @@ from worker.errors import FilmRefused, FilmStuck, RefusalCode, StorageTrouble
 from worker.inbox.folders import Inbox
 from worker.inbox.sidecar import find_why
 from worker.system.filenames import bytes_of, is_passed_over, spell
+from worker.system.folders import Folders
 from worker.types import Recorded, Sighting
 
 DAY = "2026-03-04"
@@ -60,7 +61,11 @@ class Libc:
 def inbox(tmp_path: Path) -> Inbox:
     """Return an empty inbox with its folders beside it."""
     (tmp_path / "inbox").mkdir()
-    return Inbox(tmp_path / "inbox", archive=tmp_path / "archive", refused=tmp_path / "refused")
+    return Inbox(
+        Folders(
+            inbox=tmp_path / "inbox", archive=tmp_path / "archive", refused=tmp_path / "refused"
+        )
+    )
 
 
 def _no_second_names(*_: Any, **__: Any) -> None:
@@ -637,6 +642,7 @@ import ctypes, errno
 from pathlib import Path
 import worker.system.files
 from worker.inbox.folders import Inbox
+from worker.system.folders import Folders
 from worker.types import Recorded
 
 class Nfs:
@@ -645,7 +651,7 @@ class Nfs:
         return -1
 
 worker.system.files._libc = Nfs()
-inbox = Inbox(Path("inbox"), archive=Path("archive"), refused=Path("refused"))
+inbox = Inbox(Folders(inbox=Path("inbox"), archive=Path("archive"), refused=Path("refused")))
 seen = inbox.look("film.jpg")
 print(inbox.file_away(
     Recorded(scan_id=1, sighting=seen, day="2026-03-04", sha256=None, refusal=None)
@@ -791,7 +797,7 @@ def test_two_workers_copy_the_same_film(any_way: Inbox) -> None:
     drop(any_way)
     scan = recorded(any_way)
     first = any_way.file_away(scan)
-    other = Inbox(any_way.folder, archive=any_way.archive, refused=any_way.refused)
+    other = Inbox(Folders(inbox=any_way.folder, archive=any_way.archive, refused=any_way.refused))
     assert other.file_away(scan) == first
     assert standing(any_way.archive) == {f"{DAY}/film.jpg": FILM}
 

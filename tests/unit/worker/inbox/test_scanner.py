@@ -11,6 +11,7 @@ import pytest
 from worker.inbox.folders import Inbox
 from worker.inbox.scanner import Lookout
 from worker.inbox.watcher import Watcher
+from worker.system.folders import Folders
 
 SCAN = 10.0
 
@@ -21,7 +22,7 @@ def lookout(tmp_path: Path) -> Iterator[Lookout]:
     folder = tmp_path / "inbox"
     folder.mkdir()
     (folder / "film.jpg").write_bytes(b"film")
-    inbox = Inbox(folder, archive=tmp_path, refused=tmp_path)
+    inbox = Inbox(Folders(inbox=folder, archive=tmp_path, refused=tmp_path))
     lookout = Lookout(inbox, Watcher(folder, os.sync), scan_seconds=SCAN)
     yield lookout
     lookout.stop()

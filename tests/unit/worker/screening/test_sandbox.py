@@ -22,6 +22,7 @@ from worker.imaging.preprocessing import FilmLimits
 from worker.inbox.folders import Inbox
 from worker.screening.ipc import Channel, Job, Message, Ready, Result, Setup
 from worker.screening.pool import _ENVIRONMENT
+from worker.system.folders import Folders
 
 pytestmark = pytest.mark.skipif(platform.system() != "Linux", reason="this machine is not Linux")
 
@@ -82,7 +83,7 @@ class TakenOver:
     def screen(self, name: str, data: bytes) -> Message | None:
         """Have it screen a file of these bytes."""
         (self.inbox / name).write_bytes(data)
-        seen = Inbox(self.inbox, archive=self.inbox, refused=self.inbox).look(name)
+        seen = Inbox(Folders(inbox=self.inbox, archive=self.inbox, refused=self.inbox)).look(name)
         assert seen is not None
         self._scans += 1
         self.channel.send(Job(scan_id=self._scans, **asdict(seen)))

@@ -28,6 +28,7 @@ from worker.screening.ipc import Result
 from worker.screening.pool import Died, HandedBack, PoolEvent, Screened
 from worker.service.pipeline import Pipeline, Policy
 from worker.system.files import move
+from worker.system.folders import Folders
 from worker.types import Claim, Outcome
 
 VERSION = "drawn-1"
@@ -93,7 +94,9 @@ class Screeners:
         path = self._inbox / claim.sighting.name
         if self._inbox.is_symlink():
             return None
-        seen = Inbox(self._inbox, archive=path, refused=path).look(claim.sighting.name)
+        seen = Inbox(Folders(inbox=self._inbox, archive=path, refused=path)).look(
+            claim.sighting.name
+        )
         return path.read_bytes() if seen == claim.sighting else None
 
     def _end(self, claim: Claim, data: bytes | None) -> PoolEvent:
@@ -176,7 +179,7 @@ class Ward:
         self.database = database
         self.store = Flaky(store, ("claim", "apply"), DatabaseTrouble("it went away"))
         self.inbox = Flaky(
-            Inbox(self.folder, archive=root / "archive", refused=root / "refused"),
+            Inbox(Folders(inbox=self.folder, archive=root / "archive", refused=root / "refused")),
             ("file_away", "make_durable"),
             StorageTrouble("the disk is full"),
         )
@@ -700,7 +703,9 @@ def test_an_inbox_that_is_not_the_same_takes_nothing(crew: tuple[Ward, Ward]) ->
     """A worker that does not find what was offered, as on an empty mount point, lets go of it."""
     one, other = crew
     other.inbox = Flaky(
-        Inbox(other.folder / "elsewhere", archive=other.folder, refused=other.folder),
+        Inbox(
+            Folders(inbox=other.folder / "elsewhere", archive=other.folder, refused=other.folder)
+        ),
         (),
         StorageTrouble(),
     )
