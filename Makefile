@@ -44,7 +44,8 @@ model: training  ## the shipped model again, into var/model/models: make model D
 	@test -n "$(DATA)" || { echo "which download? make model DATA=chest_xray" >&2; exit 2; }
 	$(BIN)/python -m training.download "$(DATA)" var/model/chest_xray
 	$(BIN)/python -m training.retrain --data var/model/chest_xray --models var/model/models \
-		--cache var/model/cache --no-database --from scratch --salt lungwatch --epochs 24 --seed 20
+		--cache var/model/cache --no-database --from scratch --salt lungwatch --epochs 30 --seed 20 \
+		$(if $(SIZES),--native-sizes "$(SIZES)")
 
 soak: dev  ## the fault suite at full length, ending in its table: hours; best as root, on a quiet machine
 	TEST_DEADLINE_SECONDS=1800 $(BIN)/pytest tests/faults --soak

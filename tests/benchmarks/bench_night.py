@@ -120,7 +120,13 @@ def _epoch(asked: argparse.Namespace) -> None:
         labels=(np.arange(count) % 2).astype(np.float32),
     )
     recipe = Recipe()
-    batches = Shuffled(examples, batch=recipe.batch, seed=1, mixed_share=recipe.mixed_share)
+    batches = Shuffled(
+        examples,
+        batch=recipe.batch,
+        seed=1,
+        mixed_share=recipe.mixed_share,
+        toned_share=recipe.toned_share,
+    )
     architecture = Architecture.of(asked.side)
     trainee = _compiled(build_network(architecture), recipe, steps_per_epoch=len(batches))
     in_memory: list[Any] = [

@@ -21,6 +21,7 @@ from training.fit.augmentation import cut_and_mix
 from training.fit.batches import Shuffled
 from training.fit.checkpoints import ALL_EPOCHS, NO_BETTER, OUT_OF_TIME
 from training.fit.trainer import Examples, FitLimits, Fitted, NonFiniteLossError, Recipe, fit
+from training.fit.watched import Watched
 from worker.errors import DataError
 from worker.imaging.preprocessing import resize
 
@@ -105,7 +106,15 @@ def _fit_whole(root: Path) -> Whole:
         watched.setattr(Path, "replace", replacing)
         watched.setattr(Path, "unlink", unlinking)
         limits = FitLimits(tensorboard=events)
-        fitted = fit(network, films, films, QUICK, scratch=scratch, say=said.append, limits=limits)
+        fitted = fit(
+            network,
+            films,
+            Watched(examples=films),
+            QUICK,
+            scratch=scratch,
+            say=said.append,
+            limits=limits,
+        )
     return Whole(
         fitted=fitted,
         said=said,
@@ -125,7 +134,14 @@ def assert_same(network: Any, expected: Sequence[Any]) -> None:
 def test_another_seed_gives_another_network(tmp_path: Path, whole: Whole) -> None:
     """From the same first weights. That the same seed gives the same is shown below."""
     network, films = build(), examples()
-    fit(network, films, films, replace(QUICK, seed=2), scratch=tmp_path, say=lambda _: None)
+    fit(
+        network,
+        films,
+        Watched(examples=films),
+        replace(QUICK, seed=2),
+        scratch=tmp_path,
+        say=lambda _: None,
+    )
     assert not np.array_equal(weights(network)[0], whole.weights[0])
 
 
@@ -141,7 +157,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_step(tmp_path: Path) -> None:
     network, films = build(), examples()
     network.get_layer("head").bias.assign([np.nan])
     with pytest.raises(NonFiniteLossError, match="step 1 of epoch 1"):
-        fit(network, films, films, QUICK, scratch=tmp_path, say=lambda _: None)
+        fit(network, films, Watched(examples=films), QUICK, scratch=tmp_path, say=lambda _: None)
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -151,7 +167,7 @@ def test_a_run_killed_while_it_keeps_an_epoch_ends_alike(
     """Before any of the steps: what was done is not done again, and no bit differs."""
     scratch = shutil.copytree(whole.killed / step, tmp_path / "scratch")
     network, films, said = build(), examples(), list[str]()
-    fitted = fit(network, films, films, QUICK, scratch=scratch, say=said.append)
+    fitted = fit(network, films, Watched(examples=films), QUICK, scratch=scratch, say=said.append)
     again = (3,) if step == STEPS[-1] else (2, 3)
     assert [line.split(":")[0] for line in said] == [f"epoch {number}/3" for number in again]
     assert [epoch["epoch"] for epoch in fitted.curve] == [1, 2, 3]
@@ -168,21 +184,36 @@ def test_a_folder_that_cannot_be_written_ends_a_fit_with_its_reason(
     (tmp_path / "file").touch()
     limits = FitLimits(tensorboard=tmp_path / "file/events")
     with pytest.raises(DataError, match=r"^TensorBoard's .* \(Not a directory\):\n  /"):
-        fit(build(), films, films, QUICK, scratch=tmp_path / "s", say=lambda _: None, limits=limits)
+        fit(
+            build(),
+            films,
+            Watched(examples=films),
+            QUICK,
+            scratch=tmp_path / "s",
+            say=lambda _: None,
+            limits=limits,
+        )
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(watching, "write_atomically", full)
     with pytest.raises(DataError, match=r"^what a fit .* \(No space left on device\):\n  /"):
-        fit(build(), films, films, QUICK, scratch=tmp_path / "s", say=lambda _: None)
+        fit(
+            build(),
+            films,
+            Watched(examples=films),
+            QUICK,
+            scratch=tmp_path / "s",
+            say=lambda _: None,
+        )
 
 
 def test_a_run_that_had_ended_is_not_gone_on_with(tmp_path: Path, whole: Whole) -> None:
     """Killed after fitting, before its package: the weights are there, and no epoch is added."""
     scratch = shutil.copytree(whole.scratch, tmp_path / "scratch")
     network, films, said = build(seed=9), examples(), list[str]()
-    fitted = fit(network, films, films, QUICK, scratch=scratch, say=said.append)
+    fitted = fit(network, films, Watched(examples=films), QUICK, scratch=scratch, say=said.append)
     assert said == []
     assert (fitted.ended, len(fitted.curve)) == (ALL_EPOCHS, 3)
     assert_same(network, whole.weights)
@@ -211,7 +242,9 @@ def test_a_damaged_scratch_costs_time_and_no_more(tmp_path: Path, whole: Whole) 
     for path in scratch.iterdir():
         damage(path)
     network, films = build(), examples()
-    fitted = fit(network, films, films, QUICK, scratch=scratch, say=lambda _: None)
+    fitted = fit(
+        network, films, Watched(examples=films), QUICK, scratch=scratch, say=lambda _: None
+    )
     assert fitted.ended == ALL_EPOCHS
     assert_same(network, whole.weights)
     assert {path.suffix for path in scratch.iterdir()} == {".json", ".npz", ".h5"}
@@ -222,7 +255,7 @@ def test_a_lost_curve_is_a_lost_picture(tmp_path: Path, whole: Whole) -> None:
     scratch = shutil.copytree(whole.scratch, tmp_path / "scratch")
     damage(scratch / "curve.json")
     network, films, said = build(seed=9), examples(), list[str]()
-    fitted = fit(network, films, films, QUICK, scratch=scratch, say=said.append)
+    fitted = fit(network, films, Watched(examples=films), QUICK, scratch=scratch, say=said.append)
     assert (fitted.curve, said) == ([], [])
     assert_same(network, whole.weights)
 
@@ -239,15 +272,17 @@ def test_the_best_epoch_on_the_calibration_side_is_taken(tmp_path: Path) -> None
         )
 
     recipe = Recipe(epochs=40, patience=3, batch=8, learning_rate=0.02)
-    network, calibration = build(), noise(64)
+    network, calibration = build(), Watched(examples=noise(64))
     fitted = fit(network, noise(32), calibration, recipe, scratch=tmp_path, say=lambda _: None)
-    losses = [epoch["val_loss"] for epoch in fitted.curve]
+    found = [epoch["val_robust"] for epoch in fitted.curve]
     assert fitted.ended == NO_BETTER
-    assert fitted.epoch == 1 + losses.index(min(losses)) == len(losses) - 3
-    logits = network.predict(calibration.pixels[..., np.newaxis], verbose=0)["logit"][:, 0]
-    truth = calibration.labels * 0.95 + 0.025  # smoothed, as in training
-    loss = np.mean(np.logaddexp(0, logits) - truth * logits)
-    assert float(loss) == pytest.approx(min(losses), rel=1e-4)
+    latest = len(found) - found[::-1].index(max(found))  # of equals
+    assert fitted.epoch == latest == len(found) - 3
+    films = calibration.examples
+    logits = network.predict(films.pixels[..., np.newaxis], verbose=0)["logit"][:, 0]
+    again = calibration.numbers(logits, label_smoothing=recipe.label_smoothing)
+    assert again["val_robust"] == pytest.approx(max(found), abs=1e-3)
+    assert again["val_loss"] == pytest.approx(fitted.curve[latest - 1]["val_loss"], rel=1e-4)
 
 
 def test_a_run_out_of_time_ends_in_a_usable_model_and_goes_on_when_there_is_more(
@@ -261,7 +296,15 @@ def test_a_run_out_of_time_ends_in_a_usable_model_and_goes_on_when_there_is_more
     films, network = examples(), build()
     before = weights(network)
     limits = FitLimits(stop_at=0.0, clock=lambda: float(next(ticks)))
-    cut = fit(network, films, films, QUICK, scratch=tmp_path, say=lambda _: None, limits=limits)
+    cut = fit(
+        network,
+        films,
+        Watched(examples=films),
+        QUICK,
+        scratch=tmp_path,
+        say=lambda _: None,
+        limits=limits,
+    )
     assert cut.ended == OUT_OF_TIME
     assert [epoch["epoch"] for epoch in cut.curve] == [1]
     assert np.isfinite(cut.curve[-1]["val_loss"])
@@ -269,7 +312,7 @@ def test_a_run_out_of_time_ends_in_a_usable_model_and_goes_on_when_there_is_more
     assert any(not np.array_equal(one, other) for one, other in changed)
 
     said = list[str]()
-    fitted = fit(build(), films, films, QUICK, scratch=tmp_path, say=said.append)
+    fitted = fit(build(), films, Watched(examples=films), QUICK, scratch=tmp_path, say=said.append)
     assert fitted.ended == ALL_EPOCHS
     assert [line.split(":")[0] for line in said] == ["epoch 2/3", "epoch 3/3"]
     assert [epoch["epoch"] for epoch in fitted.curve] == [1, 2, 3]
@@ -298,7 +341,7 @@ def test_both_classes_weigh_the_same(tmp_path: Path) -> None:
     pixels = rng.integers(0, 255, (80, SIDE, SIDE)).astype(np.uint8)
     noise = Examples(pixels=pixels, rows=np.arange(80), labels=labels)
     network = build()
-    fit(network, noise, noise, QUICK, scratch=tmp_path, say=lambda _: None)
+    fit(network, noise, Watched(examples=noise), QUICK, scratch=tmp_path, say=lambda _: None)
     logits = network.predict(noise.pixels[..., np.newaxis], verbose=0)["logit"]
     assert abs(float(logits.mean())) < 1.0  # films as they come: near log(1/9) = -2.2
 
@@ -328,7 +371,7 @@ def test_one_class_alone_stops(tmp_path: Path) -> None:
     films = examples()
     alone = Examples(pixels=films.pixels, rows=films.rows, labels=np.zeros_like(films.labels))
     with pytest.raises(DataError, match="both classes"):
-        fit(build(), alone, films, QUICK, scratch=tmp_path, say=lambda _: None)
+        fit(build(), alone, Watched(examples=films), QUICK, scratch=tmp_path, say=lambda _: None)
 
 
 @pytest.mark.parametrize("margin", [0, 4, 8])
@@ -402,7 +445,7 @@ def test_augmentation_moves_films_as_far_as_it_is_told() -> None:
         """Return where the spot is on each film, from the middle, and how much there is of it."""
         spots = np.zeros((20, 60, 60, 1), dtype=np.float32)
         spots[:, 40:44, 28:32] = 1
-        still = {"away": 0.0, "degrees": 0.0, "zoom": 0.0, "shift": 0.0}
+        still = dict.fromkeys(("degrees", "closer", "farther", "stretch", "shift"), 0.0)
         films = np.array(Augmentation(seed=3, **still | limits)._move(spots))[..., 0]
         rows, columns = np.indices((60, 60)) - 29.5
         there = films.sum(axis=(1, 2))
@@ -416,42 +459,14 @@ def test_augmentation_moves_films_as_far_as_it_is_told() -> None:
     down, across, _ = moved(degrees=30.0)
     np.testing.assert_allclose(np.hypot(down, across), 12, atol=0.1)
     assert 15 < np.rad2deg(np.arctan2(np.abs(across), down)).max() <= 30.5
-    down, across, size = moved(zoom=0.2)
+    down, _, size = moved(closer=0.2, farther=0.1)
+    np.testing.assert_allclose(size, (down / 12) ** 2, rtol=0.1)  # both sides alike
+    assert np.exp(-0.1) - 0.01 <= down.min() / 12 < 1.1 < down.max() / 12 <= np.exp(0.2) + 0.01
+    down, across, size = moved(stretch=0.2)
     np.testing.assert_allclose(across, 0, atol=0.01)
     assert 1.1 < down.max() / 12 <= np.exp(0.2) + 0.01
     assert np.exp(-0.4) - 0.05 <= size.min() < size.max() <= np.exp(0.4) + 0.05
     assert np.ptp(size - (down / 12) ** 2) > 0.1  # across by itself, not as down
-
-
-def test_a_bent_film_keeps_the_order_of_its_grey_levels() -> None:
-    """What was darker stays darker, black stays black and white white; no two curves are alike."""
-    from training.fit.augmentation import Augmentation
-
-    layer = Augmentation(tone=1.0, seed=3)
-    ramp = np.linspace(0, 1, 256, dtype=np.float32).reshape(1, 16, 16, 1)
-    bent = np.array(layer._bend(np.repeat(ramp, 5, axis=0))).reshape(5, 256)
-    assert (np.diff(bent, axis=1) > 0).all()
-    np.testing.assert_allclose(bent[:, [0, -1]], [[0, 1]] * 5, atol=1e-6)
-    assert len({round(float(curve[128]), 3) for curve in bent}) == 5
-    layer.limits["tone"] = 0.0
-    np.testing.assert_array_equal(np.array(layer._bend(ramp)), ramp)
-
-
-def test_a_framed_film_is_masked_alike_on_all_sides() -> None:
-    """Its middle is as it was, around it one grey level, as wide above as below and beside."""
-    from training.fit.augmentation import Augmentation
-
-    layer = Augmentation(framed=1.0, frame=0.25, seed=3)
-    film = np.full((20, 40, 40, 1), 0.123, dtype=np.float32)
-    masked = np.array(layer._frame(film))[..., 0] != np.float32(0.123)
-    widths = set()
-    for one in masked:
-        rows, columns = np.flatnonzero(~one.all(axis=1)), np.flatnonzero(~one.all(axis=0))
-        assert (rows == columns).all()
-        assert rows[0] == 39 - rows[-1] <= 10
-        assert not one[np.ix_(rows, columns)].any()
-        widths.add(int(rows[0]))
-    assert len(widths) > 3
 
 
 def test_cut_and_mix_mixes_labels_by_area() -> None:

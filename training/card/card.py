@@ -210,8 +210,8 @@ def _operating_point(evaluation: Evaluation, training: Mapping[str, Any]) -> str
         "## Operating point\n\n"
         f"PNEUMONIA at a probability of {number(evaluation.threshold)} or above; REVIEW from "
         f"{number(low)} up to below {number(high)}. Both were chosen on the calibration side "
-        f"({normal} NORMAL, {pneumonia} PNEUMONIA, other patients): the threshold for a "
-        f"sensitivity of {aims['sensitivity']:g}, the band by class-conditional conformal "
+        f"({normal} NORMAL, {pneumonia} PNEUMONIA, other patients{_ways(aims)}): the threshold for "
+        f"a sensitivity of {aims['sensitivity']:g}, the band by class-conditional conformal "
         "prediction, so that of films like these at least "
         f"{of_pneumonia:.3f} of PNEUMONIA are not called NORMAL, and {of_normal:.3f} of NORMAL not "
         f"PNEUMONIA. There the AUC is {number(side.auc)}, sensitivity {number(side.sensitivity)}, "
@@ -219,6 +219,17 @@ def _operating_point(evaluation: Evaluation, training: Mapping[str, Any]) -> str
         f"{number(side.calibration_error)}. Probabilities are for equally frequent classes; the "
         f"temperature is {number(evaluation.temperature)}. Thresholds do not carry over to another "
         f"version.{_unfamiliar(evaluation.unfamiliar)}"
+    )
+
+
+def _ways(aims: Mapping[str, Any]) -> str:
+    """Say how calibration films count, of a package that was calibrated on films three ways."""
+    if "review_share" not in aims:
+        return ""
+    return (
+        "; each film counts three times: as it is, framed and exposed as the other class is, and "
+        f"cropped to 0.8 x 0.8; the band leaves at most {aims['review_share']:.0%} of films as "
+        "they are to REVIEW"
     )
 
 

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from training.data.reframing import cumulative_histogram, tone_curve
 from training.fit.augmentation import Labels, cut_and_mix
 from worker.errors import DataError
 from worker.imaging.preprocessing import Pixels
@@ -19,7 +20,7 @@ Rows = npt.NDArray[np.intp]
 # whose thread, at the end of every third epoch, kept the next one waiting for more than a second.
 _AHEAD: dict[str, int] = {"workers": 2, "max_queue_size": 4}
 Drawn = tuple[Pixels, Labels]  # (n, height, width, 1), (n, 1)
-Batch = tuple[Pixels, Labels, Labels]  # the same, and weights (n,)
+_LEAST_OTHER = 0.5  # least share of the other film's histogram in a film's new one
 NEEDS_BOTH = "films of both classes are needed to train and to calibrate"
 
 
@@ -54,25 +55,61 @@ def balance(labels: Labels) -> Labels:
 
 
 class InOrder(keras.utils.PyDataset):  # type: ignore[misc] # keras has no types
-    """All films in their order, as they are."""
+    """All films in their order, as they are, to predict."""
 
     def __init__(self, examples: Examples, *, batch: int = 256) -> None:
         """Cut into batches of so many films."""
         super().__init__(**_AHEAD)
         self._examples = examples
         self._batch = batch
-        self._weights = balance(examples.labels)
 
     def __len__(self) -> int:
         """Return the number of batches."""
         return math.ceil(len(self._examples) / self._batch)
 
-    def __getitem__(self, position: int) -> Batch:
-        """Return a batch."""
+    def __getitem__(self, position: int) -> tuple[Pixels]:
+        """Return a batch, (n, height, width, 1)."""
         here = slice(position * self._batch, (position + 1) * self._batch)
-        pixels = self._examples.pixels[self._examples.rows[here]]
-        labels, weights = self._examples.labels[here], self._weights[here]
-        return pixels[..., np.newaxis], labels[:, np.newaxis], weights
+        return (self._examples.pixels[self._examples.rows[here]][..., np.newaxis],)
+
+
+class OtherHistograms:
+    """Gives films the grey levels of films of the other class, so that these tell nothing.
+
+    A film's new histogram is that of a random film of the other class, mixed with its own by up to
+    a half.
+    """
+
+    def __init__(self, examples: Examples) -> None:
+        """Measure each film once: 1 KB a film."""
+        histograms = [cumulative_histogram(film).astype(np.float32) for film in examples.films()]
+        self._histograms = np.stack(histograms)
+        self._positive = examples.labels > 0.5
+        self._classes = np.flatnonzero(~self._positive), np.flatnonzero(self._positive)
+
+    def give(
+        self, films: Pixels, chosen: Rows, generator: np.random.Generator, *, share: float
+    ) -> Pixels:
+        """Return films, (n, height, width) uint8, of which a share has new grey levels.
+
+        Args:
+            films: a batch; left as it is.
+            chosen: (n,) which of the examples they are.
+            generator: draws which films, from whom, and how much.
+            share: of the films.
+        """
+        count = len(films)
+        turned = generator.uniform(size=count) < share
+        donors = generator.uniform(size=count)
+        weights = generator.uniform(_LEAST_OTHER, 1.0, size=count)
+        changed = films.copy()
+        for place in np.flatnonzero(turned):
+            others = self._classes[int(not self._positive[chosen[place]])]
+            other = self._histograms[others[int(donors[place] * len(others))]].astype(np.float64)
+            own = self._histograms[chosen[place]].astype(np.float64)
+            wanted = weights[place] * other + (1 - weights[place]) * own
+            changed[place] = np.take(tone_curve(own, wanted), films[place])
+        return changed
 
 
 class Shuffled(keras.utils.PyDataset):  # type: ignore[misc] # keras has no types
@@ -84,9 +121,24 @@ class Shuffled(keras.utils.PyDataset):  # type: ignore[misc] # keras has no type
     """
 
     def __init__(
-        self, examples: Examples, *, batch: int, seed: int, mixed_share: float, epoch: int = 0
+        self,
+        examples: Examples,
+        *,
+        batch: int,
+        seed: int,
+        mixed_share: float = 0.0,
+        toned_share: float = 0.0,
+        epoch: int = 0,
     ) -> None:
-        """Cut into batches of so many films; a share of the batches is cut and mixed.
+        """Cut into batches of so many films.
+
+        Args:
+            examples: the films.
+            batch: how many a batch has.
+            seed: decides what is drawn.
+            mixed_share: of the batches, which are cut and mixed.
+            toned_share: of the films, which get the histogram of a film of the other class.
+            epoch: to begin with.
 
         Raises:
             DataError: a class is missing.
@@ -100,6 +152,8 @@ class Shuffled(keras.utils.PyDataset):  # type: ignore[misc] # keras has no type
         self._classes = np.flatnonzero(~positive), np.flatnonzero(positive)
         if not all(map(len, self._classes)):
             raise DataError(NEEDS_BOTH)
+        self._toned_share = toned_share
+        self._histograms = OtherHistograms(examples) if toned_share else None
         self.turn_to(epoch)
 
     def __len__(self) -> int:
@@ -112,6 +166,8 @@ class Shuffled(keras.utils.PyDataset):  # type: ignore[misc] # keras has no type
         generator = np.random.default_rng((self._seed, self._epoch, position))
         pixels = self._examples.pixels[self._examples.rows[chosen]]
         labels = self._examples.labels[chosen]
+        if self._histograms is not None:
+            pixels = self._histograms.give(pixels, chosen, generator, share=self._toned_share)
         if generator.uniform() < self._mixed_share:
             pixels, labels = cut_and_mix(pixels, labels, generator)
         return pixels[..., np.newaxis], labels[:, np.newaxis]

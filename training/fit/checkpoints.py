@@ -1,7 +1,7 @@
 """What watches a fit as it goes: its numbers, its best weights, its end, and its scratch folder.
 
     scratch/curve.json          the numbers of each epoch
-    scratch/best.npz            the averaged weights of the epoch best on the calibration side
+    scratch/best.npz            the averaged weights of the best epoch on the calibration side
     scratch/epoch-N.weights.h5  the state after N whole epochs, the optimizer's too
     scratch/epoch.json          the N that counts, and why the run ended, if it did
 
@@ -26,8 +26,9 @@ import keras
 import numpy as np
 
 from training.console import Say
-from training.fit.batches import Shuffled
+from training.fit.batches import InOrder, Shuffled
 from training.fit.tensorboard import EventFile
+from training.fit.watched import Watched
 from training.io import needed
 from worker.errors import DataError
 from worker.system.files import write_atomically
@@ -62,10 +63,10 @@ class Scratch:
         with self._needed():
             write_atomically(self._curve, json.dumps(curve).encode("ascii"))
 
-    def keep_best(self, weights: list[Any], loss: float, epoch: int) -> None:
+    def keep_best(self, weights: list[Any], robust: float, epoch: int) -> None:
         """Keep the best weights so far."""
         buffer = io.BytesIO()
-        np.savez(buffer, *weights, loss=loss, epoch=epoch)
+        np.savez(buffer, *weights, robust=robust, epoch=epoch)
         with self._needed():
             write_atomically(self._best, buffer.getvalue())
 
@@ -114,11 +115,11 @@ class Scratch:
         return needed("what a fit goes on from cannot be kept", self._folder)
 
     def best(self) -> tuple[list[Any], float, int] | None:
-        """Return the best weights, their calibration loss and their epoch, if there are any."""
+        """Return the best weights, their robust AUC and their epoch, if there are any."""
         try:
             with np.load(io.BytesIO(self._best.read_bytes()), allow_pickle=False) as kept:
                 weights = [kept[f"arr_{number}"] for number in range(len(kept.files) - 2)]
-                return weights, float(kept["loss"]), int(kept["epoch"])
+                return weights, float(kept["robust"]), int(kept["epoch"])
         except (OSError, ValueError, KeyError, EOFError, BadZipFile):
             return None
 
@@ -155,15 +156,15 @@ class StopNonFinite(keras.callbacks.Callback):  # type: ignore[misc] # keras has
         self._progress.advance(1)
 
 
-class TakeBest(keras.callbacks.Callback):  # type: ignore[misc] # keras has no types
-    """Take the weights as the calibration side sees them. Stands before SwapEMAWeights."""
+class _TakeWeights(keras.callbacks.Callback):  # type: ignore[misc] # keras has no types
+    """Take the weights that predict. Stands before SwapEMAWeights, which puts others back."""
 
     def __init__(self) -> None:
         """Nothing is taken yet."""
         super().__init__()
         self.taken: list[Any] = []
 
-    def on_test_end(self, logs: Any = None) -> None:
+    def on_predict_end(self, logs: Any = None) -> None:
         """Take the averaged weights, before they are swapped back."""
         del logs
         self.taken = self.model.get_weights()
@@ -175,13 +176,14 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc] # keras has no typ
     def __init__(
         self,
         scratch: Scratch,
-        best: TakeBest,
         batches: Shuffled,
+        watched: Watched,
         *,
         done: int,
         epochs: int,
         patience: int,
         seed: int,
+        label_smoothing: float,
         stop_at: float,
         clock: Clock,
         say: Say,
@@ -192,8 +194,9 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc] # keras has no typ
         self.curve = scratch.curve(done)
         self.ended = ALL_EPOCHS
         kept = scratch.best()
-        self.best_loss, self.best_epoch = kept[1:] if kept and done else (math.inf, 0)
-        self._scratch, self._best, self._batches = scratch, best, batches
+        self.best_robust, self.best_epoch = kept[1:] if kept and done else (-math.inf, 0)
+        self._scratch, self._batches, self._watched = scratch, batches, watched
+        self._label_smoothing = label_smoothing
         self._epochs, self._patience, self._seed = epochs, patience, seed
         self._stop_at, self._clock, self._say, self._events = stop_at, clock, say, events
         self._started = 0.0
@@ -214,12 +217,14 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc] # keras has no typ
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Note the epoch's numbers, keep what is best, and decide whether to go on."""
         numbers = {name: float(value) for name, value in (logs or {}).items()}
+        weights, found = self._look()
+        numbers |= found
         numbers |= {"epoch": epoch + 1, "seconds": self._clock() - self._started}
         self.curve.append(numbers)
         self._scratch.keep_curve(self.curve)
-        if numbers["val_loss"] < self.best_loss:
-            self.best_loss, self.best_epoch = numbers["val_loss"], epoch + 1
-            self._scratch.keep_best(self._best.taken, self.best_loss, self.best_epoch)
+        if numbers["val_robust"] >= self.best_robust:  # of equals, the later
+            self.best_robust, self.best_epoch = numbers["val_robust"], epoch + 1
+            self._scratch.keep_best(weights, self.best_robust, self.best_epoch)
         elif epoch + 1 - self.best_epoch >= self._patience and self.ended != OUT_OF_TIME:
             self._end(NO_BETTER)
         last = self.model.stop_training or epoch + 1 == self._epochs
@@ -227,14 +232,34 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc] # keras has no typ
         if self._events is not None:
             now = time.time()
             self._events.add(epoch + 1, numbers, now=now)
-        self._say(
-            f"epoch {epoch + 1}/{self._epochs}: loss {numbers['loss']:.4f}, calibration loss "
-            f"{numbers['val_loss']:.4f}, AUC {numbers['val_auc']:.4f}, {numbers['seconds']:.0f} s"
+        self._say(f"epoch {epoch + 1}/{self._epochs}: {_in_words(numbers)}")
+
+    def _look(self) -> tuple[list[Any], dict[str, float]]:
+        """Return the averaged weights, and what the calibration side says of them."""
+        take = _TakeWeights()
+        logits = self.model.predict(
+            InOrder(self._watched.examples),
+            callbacks=[take, keras.callbacks.SwapEMAWeights()],
+            verbose=0,
         )
+        found = self._watched.numbers(logits[:, 0], label_smoothing=self._label_smoothing)
+        return take.taken, found
 
     def _end(self, why: str) -> None:
         self.ended = why
         self.model.stop_training = True
+
+
+def _in_words(numbers: Mapping[str, float]) -> str:
+    """Word an epoch's numbers for a person."""
+    parts = [f"loss {numbers['loss']:.4f}, calibration loss {numbers['val_loss']:.4f}"]
+    parts.append(f"AUC {numbers['val_auc']:.4f}")
+    parts += [
+        f"{way} {numbers[f'val_{way}']:.4f}"
+        for way in ("swapped", "zoomed", "robust")
+        if "val_swapped" in numbers
+    ]
+    return ", ".join([*parts, f"{numbers['seconds']:.0f} s"])
 
 
 def _reseed(model: keras.Model, seed: int, epoch: int) -> None:

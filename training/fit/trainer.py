@@ -14,17 +14,17 @@ from pathlib import Path
 import keras
 
 from training.console import Say
-from training.fit.batches import Examples, InOrder, Shuffled
+from training.fit.batches import Examples, Shuffled
 from training.fit.checkpoints import (
     Clock,
     Keeper,
     NonFiniteLossError,
     Scratch,
     StopNonFinite,
-    TakeBest,
 )
 from training.fit.memory import KeepFreedMemory
 from training.fit.tensorboard import event_file
+from training.fit.watched import Watched
 from worker.system.progress import bar
 
 __all__ = ["Examples", "FitLimits", "Fitted", "NonFiniteLossError", "Recipe", "fit"]
@@ -34,20 +34,21 @@ __all__ = ["Examples", "FitLimits", "Fitted", "NonFiniteLossError", "Recipe", "f
 class Recipe:
     """How to train. Travels in the manifest."""
 
-    epochs: int = 40  # at most
-    patience: int = 20  # epochs without a better calibration loss before it is enough
+    epochs: int = 30  # at most
+    patience: int = 15  # epochs without a robust AUC as good as the best before it is enough
     seed: int = 20
-    batch: int = 64  # films in a step
-    learning_rate: float = 2e-3  # at its peak; a short rise, then a cosine to zero
+    batch: int = 32  # films in a step
+    learning_rate: float = 1.5e-3  # at its peak; a short rise, then a cosine to zero
     weight_decay: float = 0.02  # of kernels; AdamW, Loshchilov and Hutter 2019
     label_smoothing: float = 0.05
     mixed_share: float = 0.5  # of batches that are cut and mixed
+    toned_share: float = 0.7  # of films that get the histogram of a film of the other class
 
     @classmethod
     def starting(cls, *, from_weights: bool, epochs: int | None, seed: int) -> Recipe:
         """Return the recipe for a start from nothing, or, gentler and shorter, from weights."""
         if from_weights:
-            return cls(epochs=epochs or 12, patience=4, learning_rate=5e-4, seed=seed)
+            return cls(epochs=epochs or 12, patience=6, learning_rate=4e-4, seed=seed)
         return cls(epochs=epochs or cls.epochs, seed=seed)
 
 
@@ -64,7 +65,7 @@ class FitLimits:
 class Fitted:
     """What a run came to."""
 
-    curve: list[dict[str, float]]  # each epoch's loss, val_loss, val_auc, epoch, seconds
+    curve: list[dict[str, float]]  # each epoch's loss, seconds, and the numbers of `Watched`
     epoch: int  # whose weights the network has: the best on the calibration side
     ended: str  # why it ended
 
@@ -72,7 +73,7 @@ class Fitted:
 def fit(
     network: keras.Model,
     train: Examples,
-    calibration: Examples,
+    calibration: Watched,
     recipe: Recipe,
     *,
     scratch: Path,
@@ -84,7 +85,8 @@ def fit(
     Args:
         network: from `network.build_network`, with the weights to start from.
         train: what it learns from; an epoch shows as many films of either class.
-        calibration: watched once an epoch: chooses the best epoch and ends the run.
+        calibration: looked at once an epoch, with the averaged weights: the epoch of the best
+            robust AUC is taken, and a run that finds no better one for long ends.
         recipe: how.
         scratch: a folder for the state after each epoch, so that a killed run can go on.
         say: is given one line an epoch.
@@ -95,20 +97,27 @@ def fit(
         DataError: a side lacks a class, or the scratch folder or an event file cannot be written.
     """
     limits = limits or FitLimits()
-    batches = Shuffled(train, batch=recipe.batch, seed=recipe.seed, mixed_share=recipe.mixed_share)
+    batches = Shuffled(
+        train,
+        batch=recipe.batch,
+        seed=recipe.seed,
+        mixed_share=recipe.mixed_share,
+        toned_share=recipe.toned_share,
+    )
     trainee = _compiled(network, recipe, steps_per_epoch=len(batches))
-    state, best = Scratch(scratch), TakeBest()
+    state = Scratch(scratch)
     done, ended = state.take_up(trainee)
     steps = recipe.epochs * len(batches)
     with event_file(limits.tensorboard) as events:
         keeper = Keeper(
             state,
-            best,
             batches,
+            calibration,
             done=done,
             epochs=recipe.epochs,
             patience=recipe.patience,
             seed=recipe.seed,
+            label_smoothing=recipe.label_smoothing,
             stop_at=limits.stop_at,
             clock=limits.clock,
             say=say,
@@ -116,21 +125,18 @@ def fit(
         )
         if ended is None:
             with bar("fitting", steps, done=done * len(batches)) as progress:
-                # The averaged weights are swapped in and out by the callback behind `best`.
-                averaged = keras.callbacks.SwapEMAWeights()
                 trainee.fit(
                     batches,
                     epochs=recipe.epochs,
                     initial_epoch=done,
                     shuffle=False,  # `batches` shuffles, by its seed
-                    validation_data=InOrder(calibration),
-                    callbacks=[KeepFreedMemory(), StopNonFinite(progress), best, averaged, keeper],
+                    callbacks=[KeepFreedMemory(), StopNonFinite(progress), keeper],
                     verbose=0,
                 )
             ended = keeper.ended
     best_epoch = state.best()
     if best_epoch is None:
-        raise NonFiniteLossError("no epoch had a calibration loss that is a number")
+        raise NonFiniteLossError("no epoch had a robust AUC that is a number")
     best_weights, _, number = best_epoch
     trainee.set_weights(best_weights)
     return Fitted(curve=keeper.curve, epoch=number, ended=ended)
@@ -144,7 +150,6 @@ def _compiled(network: keras.Model, recipe: Recipe, *, steps_per_epoch: int) -> 
         loss=keras.losses.BinaryCrossentropy(
             from_logits=True, label_smoothing=recipe.label_smoothing
         ),
-        weighted_metrics=[keras.metrics.AUC(name="auc", from_logits=True)],
         # TensorFlow's XLA cannot compile the image warp; the others need to be told to compile.
         jit_compile=keras.backend.backend() != "tensorflow",
     )

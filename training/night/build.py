@@ -20,18 +20,27 @@ import numpy as np
 
 from training.data.cache import Films
 from training.data.dataset import Dataset, Side
+from training.data.native_sizes import native_sizes
 from training.data.seen_films import marks_of
 from training.evaluate.head_to_head import is_positive
 from training.evaluate.metrics import OperatingPoint, evaluate
-from training.evaluate.operating_point import Aims, choose_operating_point, fit_calibration
+from training.evaluate.operating_point import (
+    Aims,
+    affordable,
+    choose_operating_point,
+    fit_calibration,
+)
+from training.evaluate.reframed import Framing, framing_of
 from training.fit.batches import Examples, InOrder
 from training.fit.network import Architecture, build_network, describe, shift_logit
 from training.fit.trainer import FitLimits, Fitted, Recipe, fit
 from training.fit.warm_start import Start, choose_start, from_scratch
+from training.fit.watched import Watched
 from training.io import needed
 from training.night.options import Plan
 from training.night.record import code_digest
 from training.night.state import Night
+from training.night.watched import watch
 from training.package import build, familiarity
 from worker.model.evaluation import Metrics
 from worker.model.registry import Registry
@@ -59,6 +68,8 @@ def make_package(night: Night) -> Made:
     recipe = Recipe.starting(
         from_weights=start.weights is not None, epochs=plan.epochs, seed=plan.seed
     )
+    sizes = native_sizes(dataset.scans, listed=plan.native_sizes, stored=night.films.sizes)
+    framing = framing_of(dataset.side(Side.TRAIN), sizes)
     inputs = {
         "data": dataset.name,
         "data_digest": dataset.digest,
@@ -68,9 +79,11 @@ def make_package(night: Night) -> Made:
         "recipe": asdict(recipe),
         "architecture": describe(architecture),
         "prevalence": 0.5,  # that the probabilities are calibrated for
+        "framing": asdict(framing),  # how calibration films are framed as the other class is
     }
+    scratch = _scratch(plan.scratch, inputs)
     train = _examples(dataset, night.films, Side.TRAIN)
-    calibration = _examples(dataset, night.films, Side.CALIBRATION)
+    calibration = _watched(night, framing, scratch)
     network = _first_network(architecture, start, recipe)
     say(f"fitting {network.count_params():,} weights {start.why}, {recipe.epochs} epochs at most")
     fitted = fit(
@@ -78,7 +91,7 @@ def make_package(night: Night) -> Made:
         train,
         calibration,
         recipe,
-        scratch=_scratch(plan.scratch, inputs),
+        scratch=scratch,
         say=say,
         limits=FitLimits(
             stop_at=time.monotonic() + 60 * plan.max_minutes, tensorboard=plan.tensorboard
@@ -88,7 +101,7 @@ def make_package(night: Night) -> Made:
     finished = _finish(network, train, calibration, now=night.now)
     training = {
         **inputs,
-        "aims": asdict(Aims()),
+        "aims": asdict(finished.aims),
         "familiar": finished.familiarity.facts,
         "backend": keras.backend.backend(),
         **_course(fitted),
@@ -147,32 +160,41 @@ def _first_network(architecture: Architecture, start: Start, recipe: Recipe) -> 
 class _Finished:
     exported: build.Exported
     point: OperatingPoint
+    aims: Aims
     familiarity: familiarity.Familiarity
     calibration_side: Metrics
 
 
 def _finish(
-    network: keras.Model, train: Examples, calibration: Examples, *, now: datetime
+    network: keras.Model, train: Examples, calibration: Watched, *, now: datetime
 ) -> _Finished:
     """Calibrate, export, choose the operating point, and learn what is familiar."""
     # The calibration's shift goes into the network's bias, its temperature into the manifest.
-    truth = calibration.labels > 0.5
-    raw = network.predict(InOrder(calibration), verbose=0)["logit"][:, 0]
+    films = calibration.examples
+    truth = films.labels > 0.5
+    raw = network.predict(InOrder(films), verbose=0)["logit"][:, 0]
     scale = fit_calibration(truth, raw.astype(np.float64))
     shift_logit(network, scale.shift)
 
     # The threshold is chosen on what the served file gives, not on what Keras gives.
     exported = build.export(network, now=now)
-    logits = build.litert_logits(exported.served, calibration.films()).astype(np.float64)
-    point = choose_operating_point(truth, logits, temperature=scale.temperature, aims=Aims())
+    logits = build.litert_logits(exported.served, films.films()).astype(np.float64)
+    aims = affordable(
+        truth,
+        logits,
+        temperature=scale.temperature,
+        as_they_are=len(calibration.as_they_are),
+    )
+    point = choose_operating_point(truth, logits, temperature=scale.temperature, aims=aims)
 
     # What these films look like, by the network that serves: so that it knows what does not.
     return _Finished(
         exported=exported,
         point=point,
+        aims=aims,
         familiarity=familiarity.fit(
             familiarity.describe(exported.served, train.films()),
-            familiarity.describe(exported.served, calibration.films()),
+            familiarity.describe(exported.served, calibration.as_they_are.films()),
         ),
         calibration_side=evaluate(truth, logits, point),
     )
@@ -194,6 +216,22 @@ def _examples(dataset: Dataset, films: Films, side: Side) -> Examples:
         pixels=films.pixels,
         rows=np.array([films.rows[scan.sha256] for scan in scans], dtype=np.intp),
         labels=is_positive(scans).astype(np.float32),
+    )
+
+
+def _watched(night: Night, framing: Framing, scratch: Path) -> Watched:
+    """Return the calibration side three ways, in a file beside what the fit goes on from."""
+    plan, dataset = night.plan, night.dataset
+    scans = dataset.side(Side.CALIBRATION)
+    with needed("calibration films cannot be kept", scratch):
+        scratch.mkdir(parents=True, exist_ok=True)
+    return watch(
+        scans,
+        dataset.side(Side.TRAIN),
+        [night.films.pixels[night.films.rows[scan.sha256]] for scan in scans],
+        framing,
+        seed=plan.seed,
+        place=scratch / "calibration.pixels",
     )
 
 

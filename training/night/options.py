@@ -37,11 +37,11 @@ class Plan:
     database_url: str | None = None  # where the night goes on record; None for nowhere
     seed_models: Path | None = None  # whose champion is copied in where `models` has none
     start: Literal["champion", "scratch"] = "champion"  # whose weights, where they fit
-    epochs: int | None = None  # at most; None for 40 from nothing, 12 from the champion
+    epochs: int | None = None  # at most; None for 30 from nothing, 12 from the champion
     max_minutes: float = 120.0  # that fitting may take
     tensorboard: Path | None = None  # a folder for event files
     seed: int = 20
-    side_pixels: int = 160  # height and width of the network's input
+    side_pixels: int = 128  # height and width of the network's input
     salt: str = ""  # decides the split of patients; empty for the one kept with the models
     population: str = ""  # whose films these are, for the model card
     test_note: str = ""  # how the test side came about, in place of what can be seen of it
@@ -97,7 +97,7 @@ def read_plan(arguments: Sequence[str] | None, settings: Settings, *, descriptio
     add("--cache", type=Path, default=Path("var/cache"), help="decoded films, harmless to delete")
     add("--report", type=Path, help="pictures that show films; else `report` beside the cache")
     add("--from", dest="start", choices=["champion", "scratch"], default=Plan.start)
-    add("--epochs", type=_epochs, help="at most; else 40 from nothing, 12 from weights")
+    add("--epochs", type=_epochs, help="at most; else 30 from nothing, 12 from weights")
     add("--max-minutes", type=_minutes, default=Plan.max_minutes, help="that fitting may take")
     add("--tensorboard", type=Path, help="a folder for TensorBoard's event files")
     add("--seed", type=_seed, default=Plan.seed)
