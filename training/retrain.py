@@ -310,6 +310,7 @@ def _in_short(evaluation: Evaluation) -> str:
     numbers = ", ".join(
         f"{name} {'none' if value is None else format(value, '.4f')}"
         for name, value in (
+            ("robust AUC", evaluation.robust_auc),
             ("AUC", evaluation.auc),
             ("sensitivity", evaluation.sensitivity),
             ("specificity", evaluation.specificity),

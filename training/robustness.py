@@ -1,6 +1,7 @@
 """How a package stands what happens to films: the same test films, disturbed one way at a time.
 
-    python -m training.robustness PACKAGE TREE [--whole-tree] [--originals DIR]
+    python -m training.robustness PACKAGE... TREE [--whole-tree] [--originals DIR]
+    python -m training.robustness PACKAGE... TREE --swapped [--crops 0.83,0.8 | --native-sizes FILE]
 
 Prints a table: AUC, sensitivity and specificity on the test films of TREE, as they are and after
 each disturbance, and how many of the films are left to a person then, REVIEW or refused. The test
@@ -8,6 +9,10 @@ films are those of TREE's `test` folder and of patients that the package's own s
 side; with `--whole-tree`, all. `--originals DIR` holds films of which TREE has copies by the same
 names: how well the answers agree. About a film a second on a core where films are of full size,
 twenty where they are small.
+
+`--swapped` prints another table: films framed and exposed as those of the other class, and zoomed
+ones. How they are cropped follows from the sizes of the training films, as a table or their files
+have them, or is given by `--crops`. About twenty small films a second on a core.
 """
 
 from __future__ import annotations
@@ -15,18 +20,23 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from training.card.reach import robustness_table
+from training.card.shift import shifts_table
+from training.data.cache import FilmFile
+from training.data.native_sizes import Size, native_sizes, read_native_sizes, unlisted
 from training.data.seen_films import why_not
 from training.data.sources import CLASSES, find_films
 from training.data.splits import LabelledScan, Shares, Side, split
 from training.evaluate.head_to_head import is_positive
 from training.evaluate.metrics import OperatingPoint, Scores, Truth, auc
 from training.evaluate.paired import Reading, auc_difference
+from training.evaluate.reframed import Framing, framing_of
 from training.evaluate.scoring import (
     UNTOUCHED,
     Scored,
@@ -34,9 +44,11 @@ from training.evaluate.scoring import (
     score,
     score_disturbed,
 )
+from training.evaluate.shifts import SEED, measure_shifts
+from training.io import read_again
 from worker.errors import DataError, FilmRefused, LungwatchError, ModelPackageError
 from worker.model.decision import REVIEW, Score, Verdict, judge
-from worker.model.evaluation import Disturbed, Estimate, FilmCounts, Robustness
+from worker.model.evaluation import Disturbed, Estimate, FilmCounts, Metrics, Robustness
 from worker.model.manifest import Manifest, read_manifest
 
 FILMS_A_NIGHT = 150  # of each class: a night stays short
@@ -64,6 +76,15 @@ class Agreement:
             f"{self.median_difference:.4f} in the median and {self.largest_difference:.4f} at "
             f"most.{refused}"
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Films:
+    """The films of a tree."""
+
+    every: Sequence[LabelledScan]
+    test: Sequence[LabelledScan]  # to measure on
+    donors: Sequence[LabelledScan]  # whose grey levels and sizes are those of their class
 
 
 def measure(
@@ -230,20 +251,47 @@ def _change(truth: Truth, before: Scores, after: Scores) -> Estimate | None:
     return auc_difference(truth[read], before[read], after[read]).estimate()
 
 
-def _test_films(tree: Path, package: Path, *, whole: bool) -> tuple[list[Path], list[LabelledScan]]:
-    """Return all films of a tree, and those to measure on."""
-    films = find_films([tree]).films
+def _test_films(tree: Path, package: Path, *, whole: bool) -> _Films:
+    """Return the films of a tree."""
+    found = find_films([tree]).films
     salt = str(read_manifest(package).training.get("salt") or "")
     if not salt and not whole:
         raise DataError(f"{package.name} does not say how it was split: --whole-tree, if it may")
-    scans = split(films, salt=salt, shares=Shares())
+    scans = split(found, salt=salt, shares=Shares())
     test = [scan for scan in scans if whole or scan.side is Side.TEST]
     if not whole and (learnt := why_not(package, test)):
         raise DataError(f"{learnt} of {tree}: its night split patients otherwise")
     missing = [label for label, count in _count(test).items() if not count]
     if missing:
         raise DataError(f"no {' and no '.join(missing)} film of {tree} is on the test side")
-    return [film.path for film in films], test
+    apart = [scan for scan in scans if scan.path.is_relative_to(tree / "train")]
+    rest = [scan for scan in scans if scan.side is not Side.TEST]
+    return _Films(every=scans, test=test, donors=apart or ([] if whole else rest) or scans)
+
+
+def _framing(films: _Films, crops: tuple[float, float] | None, sizes: Path | None) -> Framing:
+    """Return how films are cropped, as the command line has it."""
+    if crops is not None:
+        return Framing.fixed(normal_height=crops[0], pneumonia_width=crops[1])
+    listed = {} if sizes is None else read_native_sizes(sizes)
+    unlisted(films.every, listed)
+    stored: dict[str, Size] = {}
+    for scan in films.donors if sizes is None else ():
+        with suppress(FilmRefused):  # its header shows no size
+            stored[scan.sha256] = FilmFile.of(read_again(scan.path, scan.sha256)).size
+    return framing_of(films.donors, native_sizes(films.donors, listed=listed, stored=stored))
+
+
+def _under_shift(package: Path, films: _Films, framing: Framing, seed: int) -> str:
+    """Return the table of a package on changed films."""
+    (under,), _ = measure_shifts([package], films.test, films.donors, framing, seed=seed)
+    if under.error:
+        raise ModelPackageError(under.error)
+    counts = " and ".join(f"{count} {label}" for label, count in _count(films.test).items())
+    return (
+        f"{package.resolve().name}, {counts} films\n\n"
+        f"{shifts_table(under.shifts, under.within(Metrics()))}\n"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -253,20 +301,51 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("package", type=Path, help="folder of a model package")
+    parser.add_argument("packages", type=Path, nargs="+", help="folders of model packages")
     parser.add_argument("tree", type=Path, help="class-per-folder tree of films")
     parser.add_argument("--whole-tree", action="store_true", help="measure on every film of it")
     parser.add_argument("--originals", type=Path, help="films of which the tree has copies")
+    parser.add_argument(
+        "--swapped", action="store_true", help="measure on swapped and zoomed films"
+    )
+    crops = parser.add_mutually_exclusive_group()
+    crops.add_argument(
+        "--crops", type=_crops, help="kept of the height of NORMAL, of the width of PNEUMONIA"
+    )
+    crops.add_argument("--native-sizes", type=Path, help="CSV of file_name, width and height")
+    parser.add_argument("--seed", type=_seed, default=SEED, help="of the draw of films to tone by")
     asked = parser.parse_args(arguments)
     try:
-        films, test = _test_films(asked.tree, asked.package, whole=asked.whole_tree)
-        sys.stdout.write(f"{robustness_table(measure(asked.package, test))}\n")
-        if asked.originals is not None:
-            sys.stdout.write(f"\n{agree(asked.package, asked.originals, films)}\n")
+        for package in asked.packages:
+            films = _test_films(asked.tree, package, whole=asked.whole_tree)
+            if asked.swapped:
+                framing = _framing(films, asked.crops, asked.native_sizes)
+                sys.stdout.write(f"{_under_shift(package, films, framing, asked.seed)}\n")
+                continue
+            sys.stdout.write(f"{robustness_table(measure(package, films.test))}\n")
+            if asked.originals is not None:
+                copies = [scan.path for scan in films.every]
+                sys.stdout.write(f"\n{agree(package, asked.originals, copies)}\n")
     except LungwatchError as error:
         sys.stdout.write(f"error: {error}\n")
         return 1
     return 0
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
+    return int(text)
+
+
+def _crops(text: str) -> tuple[float, float]:
+    try:
+        height, width = map(float, text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not two shares like 0.83,0.8") from None
+    if not (0 < height <= 1 and 0 < width <= 1):
+        raise argparse.ArgumentTypeError(f"{text}: a share lies above 0 and is 1 at most")
+    return height, width
 
 
 if __name__ == "__main__":

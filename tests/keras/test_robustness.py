@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,9 @@ from pixels import pixels_of, read_for
 from training.data.sources import find_films
 from training.data.splits import LabelledScan, Shares, Side, split
 from training.evaluate.corruptions import DISTURBANCES, disturb
-from training.evaluate.scoring import UNTOUCHED, score_disturbed
+from training.evaluate.reframed import Framing, Kind, decode_grey, plan_reframings, reframe
+from training.evaluate.scoring import UNTOUCHED, score_disturbed, score_reframed
+from training.evaluate.shifts import measure_shifts
 from training.robustness import Agreement, agree, choose, main, measure
 from worker.errors import DataError, FilmRefused, ModelPackageError, RefusalCode
 from worker.model.decision import Score
@@ -179,3 +182,87 @@ def test_the_command_prints_the_table(
     assert "Of 12 originals and their copies, 100.0% get the same decision" in told
     assert main([str(shipped), str(tree / "nowhere")]) == 1
     assert capsys.readouterr().out.startswith("error: no films under")
+
+
+def test_films_are_scored_reframed_as_the_worker_would(tree: Path, shipped: Path) -> None:
+    """Untouched as the bytes lie there; changed by crop and donor; refusals stand, in order."""
+    test, train = films_of(tree), train_films_of(tree)
+    text = replace(test[0], path=tree / "text.jpeg", sha256=hashlib.sha256(b"hello").hexdigest())
+    text.path.write_bytes(b"hello")
+    films = [*test, text]
+    framing = Framing.fixed(normal_height=0.9, pneumonia_width=0.8)
+    plan = plan_reframings(films, train, framing)
+    whole = copy_package(shipped, tree, version="again")
+    (whole / SERVED).write_bytes(b"x")
+    found, broken = score_reframed([shipped, whole], films, plan)
+    assert SERVED in broken.error
+    assert broken.scores == {}
+    assert list(found.scores) == [UNTOUCHED, *Kind]
+    assert {scores[-1] for scores in found.scores.values()} == {"not_a_jpeg"}
+    model = load(shipped)
+    for number, (film, one) in enumerate(zip(test, plan, strict=False)):
+        data, donor = film.path.read_bytes(), one.donor.path.read_bytes()
+        changed = reframe(decode_grey(data), decode_grey(donor), one.crop)
+        for name, again in ((UNTOUCHED, data), *changed.items()):
+            pixels = read_for(model.manifest, again).pixels
+            assert found.scores[name][number] == model.score(pixels)
+
+
+def train_films_of(tree: Path) -> list[LabelledScan]:
+    """Return the films that are not there to test with."""
+    scans = split(find_films([tree]).films, salt="x", shares=Shares())
+    return [scan for scan in scans if scan.side is not Side.TEST]
+
+
+def test_the_command_prints_the_table_under_shift(
+    tree: Path, shipped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """For each package; by given crops, by native sizes, or by what the files show."""
+    swapped = [str(shipped), str(tree), "--swapped"]
+    assert main([str(shipped), *swapped, "--crops", "0.83,0.8"]) == 0
+    told = capsys.readouterr().out
+    assert told.count("**Robust AUC ") == 2
+    for name in ("as they are", "conflict: ", "toned: ", "swapped: both", "zoomed: NORMAL"):
+        assert told.count(f"| {name}") == 2, name
+    assert "NORMAL films to 0.83 of the height and PNEUMONIA films to 0.80 of the width" in told
+    assert "6 NORMAL and 6 PNEUMONIA films" in told
+
+    assert main(swapped) == 0
+    assert "swapped: toned alone" in (told := capsys.readouterr().out)
+    assert "Framing was not swapped: the films' sizes are not known." in told
+
+    sizes = tmp_path / "sizes.csv"
+    rows = [
+        f"{film.path.name},{120 if film.label == 'NORMAL' else 150},100\n"
+        for film in train_films_of(tree)
+    ]
+    sizes.write_text("file_name,width,height\n" + "".join(rows), encoding="utf-8")
+    assert main([*swapped, "--native-sizes", str(sizes)]) == 0
+    assert "NORMAL films to 0.80 of the height" in capsys.readouterr().out
+
+    for wrong in ("1", "0.8,0", "0.8,1.2", "a,b"):
+        with pytest.raises(SystemExit):
+            main([*swapped, "--crops", wrong])
+
+
+# AUC of the models that were shipped, measured once by another program on the same films.
+SWAPPED_AND_ZOOMED = {"20261126-a43a897a": (0.829, 0.934)}
+
+
+@pytest.mark.slow
+def test_the_shipped_model_on_real_films_under_shift(data: Path) -> None:
+    """As another program makes these films: the draw of donors is the same, and so is the crop."""
+    registry = Registry(REPOSITORY / "models")
+    version = registry.serving()
+    films = find_films([data / "chest_xray"]).films
+    scans = split(films, salt="x", shares=Shares())
+    (under,), _ = measure_shifts(
+        [registry.folder(version)],
+        [scan for scan in scans if scan.side is Side.TEST],
+        [scan for scan in scans if scan.path.parent.parent.name == "train"],
+        Framing.fixed(normal_height=0.83, pneumonia_width=0.8),
+        draws=20,
+    )
+    swapped, zoomed = SWAPPED_AND_ZOOMED[version]
+    assert under.areas["swapped_auc"].value == pytest.approx(swapped, abs=0.005)
+    assert under.areas["zoomed_auc"].value == pytest.approx(zoomed, abs=0.005)

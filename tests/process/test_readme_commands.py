@@ -41,6 +41,10 @@ RUN_BY = {
     ".venv/bin/python -m training.robustness models/VERSION TREE --originals DIR": (
         "test_robustness.py"
     ),
+    ".venv/bin/python -m training.robustness models/VERSION TREE --swapped": "test_robustness.py",
+    ".venv/bin/python -m training.robustness models/VERSION TREE --swapped --crops 0.83,0.8": (
+        "test_robustness.py"
+    ),
     "make wheels": "test_under_systemd.py",
     "make install": "test_under_systemd.py",
 }

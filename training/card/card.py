@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from training.card import reach
+from training.card import reach, shift
 from training.card.reach import counts, interval, number
 from training.evaluate.operating_point import promised_coverage
 from worker.model.evaluation import (
@@ -55,6 +55,7 @@ def write_card(
         "Decision support for people who read films. **Not a medical device.** It tells pneumonia "
         "from a normal chest X-ray and nothing else.",
         f"## Population\n\n{training['population'] or _NO_POPULATION}",
+        *([shift.section(evaluation)] if evaluation.shifts is not None else []),
         _how_good(evaluation) + shown("roc", "ROC with the operating point"),
         _per_class(evaluation.confusion),
         _confusion(evaluation.confusion) + shown("confusion", "confusion matrix"),
@@ -97,10 +98,10 @@ def _how_good(evaluation: Evaluation) -> str:
     rows.append(f"| Brier score | {number(evaluation.brier)} | |")
     rows.append(f"| expected calibration error | {number(evaluation.calibration_error)} | |")
     return (
-        f"## How good\n\nMeasured on `{evaluation.data}`: {normal} NORMAL and {pneumonia} "
-        "PNEUMONIA films, read by the worker's code from the package on disk, in a process of its "
-        f"own. {evaluation.data_note} Intervals: DeLong for the AUC, Wilson for shares. In Brier "
-        "score and calibration error both classes weigh the same. "
+        f"## How good on the films as they are\n\nMeasured on `{evaluation.data}`: {normal} NORMAL "
+        f"and {pneumonia} PNEUMONIA films, read by the worker's code from the package on disk, in "
+        f"a process of its own. {evaluation.data_note} Intervals: DeLong for the AUC, Wilson for "
+        "shares. In Brier score and calibration error both classes weigh the same. "
         f"{_looks(evaluation.looks)}\n\n" + "\n".join(rows)
     )
 
@@ -121,6 +122,9 @@ def _against_champion(comparison: PairedComparison | None) -> str:
     theirs, differences = comparison.champion_numbers, comparison.differences
     rows = ["| measure | champion | difference | 95 % interval |", "|---|---|---|---|"]
     for words, before, difference in (
+        ("robust AUC", theirs.robust_auc, differences.robust_auc),
+        ("AUC on swapped films", theirs.swapped_auc, differences.swapped_auc),
+        ("AUC on zoomed films, the worse", theirs.zoomed_auc, differences.zoomed_auc),
         ("AUC (paired DeLong)", theirs.auc, differences.auc),
         ("sensitivity", theirs.sensitivity, differences.sensitivity),
         ("specificity", theirs.specificity, differences.specificity),

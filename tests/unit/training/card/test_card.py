@@ -26,6 +26,8 @@ from worker.model.evaluation import (
     Looks,
     LostFilm,
     PairedComparison,
+    Shifted,
+    Shifts,
     Unfamiliar,
 )
 
@@ -162,8 +164,44 @@ def test_a_card_of_which_every_number_is_missing_can_be_written() -> None:
     """As the gate holds for each of them, a person reads that there is none."""
     card = write_card("drawn-1", Evaluation(comparison=PairedComparison()), TRAINING, ["HELD: no"])
     assert "| AUC | none | |" in card
+    assert "| robust AUC | none | none | none to none |" in card
     assert "| AUC (paired DeLong) | none | none | none to none |" in card
     assert "nan" not in card
+
+
+def test_the_card_begins_with_robust_auc() -> None:
+    """Before the numbers of films as they are, with a row for each change and what was cropped."""
+    one = {"auc": 0.83, "sensitivity": 0.95, "specificity": 0.35, "unreadable": 2}
+    shifts = {
+        "crops": {"NORMAL": (0.83, 1.0), "PNEUMONIA": (1.0, 0.8)},
+        "swapped": one | {"intervals": {"auc": (0.8, 0.86)}},
+        "zoomed": {"NORMAL": {"auc": 0.93}},
+    }
+    evaluation = Evaluation(
+        auc=0.999,
+        robust_auc=0.921,
+        zoomed_auc=0.93,
+        intervals={"robust_auc": (0.9, 0.94)},
+        shifts=Shifts(**shifts),
+    )
+    card = write_card("drawn-1", evaluation, TRAINING, [])
+    head, rest = card.split("## How good on the films as they are")
+    assert "0.9990" in rest
+    assert "**Robust AUC 0.9210 (0.9000 to 0.9400)**" in head
+    assert "| swapped: both | 0.8300 (0.8000 to 0.8600) | 0.950 | 0.350 |" in head
+    assert "zoomed: NORMAL films cropped to 0.8 x 0.8, the others as they are | 0.9300 |" in head
+    assert "zoomed: PNEUMONIA films cropped to 0.8 x 0.8, the others as they are | none |" in head
+    assert "NORMAL films to 0.83 of the height and PNEUMONIA films to 0.80 of the width." in head
+    assert "Up to 2 films could not be read" in head
+
+
+def test_the_card_says_why_framing_was_not_swapped() -> None:
+    """A reader sees that swapped is less than the word says."""
+    shifts = Shifts(framing_left_out="the films' sizes are not known", swapped=Shifted(auc=0.9))
+    card = write_card("drawn-1", Evaluation(shifts=shifts), TRAINING, [])
+    assert "| swapped: toned alone | 0.9000 |" in card
+    assert "Framing was not swapped: the films' sizes are not known." in card
+    assert "conflict" not in card
 
 
 def test_the_worst_mistakes_come_first() -> None:
