@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import warm
 from driver import Site
 from packages import without_limits
 
@@ -15,6 +16,11 @@ from worker.model.registry import Registry
 pytest_plugins = ["costs", "databases", "skips", "tiers", "trials"]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def pytest_unconfigure() -> None:
+    """End what outlives single tests."""
+    warm.end()
 
 
 @pytest.fixture(autouse=True)

@@ -142,7 +142,7 @@ def furnished(tmp_path_factory: pytest.TempPathFactory) -> Site:
 def place(furnished: Site, tmp_path: Path) -> Iterator[Site]:
     """Yield a copy of that place, for a command to do in it what it likes."""
     shutil.copytree(furnished.root, tmp_path / "place", symlinks=True)
-    site = Site(tmp_path / "place")
+    site = Site(tmp_path / "place", fresh=True)  # nothing is imported before a command is called
     yield site
     site.end()
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import warm
 from packages import without_limits
 from sqlalchemy import text
 
@@ -63,6 +64,7 @@ class Site:
     settings: dict[str, str] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=dict)  # of the environment, beyond settings
     processes: list[subprocess.Popen[str]] = field(default_factory=list)
+    fresh: bool = False  # each command in an interpreter of its own, in place of a fork
     limits: bool = False  # of the familiar: where not, the drawn films of tests are not refused
 
     def __post_init__(self) -> None:
@@ -140,18 +142,29 @@ class Site:
         return process
 
     def call(self, *arguments: str, status: int | None = 0) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end, and check its exit status unless that is None."""
+        """Run a command to its end, and check its exit status unless that is None.
+
+        What `variables` has may concern an interpreter's start: then it is a fresh one, too.
+        """
         if arguments[0] in ("run", "backfill"):
             self._spare_drawn_films()
-        done = subprocess.run(
-            [*_LUNGWATCH, *arguments],
-            env=self.environment,
-            cwd=self.root,
-            capture_output=True,
-            text=True,
-            timeout=_DEADLINE_SECONDS,
-            check=False,
-        )
+        if self.fresh or self.variables:
+            done = subprocess.run(
+                [*_LUNGWATCH, *arguments],
+                env=self.environment,
+                cwd=self.root,
+                capture_output=True,
+                text=True,
+                timeout=_DEADLINE_SECONDS,
+                check=False,
+            )
+        else:
+            done = warm.run(
+                arguments,
+                environment=self.environment,
+                folder=self.root,
+                seconds=_DEADLINE_SECONDS,
+            )
         assert status is None or done.returncode == status, done.stdout + done.stderr
         return done
 

@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from training.package import build
-from training.package.familiarity import Familiarity, describe, fit
 from worker.imaging.preprocessing import Pixels
 from worker.model.familiarity import FAMILIAR
 from worker.model.manifest import GOLDEN, MANIFEST, SERVED, read_manifest
@@ -88,10 +86,14 @@ def with_limits(
         version: of the copy.
         manifest_changes: top-level entries to be replaced.
     """
+    # They import TensorFlow, which takes seconds, and most tests that come here need no limits.
+    from training.package import build
+    from training.package.familiarity import describe, fit
+
     folder = copy_package(source, registry_root, version=version, format=2, familiar=None)
     served = (folder / SERVED).read_bytes()
     described = describe(served, films)
-    found: Familiarity = fit(described, described)
+    found = fit(described, described)
     written = found.familiar.to_bytes()
     replace_file(folder, FAMILIAR, written)
     arrays = read_golden(folder)

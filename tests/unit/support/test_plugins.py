@@ -1,8 +1,13 @@
-"""The plugins of the tests themselves: what tests cost, which may be skipped, which are slow."""
+"""What runs the tests: costs, skips that are failures, slow tests, commands in forks."""
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import pytest
+import warm
+from driver import Site
 
 pytest_plugins = ["pytester"]
 
@@ -99,3 +104,24 @@ def test_costs_are_written(suite: pytest.Pytester) -> None:
         assert rows["tests/unit"].startswith("| `tests/unit` | 4 | 0.")
         assert rows["tests/system"].startswith("| `tests/system` | 1 | 0.")
         assert {"tests/unit/test_all.py", "tests/unit/test_all.py::test_by_hand"} < rows.keys()
+
+
+@pytest.mark.parametrize("words", [["--version"], ["results", "--format", "json"], ["nonsense"]])
+def test_a_forked_command_is_like_one_in_a_fresh_interpreter(
+    words: list[str], tmp_path: Path
+) -> None:
+    """It reads the settings of its site, and says the same on both streams and by its status."""
+    forked = Site(tmp_path).call(*words, status=None)
+    fresh = Site(tmp_path, fresh=True).call(*words, status=None)
+    assert (forked.returncode, forked.stdout, forked.stderr) == (
+        fresh.returncode,
+        fresh.stdout,
+        fresh.stderr,
+    )
+
+
+def test_a_forked_command_that_does_not_end_is_killed(site: Site) -> None:
+    """A worker that would watch for ever is ended when its time is up, and the test fails."""
+    with pytest.raises(subprocess.TimeoutExpired):
+        warm.run(["run"], environment=site.environment, folder=site.root, seconds=0.1)
+    assert site.call("--version").stdout.startswith("lungwatch ")
