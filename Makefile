@@ -8,6 +8,8 @@ INSTALL = $(PIP) install --no-deps --require-hashes --requirement
 OURSELVES = $(PIP) install --no-deps --no-build-isolation --editable .
 # The tests of a file run in one process where they share fixtures: tests/support/tiers.py.
 PYTEST = $(BIN)/pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+# Whose films the shipped model is tested on, for its manifest and card.
+POPULATION = 1.0 to under 6.0 years; Guangzhou Women and Children's Medical Center; Kermany et al., doi 10.17632/rscbjbr9sj
 COMPILE = uv pip compile pyproject.toml --group build --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header --quiet
 
@@ -43,7 +45,8 @@ wheels: .venv/bin/python  ## packages into var/wheels, for `make install WHEELS=
 model: training  ## the shipped model again, into var/model/models: make model DATA=chest_xray, the public download
 	@test -n "$(DATA)" || { echo "which download? make model DATA=chest_xray" >&2; exit 2; }
 	$(BIN)/python -m training.download "$(DATA)" var/model/chest_xray
-	$(BIN)/python -m training.retrain --data var/model/chest_xray --models var/model/models \
+	LUNGWATCH_POPULATION="$(POPULATION)" $(BIN)/python -m training.retrain \
+		--data var/model/chest_xray --models var/model/models \
 		--cache var/model/cache --no-database --from scratch --salt lungwatch --epochs 30 --seed 20 \
 		$(if $(SIZES),--native-sizes "$(SIZES)")
 

@@ -12,13 +12,14 @@ import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from worker.errors import SettingsError
 from worker.imaging.preprocessing import FilmLimits
+from worker.model.population import Population, read_population
 from worker.system.files import shipped
 from worker.system.folders import Folders
 
@@ -148,6 +149,12 @@ class Settings(BaseSettings):
         "",
         description="A regular expression with one group that finds the patient in a file name, "
         "so that a night keeps a patient's films together. Example: `^(\\d+)_`.",
+    )
+    population: Annotated[Population | None, NoDecode, BeforeValidator(read_population)] = Field(
+        None,
+        description="Whose films a night learns from and tests on: ages, hospital and source, with "
+        "semicolons between. Example: `1.0 to under 6.0 years; City Hospital; its archive`. "
+        "Unset means those of the model that the night starts from.",
     )
     promotion: Literal["auto", "propose"] = Field(
         "auto",

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from worker.errors import FilmRefused
 from worker.model.decision import Verdict
 from worker.model.manifest import Manifest
+from worker.model.population import Population
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +124,7 @@ class WorkerReport(BaseModel):
     lists: bool = True  # this worker lists the inbox
     trouble: str | None = None  # trouble of its own, now
     last_trouble: str | None = None
+    population: Population | None = None  # on whose films the model that serves has been tested
 
 
 class BackfillReport(BaseModel):
@@ -135,6 +137,7 @@ class BackfillReport(BaseModel):
     done: int = 0  # films
     in_hand: int = 0
     screeners: int = 0
+    population: Population | None = None
 
 
 Report = WorkerReport | BackfillReport

@@ -43,8 +43,11 @@ from worker.errors import DataError
 from worker.model.decision import REVIEW
 from worker.model.evaluation import Confusion
 from worker.model.manifest import POSITIVE
+from worker.model.population import Population
 from worker.model.registry import Registry
 from worker.model.runtime import load
+
+NOBODY = Population(from_years=1.0, under_years=6.0, hospital="Nowhere", source="drawn chests")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +76,8 @@ def _run_first_night(root: Path) -> Night:
         cache=root / "cache",
         epochs=1,
         side_pixels=32,
-        population="Drawn chests of nobody.",
+        population=NOBODY,
+        population_note="More on nobody.",
         test_note="Drawn last.",
         rules=ANY,
     )
@@ -186,7 +190,7 @@ def test_the_card_says_whom_it_is_of_and_what_it_is_not(night: Night) -> None:
     """Population, test data, numbers and limits are there for a person to read."""
     card = (night.outcome.package / "card.md").read_text(encoding="utf-8")
     assert "Not a medical device" in card
-    assert "Drawn chests of nobody." in card
+    assert f"## Population\n\n{NOBODY.sentence}\n\nMore on nobody." in card
     assert f"| AUC | {auc_of(night.outcome):.4f} |" in card
     assert "8 NORMAL and 8 PNEUMONIA films" in card
     assert "Drawn last." in card
@@ -361,13 +365,15 @@ def test_a_near_copy_stops_the_command_before_anything_is_fitted(
 
 
 def test_the_next_night_starts_from_the_champion(night: Night, tmp_path: Path) -> None:
-    """Its weights, where architecture and split are the same; else from nothing."""
+    """Its weights, where architecture and split are the same; and whose films it was tested on."""
     models = tmp_path / "models"
     shutil.copytree(night.plan.models, models)
-    plan = replace(night.plan, models=models, seed=7)
+    plan = replace(night.plan, models=models, seed=7, population=None)
     champion, said = night.outcome.version, list[str]()
     outcome = retrain(plan, now=NOW, say=said.append, evaluator=pretending())
-    assert Registry(models).manifest(outcome.version).training["from"] == champion
+    made = Registry(models).manifest(outcome.version)
+    assert made.training["from"] == champion
+    assert made.population == NOBODY
     assert [line for line in said if f"weights from the weights of {champion}" in line]
     larger = describe(Architecture.of(48))
     start = choose_start(Registry(night.plan.models), architecture=larger, salt=salt_of(night))

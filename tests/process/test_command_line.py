@@ -18,6 +18,8 @@ from driver import Site, wait_for, without_rights
 from films import batch
 from packages import change_manifest
 
+from worker.model.population import GUANGZHOU, Population
+
 
 @pytest.fixture
 def screened(site: Site) -> Site:
@@ -157,6 +159,9 @@ def test_status_tells_of_a_living_and_of_a_dead_worker(site: Site) -> None:
     alive = site.call("status", status=0).stdout
     for words in ("alive", "3 (", "1 (1 empty)", champion):
         assert words in alive
+    assert GUANGZHOU.sentence in " ".join(alive.split())
+    report = json.loads(site.call("status", "--json").stdout)["workers"][0]["report"]
+    assert Population.model_validate(report["population"]) == GUANGZHOU
     site.stop(worker, signal.SIGTERM)
     assert "none" in site.call("status", status=1).stdout
 
@@ -265,6 +270,7 @@ def test_check_passes_on_a_sound_site_and_names_what_is_wrong(
         "fence",
     ):
         assert any(line.startswith("ok") and words in line for line in sound.splitlines()), words
+    assert any(line.endswith(GUANGZHOU.sentence) for line in sound.splitlines())
     change_manifest(screened.models / shipped.name, threshold=2.0)
     broken = screened.call("check", status=1).stdout
     (line,) = [line for line in broken.splitlines() if line.startswith("FAILED")]

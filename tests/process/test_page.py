@@ -14,6 +14,8 @@ import films
 import pytest
 from driver import Site
 
+from worker.model.population import GUANGZHOU
+
 ODD = "<script>alert(1)</script> & \x1b[31mfilm.jpg"
 
 
@@ -54,6 +56,7 @@ def test_it_says_what_the_rows_say(screened: Site) -> None:
     assert "not_a_jpeg 1 The file is not a JPEG" in told
     assert rows[0]["model_version"] in told
     assert "sensitivity" in told
+    assert GUANGZHOU.sentence in told
     images = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
     assert len(images) == min(2, len(wanted))
     assert all(base64.b64decode(one).startswith(b"\x89PNG") for one in images)

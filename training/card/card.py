@@ -17,10 +17,11 @@ from worker.model.evaluation import (
     Preview,
     Unfamiliar,
 )
+from worker.model.population import Population
 
 _NO_POPULATION = (
-    "Not stated: the run that made this model was given no `--population`. Without knowing whose "
-    "films it learnt from, do not assume that it can read yours."
+    "Not stated: the run that made this model was not given `LUNGWATCH_POPULATION`. Without "
+    "knowing whose films it learnt from, do not assume that it can read yours."
 )
 _PICTURES = (
     "## Pictures of films\n\nA training batch as preprocessed and as augmented, the worst mistakes "
@@ -36,6 +37,8 @@ def write_card(
     training: Mapping[str, Any],
     reasons: Sequence[str],
     figures: Collection[str] = (),
+    *,
+    population: Population | None = None,
 ) -> str:
     """Return the model card in Markdown.
 
@@ -45,6 +48,7 @@ def write_card(
         training: what the manifest says under `training`.
         reasons: of the verdict on promotion.
         figures: names of the pictures that lie beside the card.
+        population: whose films it was tested on; not stated where not given.
     """
 
     def shown(name: str, words: str) -> str:
@@ -54,7 +58,7 @@ def write_card(
         f"# Model {version}",
         "Decision support for people who read films. **Not a medical device.** It tells pneumonia "
         "from a normal chest X-ray and nothing else.",
-        f"## Population\n\n{training['population'] or _NO_POPULATION}",
+        "## Population\n\n" + _population(population or Population(), training["population"]),
         *([shift.section(evaluation)] if evaluation.shifts is not None else []),
         _how_good(evaluation) + shown("roc", "ROC with the operating point"),
         _per_class(evaluation.confusion),
@@ -69,6 +73,12 @@ def write_card(
         "## Verdict\n\n" + "\n".join(f"- {reason}" for reason in reasons),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _population(population: Population, note: str) -> str:
+    if population == Population():
+        return note or _NO_POPULATION
+    return population.sentence + (f"\n\n{note}" if note not in population.source else "")
 
 
 def _how_good(evaluation: Evaluation) -> str:

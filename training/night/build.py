@@ -10,6 +10,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -42,7 +43,9 @@ from training.night.record import code_digest
 from training.night.state import Night
 from training.night.watched import watch
 from training.package import build, familiarity
+from worker.errors import ModelPackageError, RegistryError
 from worker.model.evaluation import Metrics
+from worker.model.population import Population
 from worker.model.registry import Registry
 
 
@@ -105,7 +108,7 @@ def make_package(night: Night) -> Made:
         "familiar": finished.familiarity.facts,
         "backend": keras.backend.backend(),
         **_course(fitted),
-        "population": plan.population,
+        "population": plan.population_note,
     }
     version = finished.exported.version
     night.record.note(training=training, challenger=version)
@@ -120,6 +123,7 @@ def make_package(night: Night) -> Made:
                 finished.point,
                 training=training,
                 now=night.now,
+                population=_population(plan, registry),
                 familiarity=finished.familiarity,
                 learnt=marks_of(dataset.scans, since=start.weights and start.weights.parent),
             )
@@ -132,6 +136,17 @@ def make_package(night: Night) -> Made:
 
 
 Maker = Callable[[Night], Made]
+
+
+def _population(plan: Plan, registry: Registry) -> Population:
+    """Return whose films these are: by the settings, else as the champion that it starts from."""
+    if plan.population is not None:
+        return plan.population
+    champion = registry.champion() if plan.start == "champion" else None
+    if champion is not None:
+        with suppress(ModelPackageError, RegistryError):  # one that cannot be read tells nothing
+            return registry.manifest(champion).tested_on
+    return Population(source=plan.population_note)
 
 
 def _start(plan: Plan, dataset: Dataset, registry: Registry, architecture: Architecture) -> Start:

@@ -16,6 +16,7 @@ from training.data.patients import Patients, read_patients, read_pattern
 from training.data.sources import Archive
 from training.fit.sizes import CELL, is_whole
 from training.gate import Floors, Margins, Rules
+from worker.model.population import Population
 from worker.screening.rescreen import Means
 from worker.settings import Settings
 
@@ -43,7 +44,8 @@ class Plan:
     seed: int = 20
     side_pixels: int = 128  # height and width of the network's input
     salt: str = ""  # decides the split of patients; empty for the one kept with the models
-    population: str = ""  # whose films these are, for the model card
+    population: Population | None = None  # whose films these are; None for the champion's
+    population_note: str = ""  # a sentence on them, for the model card
     test_note: str = ""  # how the test side came about, in place of what can be seen of it
     rules: Rules = field(default_factory=Rules)
     propose: bool = False  # a challenger that may serve waits for a person
@@ -108,7 +110,8 @@ def read_plan(arguments: Sequence[str] | None, settings: Settings, *, descriptio
     add("--native-sizes", type=Path, help="CSV of file_name, width and height, for smaller copies")
     add("--drop-conflicts", action="store_true", help="set contradicting films aside, and go on")
     card = "in a sentence for the model card"
-    add("--population", type=_words, default="", help=f"whose films these are, {card}")
+    note = f"more on whose films these are, {card}; the facts are LUNGWATCH_POPULATION"
+    add("--population", dest="population_note", type=_words, default="", help=note)
     add("--test-note", type=_words, default="", help=f"how the test films were chosen, {card}")
     chosen = vars(parser.parse_args(arguments))
     database_url = None if chosen.pop("no_database") else settings.database_url.get_secret_value()
@@ -130,6 +133,7 @@ def read_plan(arguments: Sequence[str] | None, settings: Settings, *, descriptio
         native_sizes={} if sizes is None else read_native_sizes(sizes),
         database_url=database_url,
         seed_models=None if chosen["models"] else settings.shipped_models,
+        population=settings.population,
         rules=_rules(settings),
         propose=settings.promotion == "propose",
         preview=Means(

@@ -33,6 +33,7 @@ from worker.db.training_runs import Ruling
 from worker.errors import ModelPackageError
 from worker.model.decision import Verdict
 from worker.model.evaluation import ChangedDecision, Evaluation, Preview, Shifts
+from worker.model.manifest import read_manifest
 from worker.model.registry import Registry
 from worker.screening.rescore import ChampionUnfitError, Turned, compare_decisions
 
@@ -246,7 +247,14 @@ def _publish(
         curve=made.training["curve"],
         numbers=evaluation,
     )
-    card = write_card(made.version, evaluation, made.training, promotion.reasons, figures.keys())
+    card = write_card(
+        made.version,
+        evaluation,
+        made.training,
+        promotion.reasons,
+        figures.keys(),
+        population=read_manifest(made.package).tested_on,
+    )
     record = {
         "evaluation.json": build.to_json(evaluation.model_dump(mode="json")),
         "card.md": card.encode(),

@@ -38,6 +38,7 @@ from worker.model.manifest import (
     FileFacts,
     Manifest,
 )
+from worker.model.population import Population
 from worker.model.registry import Registry
 from worker.model.runtime import Network
 
@@ -83,6 +84,7 @@ def stage(
     *,
     training: Mapping[str, Any],
     now: datetime,
+    population: Population | None = None,
     familiarity: Familiarity | None = None,
     learnt: Marks | None = None,
 ) -> Path:
@@ -94,6 +96,7 @@ def stage(
         point: the temperature, threshold and review band.
         training: data digest, counts, seed, split: for people and for the night.
         now: UTC.
+        population: whose films it is tested on; not stated where not given.
         familiarity: what the training films look like, and the limits; none where not given.
         learnt: marks of the films that it has learnt from; none are kept where not given.
 
@@ -128,6 +131,7 @@ def stage(
         files=_facts(sorted(folder.iterdir())),
         training=dict(training),
         libraries={name: library_version(name) for name in _LIBRARIES},
+        population=population or Population(),
     )
     (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return folder

@@ -248,6 +248,7 @@ class Backfill:
         return BackfillReport(
             backfill=spell(os.fsencode(self._root)),
             model=self._manifest.version,
+            population=self._manifest.tested_on,
             done=self.tally.films,
             in_hand=self._pipeline.in_hand,
             screeners=self._pool.alive,

@@ -48,7 +48,7 @@ def run_checks() -> Iterator[Finding]:
             reads = name == "inbox" and settings.keep_in_inbox
             yield _rights(name, getattr(settings, name), write=not reads)
     yield from _database(settings)
-    yield _model(settings)
+    yield from _model(settings)
     yield _fence()
 
 
@@ -97,16 +97,19 @@ def _database(settings: Settings) -> Iterator[Finding]:
     database.close()
 
 
-def _model(settings: Settings) -> Finding:
+def _model(settings: Settings) -> Iterator[Finding]:
     registry = Registry(settings.models)
     try:
         if registry.champion() is None:
             registry = Registry(settings.shipped_models)
         version = registry.serving()
-        load(registry.folder(version), predict_seconds=settings.screener_options.predict_seconds)
+        predict_seconds = settings.screener_options.predict_seconds
+        model = load(registry.folder(version), predict_seconds=predict_seconds)
     except LungwatchError as error:
-        return ("model", str(error), "")
-    return ("model", None, f"{version}: hashes and golden outputs agree")
+        yield ("model", str(error), "")
+        return
+    yield ("model", None, f"{version}: hashes and golden outputs agree")
+    yield ("population", None, model.manifest.tested_on.sentence)
 
 
 def _fence() -> Finding:

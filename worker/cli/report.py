@@ -65,6 +65,7 @@ def report(
         refusals=refusals_of(reader.refusals(begin)),
         model=serving or "none",
         measures=_measures(registry, serving),
+        tested_on="" if serving is None else registry.manifest(serving).tested_on.sentence,
     )
     common.write_file(output, page.as_html().encode(), force=force)
     typer.echo(f"{output}: {sum(day.total for day in page.days):,} films, {total:,} to look at")

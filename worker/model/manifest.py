@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from worker.errors import ModelPackageError
 from worker.imaging.preprocessing import PREPROCESSING_VERSIONS
 from worker.model.familiarity import FAMILIAR
+from worker.model.population import Population, from_sentence
 
 FORMAT: Final = 2  # as new packages are written; 1 had no limits of the familiar
 MANIFEST: Final = "manifest.json"
@@ -69,6 +70,15 @@ class Manifest(_Strict):
     files: dict[str, FileFacts]
     training: dict[str, Any]  # data digest, counts, seed, split: for people and for the night
     libraries: dict[str, str]
+    # Whose films it has been tested on; None in packages from before there were such facts.
+    population: Population | None = None
+
+    @property
+    def tested_on(self) -> Population:
+        """Return whose films it has been tested on, whatever release made the package."""
+        if self.population is not None:
+            return self.population
+        return from_sentence(str(self.training.get("population") or ""))
 
     @model_validator(mode="after")
     def _hangs_together(self) -> Manifest:

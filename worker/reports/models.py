@@ -197,6 +197,7 @@ def _manifest_facts(manifest: Manifest) -> dict[str, Any]:
         "threshold": manifest.threshold,
         "review band": f"{_plain(low)} to {_plain(high)}",
         "trained on": _trained_on(manifest),
+        "tested on": manifest.tested_on.sentence,
         "data digest": manifest.training.get("data_digest", "?"),
         "libraries": ", ".join(f"{name} {one}" for name, one in manifest.libraries.items()),
         "files": ", ".join(manifest.files),

@@ -57,6 +57,7 @@ class Page:
     refusals: Sequence[Mapping[str, Any]]
     model: str
     measures: Mapping[str, str]
+    tested_on: str  # one line; empty where no model serves
     kinds: Sequence[str] = _KINDS
 
     @property

@@ -120,11 +120,13 @@ def _facts(report: Report) -> list[tuple[str, Any]]:
         facts: list[tuple[str, Any]] = [
             ("archive", report.backfill),
             ("model", report.model),
+            ("tested on", report.population and report.population.sentence),
             ("done", f"{report.done} films"),
         ]
     else:
         facts = [
             ("model", report.model),
+            ("tested on", report.population and report.population.sentence),
             ("model refused", report.model_refused),
             ("backlog", report.backlog),
             ("in hand", report.in_hand),

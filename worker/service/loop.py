@@ -293,6 +293,7 @@ class Service:
         seconds = ended - began
         return WorkerReport(
             model=self._keeper.serving,
+            population=self._keeper.population,
             model_refused=self._keeper.problem,
             backlog=self._backlog(),
             in_hand=self._pipeline.in_hand,

@@ -8,6 +8,7 @@ from worker.db.promotions import Promotions
 from worker.db.scans import Store
 from worker.errors import ModelPackageError, RegistryError, ScreenerTrouble
 from worker.model.manifest import Manifest
+from worker.model.population import Population
 from worker.model.registry import Registry
 from worker.monitoring.events import Notice
 from worker.screening.pool import NotServing, Pool, Serving
@@ -77,6 +78,12 @@ class ModelKeeper:
                     self._do_without(why)
                 else:
                     self._put_off(why)
+
+    @property
+    def population(self) -> Population | None:
+        """Return on whose films the model that serves has been tested; None if none serves."""
+        manifest = self._manifests.get(self.serving or "")
+        return None if manifest is None else manifest.tested_on
 
     def manifest_of(self, version: str) -> Manifest:
         """Return the manifest of a version, which never changes.

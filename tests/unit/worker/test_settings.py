@@ -106,6 +106,8 @@ def one_line(error: pytest.ExceptionInfo[SettingsError], *words: str) -> None:
         ("MAX_MEGABYTES", "0"),
         ("MIN_SIDE_PIXELS", "0"),
         ("MIN_CONTRAST", "nan"),
+        ("POPULATION", "children of one to five"),
+        ("POPULATION", "6.0 to under 1.0 years; City Hospital; its archive"),
         ("LOG_LEVEL", "LOUD"),
         ("WORKER_NAME", "two words"),
     ],

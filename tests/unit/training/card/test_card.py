@@ -30,6 +30,7 @@ from worker.model.evaluation import (
     Shifts,
     Unfamiliar,
 )
+from worker.model.population import GUANGZHOU, Population
 
 POINT = OperatingPoint(temperature=1.0, threshold=0.4, review_band=(0.2, 0.7))
 CURVE = [
@@ -158,6 +159,25 @@ def test_the_card_tells_what_changed_from_the_champion() -> None:
     assert "look number 3 at exactly these films, and number 9" in card
     assert "(roc.png)" in card
     assert "(scores.png)" not in card, "a picture that is not there is not linked to"
+
+
+@pytest.mark.parametrize(
+    ("population", "note", "section"),
+    [
+        (GUANGZHOU, "", GUANGZHOU.sentence),
+        (GUANGZHOU, "More on them.", f"{GUANGZHOU.sentence}\n\nMore on them."),
+        (Population(source="Some."), "Some.", Population(source="Some.").sentence),
+        (Population(), "", "Not stated: the run that made this model was not given"),
+    ],
+)
+def test_the_card_says_on_whom_it_was_tested(
+    population: Population, note: str, section: str
+) -> None:
+    """In one plain line; a sentence of the night's stands below it, once."""
+    training = TRAINING | {"population": note}
+    card = write_card("drawn-1", Evaluation(), training, [], population=population)
+    found = card.split("## Population\n\n")[1].split("\n\n## ")[0]
+    assert found == section if section.endswith(".") else found.startswith(section)
 
 
 def test_a_card_of_which_every_number_is_missing_can_be_written() -> None:

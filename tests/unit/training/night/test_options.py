@@ -57,11 +57,20 @@ def test_sentences_and_half_minutes_are_taken() -> None:
     """Sentences with their letters and spaces, as they are."""
     asked = ["--population", "Köln, kids ≤ 5", "--test-note", "drawn last", "--max-minutes", "0.5"]
     plan = read_plan(asked, Settings(), description="")
-    assert (plan.population, plan.test_note, plan.max_minutes) == (
+    assert (plan.population_note, plan.test_note, plan.max_minutes) == (
         "Köln, kids ≤ 5",
         "drawn last",
         0.5,
     )
+
+
+def test_whose_films_they_are_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As facts; without the setting it is left to the champion."""
+    assert read_plan([], Settings(), description="").population is None
+    monkeypatch.setenv("LUNGWATCH_POPULATION", "1.0 to under 6.0 years; City Hospital; its archive")
+    plan = read_plan([], Settings(), description="")
+    assert plan.population is not None
+    assert (plan.population.from_years, plan.population.hospital) == (1.0, "City Hospital")
 
 
 def test_the_command_line_knows_the_networks_strides() -> None:

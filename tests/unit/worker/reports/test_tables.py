@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from worker.db.status import Status, WorkerStatus
+from worker.model.population import GUANGZHOU
 from worker.reports.tables import write_status, write_status_as_json
 from worker.types import read_report
 
@@ -77,9 +78,28 @@ def test_what_a_worker_reports(
     assert words in told(capsys, **report)
 
 
+@pytest.mark.parametrize("kind", [{"model": "m-1"}, {"model": "m-1", "backfill": "/films"}])
+def test_on_whom_the_model_has_been_tested(
+    capsys: pytest.CaptureFixture[str], kind: dict[str, Any]
+) -> None:
+    """A person reads a sentence, and a program the facts."""
+    population = GUANGZHOU.model_dump(mode="json")
+    assert GUANGZHOU.sentence in told(capsys, **kind, population=population)
+    worker = WorkerStatus(
+        name="ward-1",
+        alive=True,
+        beat_seconds_ago=1.0,
+        report=read_report(kind | {"population": population}),
+    )
+    write_status_as_json(a_status(worker))
+    found = json.loads(capsys.readouterr().out)
+    assert found["workers"][0]["report"]["population"] == population
+
+
 def test_what_is_not_so_is_not_said(capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing on offer, a whole fence: no word of either."""
     quiet = told(capsys, unfenced="")
     assert "offer" not in quiet
     assert "lack" not in quiet
+    assert "tested" not in quiet
     assert "on offer 7, to whichever worker has room" in told(capsys, offered=7)
