@@ -206,7 +206,7 @@ def a_backfill(
             lease_seconds=60,
             incomplete_seconds=0,
             keep_in_inbox=True,
-            told_once=True,
+            one_pass=True,
         ),
         root=archive,
         note=note,
@@ -309,7 +309,7 @@ def test_a_worker_that_does_not_see_the_archive_leaves_its_films_alone(
             settle_seconds=0, lease_seconds=60, incomplete_seconds=0, keep_in_inbox=False
         ),
         manifest_of=lambda _: manifest(),
-        tell=lambda _: None,
+        on_outcome=lambda _: None,
     )
     store = Frozen(database, worker(database).process)
     store.meanwhile = inbox.recover

@@ -70,7 +70,7 @@ class Backfill:
             store: where rows go.
             pool: screeners, fenced into `root`. None is started before the context is entered.
             package: of the model.
-            policy: films are kept where they are, and told once.
+            policy: films are kept where they are, and listed once.
             root: the folder that the films lie below.
             note: is told of each kind of trouble once.
             clock: monotonic seconds.
@@ -90,9 +90,8 @@ class Backfill:
             pool=pool,
             policy=policy,
             manifest_of=self._manifest_of,
-            tell=self._count,
+            on_outcome=self._count,
         )
-        self._arrivals = self._pipeline.arrivals
         self._sharing = Sharing(store)
         self._troubles = Troubles()
         self._ended: Counter[str] = Counter()  # predicted, refused, missing
@@ -177,7 +176,7 @@ class Backfill:
         try:
             self._beat(now)
             self._pool.tend(now)
-            self._arrivals.settle(now)
+            self._pipeline.settle(now)
             self._pipeline.record(now)
             more = self._bring(left, now)
             self._pipeline.claim(now)
@@ -190,18 +189,18 @@ class Backfill:
 
     def _bring(self, left: Iterator[str], now: float) -> bool:
         """Have names noticed, and return whether there may be more."""
-        names = self._arrivals.again
+        names = self._pipeline.again
         ahead = self._ahead
-        while self._arrivals.waiting < ahead:
+        while self._pipeline.waiting < ahead:
             if not names:
                 name = next(left, None)
                 if name is None:
                     return False
                 names.append(name)
             # It stays among them until all is done: `left` gives no name twice.
-            before = self._arrivals.waiting
-            self._arrivals.notice(names[0], now, whole=True)
-            if self._arrivals.waiting == before:
+            before = self._pipeline.waiting
+            self._pipeline.notice(names[0], now, whole=True)
+            if self._pipeline.waiting == before:
                 self._ended["missing"] += self._is_missing(names[0])
             names.popleft()
         return True
@@ -213,7 +212,7 @@ class Backfill:
             return True
 
     def _is_over(self) -> bool:
-        return self._pipeline.idle and self._arrivals.awaited == len(self._given_up())
+        return self._pipeline.idle and self._pipeline.awaited == len(self._given_up())
 
     @property
     def _ahead(self) -> int:
@@ -221,13 +220,13 @@ class Backfill:
         return _AHEAD + len(self._given_up())
 
     def _given_up(self) -> list[str]:
-        return [name for name, tries in self._arrivals.unreadable.items() if tries >= _TRIES]
+        return [name for name, tries in self._pipeline.unreadable.items() if tries >= _TRIES]
 
     def _wait(self, now: float, *, more: bool) -> float:
         if now < self._troubles.retry_at:
             return min(_LONGEST_WAIT, self._troubles.retry_at - now)
-        more = more or bool(self._arrivals.again)
-        if self._arrivals.waiting < self._ahead if more else self._is_over():
+        more = more or bool(self._pipeline.again)
+        if self._pipeline.waiting < self._ahead if more else self._is_over():
             return 0.0
         due = self._pipeline.next_due(now)
         until = self._next_beat if due is None else min(due, self._next_beat)

@@ -80,7 +80,7 @@ def open_screeners(
             lease_seconds=settings.lease_seconds,
             incomplete_seconds=0.0,  # nobody is writing to an archive
             keep_in_inbox=True,
-            told_once=True,
+            one_pass=True,
             prevalence=settings.prevalence,
         ),
         root=root,

@@ -14,7 +14,7 @@ _LISTED_A_STEP = 512  # names: a step stays short however full the inbox is
 _LEFT_TO_ANOTHER = 9  # listings in a row, before this worker does one all the same
 
 
-class Notice(Protocol):
+class TakeNote(Protocol):
     """Takes note of a name."""
 
     def __call__(self, name: str, now: float, *, whole: bool) -> None:
@@ -73,7 +73,7 @@ class Lookout:
         self._left = 0
         self._listing = self._inbox.names()
 
-    def look(self, now: float, *, notice: Notice, has_room: Callable[[], bool]) -> None:
+    def look(self, now: float, *, notice: TakeNote, has_room: Callable[[], bool]) -> None:
         """Tell the names that events brought, then some of the listing.
 
         Args:

@@ -1,16 +1,18 @@
 """Has this file stopped changing? Pure logic: sightings and times are handed in.
 
 Each name is looked at, and looked at again when it is due. If nothing of it changed for
-`settle_seconds` it is ready; if something did, its wait starts again. Times are monotonic
-seconds; files' own times are never trusted to say how old they are.
+`settle_seconds` it is ready; if something did, its wait starts again. A name that could not be read
+comes back after longer and longer waits. Times are monotonic seconds; files' own times are never
+trusted to say how old they are.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from worker.system.trouble import doubling
 from worker.types import Sighting
 
 
@@ -24,7 +26,7 @@ class Settled:
 
 @dataclass
 class _Waiting:
-    sighting: Sighting
+    sighting: Sighting | None  # None where it could never be looked at
     still_since: float
     due: float
 
@@ -39,6 +41,7 @@ class Tracker:
         # Every name waits the same time, so in order of arrival is in order of when it is due.
         self._settling: OrderedDict[str, _Waiting] = OrderedDict()
         self._held: dict[str, _Waiting] = {}
+        self.unreadable: Counter[str] = Counter()  # names, by how often they could not be read
 
     def __len__(self) -> int:
         """How many names are being waited for."""
@@ -63,20 +66,29 @@ class Tracker:
         self._settling[name] = _Waiting(sighting, now, now + self.settle_seconds)
 
     def hold(self, settled: Settled, *, until: float) -> None:
-        """Keep a still file waiting until a time: it broke off, or could not be read."""
+        """Keep a still file waiting until a time: it may be incomplete, or another's."""
         self.forget(settled.sighting.name)
         self._held[settled.sighting.name] = _Waiting(settled.sighting, settled.still_since, until)
 
-    def postpone(self, name: str, *, until: float) -> None:
-        """Look again at a name later: it could not be looked at now."""
-        waiting = self._settling.pop(name, None) or self._held.pop(name, None)
-        if waiting is not None:
-            self._held[name] = _Waiting(waiting.sighting, waiting.still_since, until)
+    def put_off(self, settled: Settled, now: float) -> None:
+        """Keep a still file waiting that could not be read, each time for longer."""
+        self.hold(settled, until=self._next_try(settled.sighting.name, now))
+
+    def postpone(self, name: str, now: float) -> None:
+        """Look again later at a name that could not be looked at, each time after longer."""
+        waiting = self._pop(name) or _Waiting(None, now, now)
+        due = self._next_try(name, now)
+        self._held[name] = _Waiting(waiting.sighting, waiting.still_since, due)
 
     def forget(self, name: str) -> None:
-        """Stop waiting for a name."""
-        self._settling.pop(name, None)
-        self._held.pop(name, None)
+        """Stop waiting for a name. One that could never be looked at starts afresh."""
+        waiting = self._pop(name)
+        if waiting is not None and waiting.sighting is None:
+            self.clear_failures(name)
+
+    def clear_failures(self, name: str) -> None:
+        """Count a name no more among those that could not be read."""
+        self.unreadable.pop(name, None)
 
     def due(self, now: float) -> Iterator[str]:
         """Yield the names that must be looked at again, one at a time.
@@ -93,7 +105,8 @@ class Tracker:
 
     def look_again(self, name: str, sighting: Sighting | None, now: float) -> Settled | None:
         """Take a second look at a name that was due: ready, changed (and waits anew), or gone."""
-        waiting = self._settling.pop(name, None) or self._held.pop(name, None)
+        waiting = self._settling.get(name) or self._held.get(name)
+        self.forget(name)
         if sighting is None or waiting is None:
             return None
         if sighting == waiting.sighting:
@@ -107,3 +120,10 @@ class Tracker:
         if self._settling:
             times.append(next(iter(self._settling.values())).due)
         return min(times, default=None)
+
+    def _pop(self, name: str) -> _Waiting | None:
+        return self._settling.pop(name, None) or self._held.pop(name, None)
+
+    def _next_try(self, name: str, now: float) -> float:
+        self.unreadable[name] += 1
+        return now + doubling(self.unreadable[name])

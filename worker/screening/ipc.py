@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from worker.errors import FilmRefused, RefusalCode
-from worker.types import Sighting
+from worker.types import Facts, Sighting
 
 _LARGEST = 1 << 16  # bytes of a message
 _LONGEST_TEXT = 2000  # letters
@@ -227,4 +227,17 @@ def refusal_from(result: Result) -> FilmRefused:
         result.sentence or "",
         measured=result.measured,
         limit=result.limit,
+    )
+
+
+def facts_of(result: Result) -> Facts:
+    """Return what was measured of the film that a result is about."""
+    stages = {"prepare": result.prepare_seconds, "predict": result.predict_seconds}
+    return Facts(
+        sha256=result.sha256,
+        width=result.width,
+        height=result.height,
+        contrast=result.contrast,
+        encoding=result.encoding,
+        seconds={stage: seconds for stage, seconds in stages.items() if seconds is not None},
     )

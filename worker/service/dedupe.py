@@ -41,15 +41,15 @@ class Repeats:
         for outcome in outcomes:
             if (key := _key(outcome)) is not None and key not in self._again:
                 unknown[key[1]].add(key[0])
-        found = {
+        earlier = {
             (sha256, version): score
             for version, digests in unknown.items()
             for sha256, score in self._store.earlier_scores(digests, version).items()
         }
-        if len(self._again) + len(found) > _REMEMBERED:
+        if len(self._again) + len(earlier) > _REMEMBERED:
             self._again.clear()
-        self._again |= found
-        return self._again | found
+        self._again |= earlier
+        return self._again | earlier
 
     def _alike(self, outcome: Outcome, known: dict[_Key, Score]) -> Outcome:
         verdict, model, key = outcome.verdict, outcome.model, _key(outcome)

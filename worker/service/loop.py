@@ -6,7 +6,6 @@ own never ends the loop: it is noted, said once, backed off from, and gone when 
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -39,7 +38,7 @@ from worker.screening.pool import NotServing, Pool, PoolEvent, Serving
 from worker.service.model_swap import ModelKeeper
 from worker.service.pipeline import Pipeline, Policy
 from worker.service.sd_notify import Notifier
-from worker.system.processes import StopSignals
+from worker.system.processes import StopSignals, Wakeup
 from worker.system.trouble import Troubles
 from worker.types import Outcome, WorkerReport
 
@@ -98,12 +97,11 @@ class Service:
             pool=pool,
             policy=policy,
             manifest_of=self._keeper.manifest_of,
-            tell=self._tell,
+            on_outcome=self._on_outcome,
         )
-        self._arrivals = self._pipeline.arrivals
-        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._wakeup = Wakeup()
         self._lookout = Lookout(
-            inbox, Watcher(inbox.folder, self._wake), scan_seconds=pace.scan_seconds
+            inbox, Watcher(inbox.folder, self._wakeup.ring), scan_seconds=pace.scan_seconds
         )
         self._sharing = Sharing(store)
         self._crew = Crew()
@@ -114,7 +112,7 @@ class Service:
         self._recent: deque[tuple[float, int]] = deque([(time.monotonic(), 0)], maxlen=120)
         self._once = False
         self._stops = 0
-        self._ready_said = False
+        self._ready_sent = False
 
     # Running
 
@@ -125,8 +123,8 @@ class Service:
             With `once`, whether all there was could be screened or refused. Else WELL.
         """
         self._once = once
-        self._pool.watch(self._wake_read)
-        with StopSignals(self._on_signal, self._wake_write):
+        with self._wakeup, StopSignals(self._on_signal, self._wakeup.writer):
+            self._pool.watch(self._wakeup.reader)
             try:
                 while not self._stops:
                     self.step(clock())
@@ -158,7 +156,7 @@ class Service:
             self._pipeline.collect(events, now)
         except OwnTrouble as error:
             self._note(error, now)
-        self._drain_wake()
+        self._wakeup.drain()
 
     def _note(self, error: OwnTrouble, now: float) -> None:
         if self._troubles.note(error, now):
@@ -169,7 +167,7 @@ class Service:
         self._keeper.mind(now)
         self._tend(now)
         self._look_around(now)
-        self._arrivals.settle(now)
+        self._pipeline.settle(now)
         self._pipeline.record(now)
         self._pipeline.file_away(now)
         if not self._once:  # which answers for all that is there, and offers none of it
@@ -177,8 +175,8 @@ class Service:
         self._pipeline.claim(now)
         self._pipeline.dispatch(now)
         # The listing of a large backlog goes on for as long as it takes to work it off.
-        if not self._ready_said and self._lookout.can_list and self._keeper.serving:
-            self._ready_said = True
+        if not self._ready_sent and self._lookout.can_list and self._keeper.serving:
+            self._ready_sent = True
             self._notifier.ready()
         self._reporter.emit(Backlog(done=self._done, waiting=self._backlog()))
 
@@ -201,16 +199,16 @@ class Service:
             # Films that stay are not offered: there each worker finds its own.
             self._lookout.begin(now, another_lists=not (lists or self._keeps))
             if self._lookout.listing:
-                self._arrivals.begin_listing()
-        arrivals = self._arrivals
-        self._lookout.look(now, notice=arrivals.notice, has_room=lambda: arrivals.wants_names)
+                self._pipeline.begin_listing()
+        pipeline = self._pipeline
+        self._lookout.look(now, notice=pipeline.notice, has_room=lambda: pipeline.wants_names)
 
     def _patience(self, now: float) -> float:
         """How long to wait for something to happen, in seconds."""
         if self._troubles.now:
             return min(_LONGEST_WAIT, max(0.01, self._troubles.retry_at - now))
         times = [self._next_beat, self._lookout.next_listing, self._keeper.next_look]
-        if self._lookout.listing and self._arrivals.wants_names:
+        if self._lookout.listing and self._pipeline.wants_names:
             return 0.0
         due = self._pipeline.next_due(now)
         if due is not None:
@@ -224,9 +222,9 @@ class Service:
             return Ending.COULD_NOT
         if self._troubles.now or not self._lookout.listed_once or self._lookout.listing:
             return None
-        if not self._pipeline.idle or self._arrivals.awaited > len(self._arrivals.unreadable):
+        if not self._pipeline.idle or self._pipeline.awaited > len(self._pipeline.unreadable):
             return None
-        left = self._arrivals.unreadable or self._pipeline.stuck
+        left = self._pipeline.unreadable or self._pipeline.stuck
         return Ending.COULD_NOT if left else Ending.WELL
 
     def _stop(self, clock: Callable[[], float]) -> None:
@@ -238,7 +236,7 @@ class Service:
             now = clock()
             self._notifier.ping(now)
             self._pipeline.collect(self._films(self._pool.poll(0.2, now)), now)
-            self._drain_wake()
+            self._wakeup.drain()
             with suppress(ScreenerTrouble):  # none can be started, and none is needed any more
                 self._pool.tend(now)
         self._pipeline.abandon(self._pool.close())
@@ -264,7 +262,7 @@ class Service:
 
     # Saying how things stand
 
-    def _tell(self, outcome: Outcome) -> None:
+    def _on_outcome(self, outcome: Outcome) -> None:
         self._done += 1
         self._reporter.emit(ScanEnded(outcome=outcome))
 
@@ -272,7 +270,7 @@ class Service:
         self._reporter.emit(Notice(name=name, fields=fields))
 
     def _backlog(self) -> int:
-        return self._arrivals.waiting + self._pipeline.in_hand
+        return self._pipeline.waiting + self._pipeline.in_hand
 
     def _beat(self, now: float) -> None:
         if now < self._next_beat and not self._keeper.has_news:
@@ -298,7 +296,7 @@ class Service:
             backlog=self._backlog(),
             in_hand=self._pipeline.in_hand,
             oldest_seconds=0.0 if oldest is None else round(max(0.0, now - oldest), 1),
-            unreadable=len(self._arrivals.unreadable),
+            unreadable=len(self._pipeline.unreadable),
             stuck=self._pipeline.stuck,
             passed_over=self._inbox.others,
             films_per_second=round((after - before) / seconds, 2) if seconds else 0.0,
@@ -311,16 +309,7 @@ class Service:
             last_trouble=str(self._troubles.last) if self._troubles.last else None,
         )
 
-    # Signals and waking
+    # Signals
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._stops += 1
-
-    def _wake(self) -> None:
-        with suppress(BlockingIOError):  # full: it will wake anyway
-            os.write(self._wake_write, b"w")
-
-    def _drain_wake(self) -> None:
-        with suppress(BlockingIOError):
-            while os.read(self._wake_read, 4096):
-                pass

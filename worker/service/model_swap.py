@@ -56,7 +56,7 @@ class ModelKeeper:
             try:
                 self._follow_champion(now)
             except (RegistryError, ModelPackageError) as error:
-                self._object(str(error))
+                self._note_problem(str(error))
         if self.serving is None and self.problem:
             raise ScreenerTrouble(f"no model can serve: {self.problem}")
 
@@ -71,11 +71,11 @@ class ModelKeeper:
                     self._notice("model swapped", model=version, before=self.serving)
                 self.serving = version
                 self.has_news = True
-                self._content()
+                self._note_serving()
             case NotServing(why=why, proven=proven):
                 if proven:
                     self._refused = self._asked
-                    self._do_without(why)
+                    self._keep_serving(why)
                 else:
                     self._put_off(why)
 
@@ -102,7 +102,7 @@ class ModelKeeper:
             if self._wanted != champion:  # it was to be replaced, and is no longer
                 self._pool.serve(self._registry.folder(champion), now)
                 self._wanted = champion
-            self._content()
+            self._note_serving()
             return
         # One that was refused is tried again only where there is no other to serve meanwhile, or
         # when a person has promoted it once more.
@@ -131,14 +131,14 @@ class ModelKeeper:
         self._failures += 1
         first, longest = _PAUSES_WITHOUT_A_MODEL if self.serving is None else _PAUSES_WHILE_SERVING
         self._retry_at = self._looked + doubling(self._failures, first=first, longest=longest)
-        self._do_without(why)
+        self._keep_serving(why)
 
-    def _do_without(self, why: str) -> None:
+    def _keep_serving(self, why: str) -> None:
         """Nothing is coming up now: what serves, if anything does, serves on."""
         self._wanted = self.serving
-        self._object(why)
+        self._note_problem(why)
 
-    def _object(self, why: str) -> None:
+    def _note_problem(self, why: str) -> None:
         """Note why the champion does not serve, and say it once."""
         if why != self.problem:
             self._notice("model refused", why=why)
@@ -148,7 +148,7 @@ class ModelKeeper:
     def _notice(self, name: str, **fields: str) -> None:
         self._emit(Notice(name=name, fields=fields))
 
-    def _content(self) -> None:
+    def _note_serving(self) -> None:
         """Note that the champion serves."""
         self.has_news = self.has_news or self.problem is not None
         self._refused = self.problem = None

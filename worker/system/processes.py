@@ -1,14 +1,15 @@
-"""This process: its identity, whether another process still runs, and stop signals."""
+"""This process: its identity, whether another process still runs, stop signals, and waking up."""
 
 from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 _NO_DESCRIPTOR = -1
 
@@ -22,6 +23,41 @@ class Process:
     boot_id: str
     pid: int
     pid_started: int  # clock ticks after boot
+
+
+class Wakeup:
+    """A pipe that ends a wait for descriptors early, for as long as the context lasts.
+
+    Any thread may ring it, at any time.
+    """
+
+    def __init__(self) -> None:
+        """Open nothing yet."""
+        self._lock = threading.Lock()
+        self._open = False
+
+    def __enter__(self) -> Self:
+        self.reader, self.writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._open = True
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:  # a thread must not write to what has the number next
+            self._open = False
+            os.close(self.reader)
+            os.close(self.writer)
+
+    def ring(self) -> None:
+        """Make `reader` readable."""
+        with self._lock, suppress(BlockingIOError):  # full: it is readable
+            if self._open:
+                os.write(self.writer, b"w")
+
+    def drain(self) -> None:
+        """Make `reader` unreadable until the next ring."""
+        with suppress(BlockingIOError):
+            while os.read(self.reader, 4096):
+                pass
 
 
 class StopSignals:

@@ -141,6 +141,7 @@ class Flaky:
         self._inner, self._names, self._error = inner, names, error
         self._countdown = 0
         self._after = False
+        self.calls = 0  # of those named
 
     def fail(self, countdown: int, *, after: bool) -> None:
         """Fail at the n-th call from now."""
@@ -157,6 +158,7 @@ class Flaky:
             return real
 
         def call(*args: Any, **kwargs: Any) -> Any:
+            self.calls += 1
             self._countdown -= 1
             if self._countdown != 0:
                 return real(*args, **kwargs)
@@ -202,7 +204,7 @@ class Ward:
                 keep_in_inbox=keep,
             ),
             manifest_of=manifest,
-            tell=self.told.append,
+            on_outcome=self.told.append,
         )
 
     def drop(self, **films: bytes) -> None:
@@ -214,10 +216,10 @@ class Ward:
         """Let time pass and do what the service does in one round."""
         self.now += seconds
         for path in sorted(self.folder.iterdir()) if self.crew.lists else ():
-            self.pipeline.arrivals.notice(path.name, self.now)
+            self.pipeline.notice(path.name, self.now)
         if int(self.now) != int(self.now - seconds):  # as often as the inbox is listed
             self.pipeline.recover(lists=self.crew.lists)
-        self.pipeline.arrivals.settle(self.now)
+        self.pipeline.settle(self.now)
         self.pipeline.record(self.now)
         self.pipeline.file_away(self.now)
         self.pipeline.share(self.crew, self.now)
@@ -321,7 +323,7 @@ def test_a_film_that_changes_after_the_claim(ward: Ward, change: Callable[[Path]
     ward.drop(film=b"film 1")
     ward.step()
     ward.now += SETTLE
-    ward.pipeline.arrivals.settle(ward.now)
+    ward.pipeline.settle(ward.now)
     ward.pipeline.claim(ward.now)
     ward.pipeline.dispatch(ward.now)
     change(ward.folder / "film")
@@ -470,7 +472,7 @@ def test_a_film_that_cannot_be_read_is_tried_again(ward: Ward) -> None:
     ward.drop(film=b"closed", other=b"film 1")
     ward.run(20)
     assert list(ward.results()) == ["other"]
-    assert list(ward.pipeline.arrivals.unreadable) == ["film"]
+    assert list(ward.pipeline.unreadable) == ["film"]
     attempts = query(ward.database, "SELECT attempt FROM scans WHERE file_name = 'film'")
     assert 3 <= attempts[0]["attempt"] <= 6, "tried again, less and less often"
     before = (ward.folder / "film").stat()
@@ -478,7 +480,7 @@ def test_a_film_that_cannot_be_read_is_tried_again(ward: Ward) -> None:
     os.utime(ward.folder / "film", ns=(before.st_atime_ns, before.st_mtime_ns))
     ward.run(61)
     assert sorted(ward.results()) == ["film", "other"]
-    assert not ward.pipeline.arrivals.unreadable
+    assert not ward.pipeline.unreadable
 
 
 def test_a_film_that_could_not_be_read_and_went(ward: Ward) -> None:
@@ -487,7 +489,7 @@ def test_a_film_that_could_not_be_read_and_went(ward: Ward) -> None:
     ward.run(5)
     (ward.folder / "film").unlink()
     ward.run(61)
-    assert not ward.pipeline.arrivals.unreadable
+    assert not ward.pipeline.unreadable
     assert ward.results() == {}
 
 
@@ -543,8 +545,8 @@ def record_all(ward: Ward) -> None:
     while len(ward.results()) < len(ward.left()):
         ward.now += 0.5
         for name in ward.left():
-            ward.pipeline.arrivals.notice(name, ward.now)
-        ward.pipeline.arrivals.settle(ward.now)
+            ward.pipeline.notice(name, ward.now)
+        ward.pipeline.settle(ward.now)
         ward.pipeline.record(ward.now)
         ward.pipeline.claim(ward.now)
         ward.pipeline.dispatch(ward.now)
@@ -598,8 +600,8 @@ def test_claims_behind_many_whose_films_are_there_are_ended(
 def test_a_film_that_was_moved_in_waits_for_nothing(ward: Ward) -> None:
     """Its writer is done with it: it is with a screener in the same round."""
     ward.drop(film=b"film 1")
-    ward.pipeline.arrivals.notice("film", ward.now, whole=True)
-    ward.pipeline.arrivals.settle(ward.now)
+    ward.pipeline.notice("film", ward.now, whole=True)
+    ward.pipeline.settle(ward.now)
     ward.pipeline.claim(ward.now)
     ward.pipeline.dispatch(ward.now)
     ward.work()
@@ -610,7 +612,7 @@ def test_a_film_that_was_moved_in_waits_for_nothing(ward: Ward) -> None:
 def test_a_film_that_was_moved_in_broken_is_refused_no_sooner_than_others(ward: Ward) -> None:
     """Some writers move what they still write to: that costs the film nothing."""
     ward.drop(film=b"truncated")
-    ward.pipeline.arrivals.notice("film", ward.now, whole=True)
+    ward.pipeline.notice("film", ward.now, whole=True)
     ward.run(PATIENCE - 1)
     assert ward.results() == {}
     ward.run(2)
@@ -635,6 +637,18 @@ def test_films_that_stay(ward: Ward) -> None:
     assert ward.screeners.predicted == ["film", "film"]
 
 
+def test_the_database_is_not_asked_again_for_films_that_stay(ward: Ward) -> None:
+    """However often the inbox is listed, a finished film is claimed once."""
+    ward.begin(keep=True)
+    ward.drop(film=b"film 1", bad=b"too_small")
+    ward.run(SETTLE + 1)
+    asked = ward.store.calls
+    for _ in range(3):
+        ward.pipeline.begin_listing()
+        ward.run(SETTLE + 1)
+    assert ward.store.calls == asked
+
+
 def test_films_that_stayed_and_went(ward: Ward) -> None:
     """What something else takes away at last is not remembered for ever; what stays is."""
     ward.begin(keep=True)
@@ -643,9 +657,9 @@ def test_films_that_stayed_and_went(ward: Ward) -> None:
     for path in list(ward.folder.iterdir())[:18]:
         path.unlink()
     for _ in range(3):
-        ward.pipeline.arrivals.begin_listing()
+        ward.pipeline.begin_listing()
         ward.run(SETTLE + 1)
-    assert len(ward.pipeline.arrivals._kept | ward.pipeline.arrivals._kept_before) == 2
+    assert len(ward.pipeline._kept) == 2
     assert len(ward.screeners.predicted) == 20
     assert ward.pipeline.idle
 
@@ -725,7 +739,7 @@ def test_what_is_let_go_of_is_free(tmp_path: Path, database: Database) -> None:
     one.drop(**{f"film-{i}": b"film %d" % i for i in range(20)})
     one.step()
     one.now += SETTLE
-    one.pipeline.arrivals.settle(one.now)
+    one.pipeline.settle(one.now)
     one.pipeline.claim(one.now)
     one.pipeline.dispatch(one.now)
     in_hand = [claim for claim, _ in one.screeners.jobs]
@@ -744,14 +758,14 @@ def test_a_film_that_only_seems_to_change(ward: Ward) -> None:
     """
     ward.drop(film=b"fickle")
     ward.run(SETTLE + 60)
-    assert list(ward.pipeline.arrivals.unreadable) == ["film"]
+    assert list(ward.pipeline.unreadable) == ["film"]
     (row,) = query(ward.database, "SELECT state, attempt FROM scans")
     assert row["state"] == "claimed"
     assert row["attempt"] < 10
     (ward.folder / "film").write_bytes(b"film 1")
     ward.run(SETTLE + 61)
     assert list(ward.results()) == ["film"]
-    assert not ward.pipeline.arrivals.unreadable
+    assert not ward.pipeline.unreadable
 
 
 def test_a_lost_film_on_a_broken_disk(ward: Ward) -> None:
@@ -759,7 +773,7 @@ def test_a_lost_film_on_a_broken_disk(ward: Ward) -> None:
     ward.drop(film=b"film 1")
     ward.step()
     ward.now += SETTLE
-    ward.pipeline.arrivals.settle(ward.now)
+    ward.pipeline.settle(ward.now)
     ward.pipeline.claim(ward.now)
     ward.pipeline.dispatch(ward.now)
     (ward.folder / "film").write_bytes(b"film 1 and more")
@@ -776,14 +790,14 @@ def test_when_something_is_due(ward: Ward) -> None:
     """The pipeline says when it must be called again though nothing happens."""
     assert ward.pipeline.next_due(ward.now) is None
     ward.drop(film=b"film 1")
-    ward.pipeline.arrivals.notice("film", ward.now)
+    ward.pipeline.notice("film", ward.now)
     assert ward.pipeline.next_due(ward.now) == ward.now + SETTLE
     ward.now += SETTLE
-    ward.pipeline.arrivals.settle(ward.now)
+    ward.pipeline.settle(ward.now)
     assert ward.pipeline.next_due(ward.now) == ward.now
-    assert ward.pipeline.arrivals.waiting == 1
+    assert ward.pipeline.waiting == 1
     ward.pipeline.claim(ward.now)
-    assert (ward.pipeline.arrivals.waiting, ward.pipeline.in_hand) == (0, 1)
+    assert (ward.pipeline.waiting, ward.pipeline.in_hand) == (0, 1)
 
 
 def test_a_film_that_cannot_be_moved_holds_up_nobody(
@@ -877,12 +891,12 @@ def test_a_film_that_cannot_be_looked_at_holds_up_nobody(
     ward.drop(good=b"film 2")
     assert ward.run(20) == 0
     assert ward.results().keys() == {"good"}
-    assert ward.pipeline.arrivals.unreadable.keys() == {"bad-sector"}
-    assert ward.pipeline.arrivals.unreadable["bad-sector"] < 6, "less and less often"
+    assert ward.pipeline.unreadable.keys() == {"bad-sector"}
+    assert ward.pipeline.unreadable["bad-sector"] < 6, "less and less often"
     monkeypatch.undo()
     ward.run(120)
     assert ward.results().keys() == {"good", "bad-sector"}
-    assert not ward.pipeline.arrivals.unreadable
+    assert not ward.pipeline.unreadable
 
 
 def test_a_film_that_never_could_be_looked_at_and_went(
@@ -893,12 +907,12 @@ def test_a_film_that_never_could_be_looked_at_and_went(
     with monkeypatch.context() as broken:
         broken.setattr(Inbox, "look", cannot_be_looked_at)
         ward.run(5)
-        assert ward.pipeline.arrivals.unreadable.keys() == {"film"}
-        assert ward.pipeline.arrivals.waiting == 1
+        assert ward.pipeline.unreadable.keys() == {"film"}
+        assert ward.pipeline.waiting == 1
     (ward.folder / "film").unlink()
     ward.run(61)
-    assert not ward.pipeline.arrivals.unreadable
-    assert ward.pipeline.arrivals.waiting == 0
+    assert not ward.pipeline.unreadable
+    assert ward.pipeline.waiting == 0
     assert ward.results() == {}
 
 

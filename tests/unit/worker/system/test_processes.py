@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 
 import pytest
 
 from worker.system import processes as process
-from worker.system.processes import StopSignals, boot_id, is_running, started_at, this_process
+from worker.system.processes import (
+    StopSignals,
+    Wakeup,
+    boot_id,
+    is_running,
+    started_at,
+    this_process,
+)
 
 
 def test_this_process_runs() -> None:
@@ -65,12 +74,35 @@ def test_signals(number: signal.Signals) -> None:
     """A signal to stop calls the handler and wakes who waits; afterwards all is as before."""
     before = signal.getsignal(number)
     got: list[int] = []
-    read, write = os.pipe2(os.O_NONBLOCK)
-    with StopSignals(lambda signum, _frame: got.append(signum), write):
-        signal.raise_signal(number)
-        signal.raise_signal(number)
+    with Wakeup() as wakeup:
+        with StopSignals(lambda signum, _frame: got.append(signum), wakeup.writer):
+            signal.raise_signal(number)
+            signal.raise_signal(number)
+        assert os.read(wakeup.reader, 100) == bytes([number, number])
     assert got == [number, number]
-    assert os.read(read, 100) == bytes([number, number])
     assert signal.getsignal(number) is before
-    for descriptor in (read, write):
-        os.close(descriptor)
+
+
+def ring_often(wakeup: Wakeup) -> None:
+    """Ring more often than a pipe has room for."""
+    for _ in range(100_000):
+        wakeup.ring()
+
+
+def test_waking_up_early() -> None:
+    """A ring from any thread ends a wait, once; it does nothing before the start or after."""
+    wakeup = Wakeup()
+    wakeup.ring()
+    with wakeup:
+        waiting = select.poll()
+        waiting.register(wakeup.reader, select.POLLIN)
+        assert not waiting.poll(0)
+        thread = threading.Thread(target=ring_often, args=(wakeup,))
+        thread.start()
+        assert waiting.poll(60_000)
+        thread.join()  # a full pipe holds nobody up
+        wakeup.drain()
+        assert not waiting.poll(0)
+    wakeup.ring()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(wakeup.reader)
