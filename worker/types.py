@@ -18,7 +18,7 @@ from worker.model.population import Population
 class Sighting:
     """A file as it was seen in the inbox. Two sightings are equal if nothing of it changed."""
 
-    name: str  # as `names.spell` writes it: reversible, and storable whatever its bytes
+    name: str  # as `filenames.spell` writes it: reversible, and storable whatever its bytes
     size_bytes: int
     mtime_ns: int
     inode: int  # as signed 64 bits
@@ -132,7 +132,7 @@ class BackfillReport(BaseModel):
 
     model_config = WorkerReport.model_config
 
-    backfill: str  # the archive's folder, as `filenames.spell` writes it
+    backfill: str  # the archive's folder, as `filefilenames.spell` writes it
     model: str | None = None
     done: int = 0  # films
     in_hand: int = 0

@@ -16,7 +16,7 @@ _ROWS = 4096  # of a manifest, at a time
 
 
 def names_in(source: Path) -> Iterator[str]:
-    """Stream the films of an archive, by whole paths as `names.spell` writes them.
+    """Stream the films of an archive, by whole paths as `filenames.spell` writes them.
 
     Args:
         source: a folder, whose films are found however deep they lie; links are not followed, and

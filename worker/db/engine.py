@@ -208,9 +208,9 @@ def _schema(connection: Connection) -> Schema:
     tables = inspect(connection)
     if not tables.has_table("alembic_version"):
         return Schema(revision=None)
-    found = Schema(revision=connection.scalar(text("SELECT version_num FROM alembic_version")))
-    if not found.is_newer:
-        return found
+    schema = Schema(revision=connection.scalar(text("SELECT version_num FROM alembic_version")))
+    if not schema.is_newer:
+        return schema
     oldest = None
     if tables.has_table(schema_compatibility.name):
         oldest = connection.scalar(select(schema_compatibility.c.oldest_release))
@@ -218,23 +218,23 @@ def _schema(connection: Connection) -> Schema:
     needed, present = _numbers(oldest), _numbers(release)
     if needed is None or present is None:
         raise DatabaseTrouble(
-            f"the database has schema {found.revision}, which Lungwatch {release} does not know, "
+            f"the database has schema {schema.revision}, which Lungwatch {release} does not know, "
             "and it does not say which release it needs: install the release that made it, or "
             "restore the backup from before the upgrade"
         )
     if needed > present:
         raise DatabaseTrouble(
-            f"the database has schema {found.revision}, which needs Lungwatch {oldest} or newer, "
+            f"the database has schema {schema.revision}, which needs Lungwatch {oldest} or newer, "
             f"and this is {release}: install {oldest} or newer, or restore the backup from "
             "before the upgrade"
         )
-    return found
+    return schema
 
 
 def _numbers(release: str | None) -> tuple[int, ...] | None:
     """Return the numbers of a release such as "0.2.0"; None where it has not the three."""
-    found = re.match(r"(\d+)\.(\d+)\.(\d+)", release or "")
-    return tuple(map(int, found.groups())) if found else None
+    match = re.match(r"(\d+)\.(\d+)\.(\d+)", release or "")
+    return tuple(map(int, match.groups())) if match else None
 
 
 def _make_folder(folder: Path) -> None:

@@ -26,7 +26,7 @@ class Archived:
 
     scan_id: int
     sha256: str
-    place: str  # below its folder, as `names.spell` writes it
+    place: str  # below its folder, as `filenames.spell` writes it
     in_inbox: bool  # its folder is the inbox, where films stay, or its place is a whole path
 
 

@@ -294,8 +294,8 @@ class Store:
 
         Args:
             limit: at most so many.
-            archive: on films below this folder, as `names.spell` writes it. None for the inbox's:
-                a name in an inbox is no path, and a film of an archive has its whole path for one.
+            archive: on films below this folder (see `filenames.spell`). None for the inbox's: there
+                a name is no path, and a film of an archive has its whole path for a name.
             after: from the first whose id is more than this on.
         """
         with self.database.reading() as connection:

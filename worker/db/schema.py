@@ -144,7 +144,7 @@ scans = Table(
     "scans",
     metadata,
     _id(),
-    SqlColumn("file_name", Text, nullable=False),  # reversible: see names.spell
+    SqlColumn("file_name", Text, nullable=False),  # reversible: see filenames.spell
     SqlColumn("size_bytes", BigInteger, nullable=False),
     SqlColumn("mtime_ns", BigInteger, nullable=False),
     SqlColumn("inode", BigInteger, nullable=False),  # as signed 64 bits

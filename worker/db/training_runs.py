@@ -139,7 +139,7 @@ class TrainingRuns:
             model = connection.execute(
                 select(model_versions).where(model_versions.c.version == version)
             ).mappings()
-            found = model.one_or_none()
+            row = model.one_or_none()
             counted = connection.execute(
                 select(predictions.c.origin, predictions.c.decision, func.count())
                 .where(made)
@@ -154,7 +154,7 @@ class TrainingRuns:
             challenger, champion = training_runs.c.challenger, training_runs.c.champion
             return {
                 "version": version,
-                "model": None if found is None else dict(found),
+                "model": None if row is None else dict(row),
                 "made_by": _rows(connection, asked.where(challenger == version)),
                 "defended_in": _rows(
                     connection, asked.where(champion == version, challenger.is_not(None))

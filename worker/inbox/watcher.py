@@ -51,7 +51,7 @@ _INTERESTING = [FileCreatedEvent, FileModifiedEvent, FileClosedEvent, FileMovedE
 class Hint:
     """A name that something happened to."""
 
-    name: str  # as `names.spell` writes it
+    name: str  # as `filenames.spell` writes it
     whole: bool  # it was moved in, as writers do who write aside: nothing is to be waited for
 
 

@@ -75,11 +75,11 @@ def psi(reference: Counts, counts: Counts) -> npt.NDArray[np.float64]:
     empty on both sides is none: else the halves alone would tell few films from many.
     """
     met = (reference > 0) | (counts > 0)
-    expected, found = np.where(met, reference + 0.5, 0.0), np.where(met, counts + 0.5, 0.0)
+    expected, observed = np.where(met, reference + 0.5, 0.0), np.where(met, counts + 0.5, 0.0)
     expected /= np.maximum(expected.sum(axis=-1, keepdims=True), 0.5)
-    found /= np.maximum(found.sum(axis=-1, keepdims=True), 0.5)
-    ratio = np.divide(found, expected, out=np.ones_like(found), where=met)
-    index: npt.NDArray[np.float64] = ((found - expected) * np.log(ratio)).sum(axis=-1)
+    observed /= np.maximum(observed.sum(axis=-1, keepdims=True), 0.5)
+    ratio = np.divide(observed, expected, out=np.ones_like(observed), where=met)
+    index: npt.NDArray[np.float64] = ((observed - expected) * np.log(ratio)).sum(axis=-1)
     return index
 
 
@@ -97,7 +97,7 @@ def find_drift(reference: Sequence[Day], since: Sequence[Day], *, seed: int = 0)
     days = len(reference)
     drawn = generator.integers(days, size=(_YEARS, _YEAR_DAYS + WINDOW_DAYS - 1))
     base = generator.integers(days, size=(_YEARS, days))
-    found = []
+    findings = []
     for measure in measures:
         place, bins = _placing(
             np.concatenate([day.values[measure] for day in reference]), kinds=measure in KINDS
@@ -109,8 +109,8 @@ def find_drift(reference: Sequence[Day], since: Sequence[Day], *, seed: int = 0)
         distance, reach = _distance(counts, windows), _reach(counts, windows)
         by_day = tuple(float(one) for one in distance / (limit * reach))
         latest = (float(distance[-1]), float(limit * reach[-1])) if by_day else (0.0, limit)
-        found.append(Finding(measure=measure, psi=latest[0], limit=latest[1], by_day=by_day))
-    return found
+        findings.append(Finding(measure=measure, psi=latest[0], limit=latest[1], by_day=by_day))
+    return findings
 
 
 def _limit(

@@ -48,14 +48,14 @@ class Journal:
     def msg(self, **fields: Any) -> None:
         """Write an event: `event` is its name, `level` how grave it is, the rest its fields."""
         event, level = str(fields.pop("event")), str(fields.pop("level", "info"))
-        told = {name: value for name, value in fields.items() if value is not None}
-        words = " ".join(f"{name}={value}" for name, value in told.items())
+        present = {name: value for name, value in fields.items() if value is not None}
+        words = " ".join(f"{name}={value}" for name, value in present.items())
         lines = {
             "MESSAGE": f"{event} {words}".rstrip(),
             "MESSAGE_ID": message_id(event),
             "PRIORITY": _PRIORITIES.get(level, 6),
             "SYSLOG_IDENTIFIER": "lungwatch",
-            **{f"LUNGWATCH_{name.upper()}": value for name, value in told.items()},
+            **{f"LUNGWATCH_{name.upper()}": value for name, value in present.items()},
         }
         # A value of several lines would need its length before it; ours have none.
         data = "".join(f"{name}={' '.join(str(it).splitlines())}\n" for name, it in lines.items())

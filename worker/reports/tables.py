@@ -168,8 +168,8 @@ def console() -> Console:
 
 
 def _counts(total: int, parts: Mapping[str, int]) -> str:
-    told = ", ".join(f"{count} {name}" for name, count in sorted(parts.items()))
-    return f"{total} ({told})" if told else str(total)
+    kinds = ", ".join(f"{count} {name}" for name, count in sorted(parts.items()))
+    return f"{total} ({kinds})" if kinds else str(total)
 
 
 def _number(value: float | None) -> str:

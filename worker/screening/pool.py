@@ -129,7 +129,7 @@ class _Child:
                 raise ScreenerTrouble(f"a screener cannot be started: {error}") from error
             undo.pop_all()
         child = cls(package, process, ours, now)
-        child.tell(setup)
+        child.send(setup)
         return child
 
     @property
@@ -137,7 +137,7 @@ class _Child:
         """How many more films it can be handed."""
         return 0 if self.alone or self.version is None else _QUEUE - len(self.jobs)
 
-    def tell(self, message: Message) -> None:
+    def send(self, message: Message) -> None:
         """Send it a message."""
         # One that has ended is found out, and what it had dealt with, when it is read from.
         with suppress(OSError):
@@ -149,7 +149,7 @@ class _Child:
             self.head_since = now
         self.jobs.append(claim)
         self.alone = alone
-        self.tell(job)
+        self.send(job)
 
     def forgive(self, seconds: float) -> None:
         """Count so much of the time that it took as not its own."""

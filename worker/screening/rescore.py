@@ -86,11 +86,11 @@ def rescore(
     skipped: list[Skipped] = []
     screened = 0
     try:
-        for film, found in screen_again(archive.films(selection), package, means):
-            if isinstance(found, Skipped):
-                skipped.append(found)
+        for film, answer in screen_again(archive.films(selection), package, means):
+            if isinstance(answer, Skipped):
+                skipped.append(answer)
             else:
-                pending.append((film.scan_id, found))
+                pending.append((film.scan_id, answer))
                 screened += 1
             if len(pending) >= _BATCH:
                 archive.record(pending, manifest)
@@ -122,9 +122,9 @@ def compare_decisions(
         OwnTrouble: database or screeners are in trouble.
     """
     films = list(ArchivedFilms(database).films(Selection(limit=last)))
-    after = {film.scan_id: found for film, found in screen_again(films, challenger, means)}
+    after = {film.scan_id: answer for film, answer in screen_again(films, challenger, means)}
     try:
-        before = {film.scan_id: found for film, found in screen_again(films, champion, means)}
+        before = {film.scan_id: answer for film, answer in screen_again(films, champion, means)}
     except ModelPackageError as error:
         raise ChampionUnfitError(str(error)) from error
     turned: list[Turned] = []

@@ -138,10 +138,10 @@ class _Bench:
         """Return a claim on the film as it lies there now."""
         path = self._means.folders.path_of(film.place, in_inbox=film.in_inbox)
         try:
-            found = os.lstat(path)
+            facts = os.lstat(path)
         except OSError as error:
             return Skipped(scan_id=film.scan_id, why=f"moved: {error.strerror}")
-        sighting = sighting_of(spell(path.lstrip(b"/")), found)
+        sighting = sighting_of(spell(path.lstrip(b"/")), facts)
         if sighting is None:
             return Skipped(scan_id=film.scan_id, why="moved: no regular file is in its place")
         return Claim(scan_id=film.scan_id, sighting=sighting, attempt=1, crashes=0)
