@@ -16,6 +16,8 @@ from training.fit.batches import Examples, balance
 
 Logits = npt.NDArray[np.floating]
 
+_AUCS = ("val_auc", "val_swapped", "val_zoomed")  # of each way
+
 
 @dataclass(frozen=True, kw_only=True)
 class Watched:
@@ -48,23 +50,21 @@ class Watched:
         they are, `val_swapped` and `val_zoomed`; of the first alone where there is one way. Zoomed
         sets one class cropped against the other as it is, and takes the worse of the two.
         """
+        names = ("val_loss", *_AUCS[: self.ways], "val_robust")
+        if not np.isfinite(logits).all():
+            return dict.fromkeys(names, np.nan)
         logits = logits.astype(np.float64)
-        sound = bool(np.isfinite(logits).all())
         labels = self.examples.labels
         wanted = labels * (1 - label_smoothing) + label_smoothing / 2
         losses = (np.logaddexp(0, logits) - wanted * logits) * balance(labels)
         ways = logits.reshape(self.ways, -1)
         sick = labels[: ways.shape[1]] > 0.5
-        aucs = {"val_auc": ways[0]}
-        zoomed: list[npt.NDArray[np.float64]] = []
+        aucs = [_auc(sick, one) for one in ways[:2]]
         if self.ways > 1:
-            as_is, aucs["val_swapped"], closer = ways
-            zoomed = [np.where(sick, as_is, closer), np.where(sick, closer, as_is)]
-        found = {name: _auc(sick, one) if sound else np.nan for name, one in aucs.items()}
-        if zoomed:
-            found["val_zoomed"] = min(_auc(sick, one) for one in zoomed) if sound else np.nan
-        robust = float(np.mean(list(found.values())))
-        return {"val_loss": float(losses.mean()), **found, "val_robust": robust}
+            as_is, _, closer = ways
+            zoomed = np.where(sick, as_is, closer), np.where(sick, closer, as_is)
+            aucs.append(min(_auc(sick, one) for one in zoomed))
+        return dict(zip(names, (float(losses.mean()), *aucs, float(np.mean(aucs))), strict=True))
 
 
 def _auc(sick: npt.NDArray[np.bool_], logits: npt.NDArray[np.float64]) -> float:

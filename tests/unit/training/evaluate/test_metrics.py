@@ -19,6 +19,7 @@ from training.evaluate.metrics import (
 )
 from training.evaluate.operating_point import (
     Aims,
+    affordable,
     choose_operating_point,
     fit_calibration,
     promised_coverage,
@@ -195,6 +196,35 @@ def test_review_band_encloses_the_threshold_of_a_very_good_model() -> None:
     truth, logits = made_up(apart=12.0)
     point = choose_operating_point(truth, logits, temperature=1.0)
     assert point.review_band[0] <= point.threshold <= point.review_band[1]
+
+
+def three_ways(apart: float) -> tuple[Truth, Scores]:
+    """Return films as they are, far apart, and then changed twice, as far apart as given."""
+    ways = [made_up(apart=one, seed=seed) for seed, one in enumerate((6.0, apart, apart))]
+    return np.concatenate([truth for truth, _ in ways]), np.concatenate([one for _, one in ways])
+
+
+def review_share(truth: Truth, logits: Scores, aims: Aims) -> float:
+    """Return the share of films as they are that the band takes, both classes weighing the same."""
+    whole = slice(0, len(truth) // 3)
+    low, high = choose_operating_point(truth, logits, temperature=1.0, aims=aims).review_band
+    review = (calibrate(logits[whole], 1.0) >= low) & (calibrate(logits[whole], 1.0) < high)
+    return float(np.mean([review[truth[whole] == label].mean() for label in (True, False)]))
+
+
+def test_a_band_that_takes_too_many_films_as_they_are_covers_less() -> None:
+    """Changed films that cannot be told apart widen it; the share that a site can bear is kept."""
+    truth, logits = three_ways(apart=1.0)
+    assert review_share(truth, logits, Aims()) > Aims().review_share
+    aims = affordable(truth, logits, temperature=1.0, as_they_are=len(truth) // 3)
+    assert aims.coverage < Aims().coverage
+    assert review_share(truth, logits, aims) <= aims.review_share
+
+
+def test_a_band_that_can_be_borne_stays() -> None:
+    """Nothing is given up where there is no need."""
+    truth, logits = three_ways(apart=6.0)
+    assert affordable(truth, logits, temperature=1.0, as_they_are=len(truth) // 3) == Aims()
 
 
 def test_evaluation_counts_as_the_worker_decides() -> None:
