@@ -21,6 +21,7 @@ from training.evaluate.head_to_head import Judged, digest_of, judge
 from training.evaluate.reframed import framing_of
 from training.evaluate.scoring import Evaluator
 from training.evaluate.shifts import measure_shifts
+from training.evaluate.shortcuts import AuditedFilms, audit, not_audited
 from training.gate import Promotion, judge_promotion
 from training.io import needed
 from training.night.build import Made
@@ -32,7 +33,7 @@ from worker.db.engine import Database
 from worker.db.training_runs import Ruling
 from worker.errors import ModelPackageError
 from worker.model.decision import Verdict
-from worker.model.evaluation import ChangedDecision, Evaluation, Preview, Shifts
+from worker.model.evaluation import ChangedDecision, Evaluation, Preview, Shifts, Shortcuts
 from worker.model.manifest import read_manifest
 from worker.model.registry import Registry
 from worker.screening.rescore import ChampionUnfitError, Turned, compare_decisions
@@ -130,6 +131,7 @@ def _measure(
         comparison=judged.comparison,
         shifts=shifts,
         robustness=robustness,
+        shortcuts=_audit(night),
         **dict(judged.numbers),
     )
 
@@ -166,6 +168,23 @@ def _measure_shifts(
         )
     judged = replace(judged, numbers=ours.within(judged.numbers), comparison=comparison)
     return judged, ours.shifts
+
+
+def _audit(night: Night) -> Shortcuts:
+    """Measure how well the class follows from what is not disease, in the films learnt from."""
+    scans = night.dataset.scans
+    try:
+        films = AuditedFilms.of(
+            [scan for scan in scans if scan.side is not Side.TEST],
+            night.films,
+            native_sizes(scans, listed=night.plan.native_sizes, stored=night.films.sizes),
+        )
+        shortcuts = audit(films, seed=night.plan.seed)
+    except Exception as error:  # noqa: BLE001 - nothing is judged by it: it must not undo a night
+        why = str(error).partition("\n")[0]
+        shortcuts = not_audited(f"the audit failed ({type(error).__name__}: {why})")
+    night.say(shortcuts.in_words())
+    return shortcuts
 
 
 def _left_behind(registry: Registry, version: str) -> str:

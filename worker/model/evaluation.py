@@ -212,6 +212,59 @@ class Robustness(_Record):
     disturbed: dict[str, Disturbed] = Field(default_factory=dict)
 
 
+TRACES: Final = {
+    "size": "native width, height and aspect ratio",
+    "encoder": "what wrote the file: quantisation tables and the like",
+    "grey_levels": "grey levels of the whole film, wherever they lie",
+    "rim": "the outer tenth of each side",
+    "outside": "size, rim and the rim's grey levels: no pixel of the middle",
+    "all": "size, grey levels and rim together",
+}
+_LUNGLESS: Final = {"size", "encoder", "rim", "outside"}  # grey levels of a whole film see disease
+_A_SHORTCUT: Final = 0.7  # an AUC by a trace that is worth a warning
+
+
+class Trace(_Record):
+    """How well the class of films follows from something that is not disease."""
+
+    auc: Number | None = None  # for patients that were left out
+    films: FilmCounts = Field(default_factory=dict)
+    not_measured: str = ""  # why there is no AUC
+
+
+class Shortcuts(_Record):
+    """How well the class of the training films can be told without their lungs."""
+
+    films: FilmCounts = Field(default_factory=dict)
+    patients: Count = 0
+    traces: dict[str, Trace] = Field(default_factory=dict)  # by the names in `TRACES`
+
+    @property
+    def auc(self) -> float | None:
+        """The highest AUC of a trace that sees no lung; None where none was measured."""
+        traces = (trace for name, trace in self.traces.items() if name in _LUNGLESS)
+        return max((trace.auc for trace in traces if trace.auc is not None), default=None)
+
+    def in_words(self) -> str:
+        """Say for a person what was found."""
+        if self.auc is None:
+            reasons = dict.fromkeys(t.not_measured for t in self.traces.values() if t.not_measured)
+            why = f": {'; '.join(reasons)}" if reasons else ""
+            return (
+                "Whether the class of the training films can be told without the lungs was not "
+                f"measured{why}."
+            )
+        if self.auc >= _A_SHORTCUT:
+            return (
+                "The class of the training films can be told without the lungs (AUC "
+                f"{self.auc:.2f}): expect less of this model elsewhere."
+            )
+        return (
+            "The class of the training films is hard to tell without the lungs (AUC "
+            f"{self.auc:.2f})."
+        )
+
+
 class ChangedDecision(_Record):
     """An archived film whose decision would change: decision and probability by each model."""
 
@@ -246,6 +299,7 @@ class Evaluation(Metrics):
     comparison: PairedComparison | None = None  # None where there was no champion to measure
     shifts: Shifts | None = None
     robustness: Robustness | None = None
+    shortcuts: Shortcuts | None = None  # None where nobody looked for any
     archive: Preview | None = None
 
 

@@ -14,7 +14,7 @@ from worker.db.engine import Database
 from worker.db.promotions import Promotions
 from worker.db.training_runs import TrainingRuns
 from worker.errors import LungwatchError
-from worker.model.evaluation import EVALUATION, Evaluation, read_evaluation
+from worker.model.evaluation import EVALUATION, TRACES, Evaluation, Shortcuts, read_evaluation
 from worker.model.history import Change, Kind
 from worker.model.manifest import Manifest
 from worker.model.registry import Registry
@@ -67,6 +67,19 @@ def write_model(registry: Registry, version: str) -> None:
     table = new_table("measure", "value", "95% interval")
     for row in _measured(evaluation):
         table.add_row(*row)
+    console().print(table)
+    if evaluation.shortcuts is not None:
+        _write_shortcuts(evaluation.shortcuts)
+
+
+def _write_shortcuts(shortcuts: Shortcuts) -> None:
+    """Write how well the class of the training films can be told without their lungs."""
+    sys.stdout.write(f"\n{shortcuts.in_words()}\n")
+    table = new_table("class told by", "AUC")
+    for name, trace in shortcuts.traces.items():
+        missing = f"not measured: {trace.not_measured}"
+        found = escape(missing) if trace.auc is None else _plain(trace.auc)
+        table.add_row(escape(TRACES.get(name, name)), found)
     console().print(table)
 
 

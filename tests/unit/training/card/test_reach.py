@@ -74,6 +74,34 @@ def test_groups_disturbances_and_evidence_are_told() -> None:
     assert "not the outline of a lesion" in told
 
 
+def test_shortcuts_are_told_before_all_else() -> None:
+    """What was not measured says why, and what is not known here has its own name."""
+    traces = {
+        "size": {"auc": 0.913, "films": {"NORMAL": 1100, "PNEUMONIA": 3500}},
+        "encoder": {"auc": None, "not_measured": "all files were written in the same way"},
+        "teeth": {"auc": 0.5, "films": {"NORMAL": 1100, "PNEUMONIA": 3500}},
+    }
+    films = {"NORMAL": 1117, "PNEUMONIA": 3515}
+    evaluation = Evaluation(**PLAIN, shortcuts={"films": films, "patients": 9, "traces": traces})
+    told = sections(evaluation)
+    (at,) = (n for n, section in enumerate(told) if "## Shortcuts" in section)
+    assert at == 1
+    assert "can be told without the lungs (AUC 0.91): expect less of this model" in told[at]
+    assert "| native width, height and aspect ratio | 1100 | 3500 | 0.9130 |" in told[at]
+    assert "|  |  | not measured: all files were written in the same way |" in told[at]
+    assert "| teeth | 1100 | 3500 | 0.5000 |" in told[at]
+    assert "1117 NORMAL and 3515 PNEUMONIA films of 9 patients" in told[at]
+
+
+def test_shortcuts_that_nobody_measured_are_said_or_left_out() -> None:
+    """With the reason; a package made before there was an audit has no such section."""
+    traces = {"size": {"not_measured": "too few"}, "rim": {"not_measured": "too few"}}
+    told = "\n".join(sections(Evaluation(**PLAIN, shortcuts={"traces": traces})))
+    assert "was not measured: too few.**" in told
+    assert "0 NORMAL" not in told
+    assert "Shortcuts" not in "\n".join(sections(Evaluation(**PLAIN)))
+
+
 @pytest.mark.parametrize("missing", ["sensitivity", "specificity"])
 def test_what_cannot_be_computed_is_left_out(missing: str) -> None:
     """No PPV without both."""

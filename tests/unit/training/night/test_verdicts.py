@@ -47,6 +47,7 @@ from worker.model.evaluation import read_evaluation
 from worker.model.manifest import Manifest, verify_files
 from worker.model.registry import Registry
 from worker.model.runtime import load
+from worker.reports.models import write_model
 from worker.screening.rescreen import Means
 from worker.settings import ScreenerOptions
 from worker.system.folders import Folders
@@ -211,6 +212,56 @@ def test_a_challenger_that_gives_no_number_for_a_swapped_film_is_held(
     assert outcome.evaluation is not None
     assert outcome.evaluation.robust_auc is None
     assert outcome.reasons[6] == "HELD: robust AUC nan, must be measured"
+
+
+def test_a_night_tells_of_shortcuts(
+    plan: Plan, quick_night: Nights, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One class is wider: the night, its numbers, the card and `models show` say so."""
+    folder = draw_folder(tmp_path / "films", train=60, test=12)
+    sizes = {
+        film.name: Size(1500 if film.parent.name == "PNEUMONIA" else 1200, 1000)
+        for film in folder.rglob("*.jpeg")
+    }
+    said: list[str] = []
+    plan = replace(plan, data=(folder,), cache=tmp_path / "cache", native_sizes=sizes)
+    outcome = quick_night(plan, say=said.append)
+    warning = (
+        "The class of the training films can be told without the lungs (AUC 1.00): expect less of "
+        "this model elsewhere."
+    )
+    assert warning in said
+    evaluation = read_evaluation(outcome.package)
+    assert evaluation is not None
+    assert evaluation.shortcuts is not None
+    assert evaluation.shortcuts.in_words() == warning
+    assert evaluation.shortcuts.films == {"NORMAL": 60, "PNEUMONIA": 60}  # no test films
+    assert evaluation.shortcuts.traces["size"].auc == pytest.approx(1.0)
+    card = (outcome.package / "card.md").read_text(encoding="utf-8")
+    assert f"**{warning}**" in card
+    assert "| native width, height and aspect ratio | 60 | 60 | 1.0000 |" in card
+    write_model(Registry(plan.models), outcome.version)
+    shown = capsys.readouterr().out
+    assert warning in shown
+    assert "not measured: all files were written" in shown
+
+
+def test_a_fault_in_the_audit_does_not_undo_a_night(
+    plan: Plan, quick_night: Nights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model is judged as ever, and its card says that nothing was measured, and why."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError("no room\nfor jane-doe.jpeg")
+
+    monkeypatch.setattr("training.night.review.audit", fail)
+    outcome = quick_night(plan)
+    assert outcome.ruling is Ruling.PROMOTED
+    assert outcome.evaluation is not None
+    assert outcome.evaluation.shortcuts is not None
+    assert outcome.evaluation.shortcuts.auc is None
+    told = "was not measured: the audit failed (MemoryError: no room)."
+    assert told in (outcome.package / "card.md").read_text(encoding="utf-8")
 
 
 def test_a_version_can_be_explained_after_its_night(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from checkout import REPOSITORY
 
-from worker.model.evaluation import EVALUATION, Evaluation, Metrics, read_evaluation
+from worker.model.evaluation import EVALUATION, Evaluation, Metrics, Shortcuts, read_evaluation
 from worker.model.registry import Registry
 
 
@@ -68,6 +68,21 @@ def test_what_is_no_number_is_missing(value: Any) -> None:
     """In the fields of numbers and in the tables; its neighbours stay."""
     metrics = Metrics(auc=value, films=value, sensitivity=0.5)
     assert (metrics.auc, metrics.films, metrics.sensitivity) == (None, {}, 0.5)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, None, "0.99", []])
+def test_a_shortcut_that_is_no_number_is_not_measured(value: Any) -> None:
+    """A trace that was measured speaks for itself; whole films' grey levels see disease, too."""
+    traces = {"size": {"auc": value}, "rim": {"auc": 0.66}, "grey_levels": {"auc": 0.99}}
+    facts: dict[str, Any] = {"traces": traces}
+    shortcuts = Shortcuts(**facts)
+    assert shortcuts.traces["size"].auc is None
+    assert shortcuts.auc == 0.66
+    assert "hard to tell without the lungs (AUC 0.66)" in shortcuts.in_words()
+    facts = {"traces": {"size": {"auc": value}}, "patients": value}
+    none = Shortcuts(**facts)
+    assert (none.auc, none.patients) == (None, 0)
+    assert none.in_words().endswith("without the lungs was not measured.")
 
 
 def test_what_a_later_release_adds_stays() -> None:
