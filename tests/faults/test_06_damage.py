@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import films
+import pytest
 from driver import Site
-from swaps import children, wait_until_serving
+from packages import copy_package
+from swaps import check_rows_are_of_their_models, children, wait_until_serving
 from trials import Trial
 
+from worker.errors import FilmRefused
+from worker.imaging.jpeg import parse_header
+from worker.imaging.preprocessing import PREPROCESSING_VERSION, scale
+from worker.model.manifest import Manifest, read_manifest
+
 _SECTOR = 4096
+_FULL_SIZE = 4  # times 320 x 272
 
 
 def _cut(data: bytes, chance: random.Random) -> bytes:
@@ -51,13 +60,33 @@ _DAMAGE = (_cut, _zero_tail, _zero_tail_and_end, _hole, _random_tail, _lost_midd
 Spoil = Callable[[bytes, random.Random], bytes]
 
 
-def _pictures() -> list[bytes]:
-    drawn = [films.draw(number, width=320, height=272, opacity=0.5) for number in range(6)]
-    return [films.jpeg(one, quality=92, progressive=bool(n % 2)) for n, one in enumerate(drawn)]
+def _pictures(count: int = 6, *, times: int = 1) -> list[bytes]:
+    width, height = 320 * times, 272 * times
+    drawn = [films.draw(number, width=width, height=height, opacity=0.5) for number in range(count)]
+    quality = 92 if times == 1 else 80  # a full count of full-size films has to fit into memory
+    return [
+        films.jpeg(one, quality=quality, progressive=bool(n % 2)) for n, one in enumerate(drawn)
+    ]
 
 
-def _sound() -> dict[str, bytes]:
-    return {f"sound-{name}.jpg": data for name, data in films.odd_but_sound().items()}
+def _sound(times: int) -> dict[str, bytes]:
+    return {f"sound-{name}.jpg": data for name, data in films.odd_but_sound(times).items()}
+
+
+def _at_reduced_scale(manifest: Manifest, everything: Mapping[str, bytes]) -> set[str]:
+    """Return which films a package has decoded at reduced scale, by their headers."""
+    names = set()
+    for name, data in everything.items():
+        with contextlib.suppress(FilmRefused):
+            eighths = scale(
+                parse_header(data),
+                height=manifest.height,
+                width=manifest.width,
+                version=manifest.preprocessing_version,
+            )
+            if eighths < 8:
+                names.add(name)
+    return names
 
 
 def _screened(site: Site, everything: Mapping[str, bytes], shipped: str) -> None:
@@ -71,19 +100,35 @@ def _screened(site: Site, everything: Mapping[str, bytes], shipped: str) -> None
     assert children(worker.pid)
 
 
-def test_no_damaged_film_is_scored(site: Site, trial: Trial, shipped: Path) -> None:
-    """Of films cut, zeroed, holed or overwritten anywhere none is scored; sound ones all are."""
-    chance, pictures = random.Random(31), _pictures()
+@pytest.mark.parametrize("times", [1, _FULL_SIZE], ids=["small", "full_size"])
+def test_no_damaged_film_is_scored(site: Site, trial: Trial, shipped: Path, times: int) -> None:
+    """Of films cut, zeroed, holed or overwritten anywhere none is scored; sound ones all are.
+
+    Full-size films are decoded at reduced scale: the rows of sound ones hold what its pixels give.
+    """
+    package = copy_package(
+        shipped, site.models, version="damage", preprocessing_version=PREPROCESSING_VERSION
+    )
+    (site.models / "CHAMPION").write_text(f"{package.name}\n", encoding="ascii")
+    few, drawn = (180, 6) if times == 1 else (48, 2)  # full-size films take long to draw
+    chance, sound = random.Random(31), _sound(times)
+    pictures = _pictures(trial.count(drawn, 6), times=times)
     damaged = {}
-    for number in range(trial.count(180, 10_000)):
+    for number in range(trial.count(few, 10_000)):
         spoil: Spoil = _DAMAGE[number % len(_DAMAGE)]
         data = spoil(pictures[number // len(_DAMAGE) % len(pictures)], chance)
         damaged[f"{spoil.__name__}-{number}.jpg"] = films.with_comment(data, b"%d" % number)
-    everything = damaged | _sound()
-    _screened(site, everything, shipped.name)
+    everything = damaged | sound
+    _screened(site, everything, package.name)
     scored = {row["file_name"] for row in site.results() if row["refusal_code"] is None}
     assert scored & damaged.keys() == set()
-    assert scored == _sound().keys()
+    assert scored == sound.keys()
+    if times == _FULL_SIZE:
+        reduced = _at_reduced_scale(read_manifest(package), everything)
+        assert sound.keys() <= reduced
+        assert len(reduced & damaged.keys()) > 0.9 * len(damaged)
+        rows = [row for row in site.results() if row["file_name"] in scored]
+        check_rows_are_of_their_models(site, sound, rows=rows)
     trial.end(site, everything)
 
 
