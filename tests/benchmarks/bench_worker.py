@@ -1,11 +1,17 @@
-"""`make bench`: the whole worker against a bare loop, and against the usual script.
+"""`make bench`: the whole worker against two bare loops, and against the usual script.
 
-The bare loop only reads, decodes strictly and predicts, in as many processes as there are cores.
-The usual script loads each film with Keras and calls `model.predict`. The three take turns on the
-same cores, so that a machine whose speed drifts drifts for all. What is quoted is the median of the
-rounds' ratios.
+A bare loop only reads, decodes strictly and predicts, in as many processes as there are cores. One
+decodes at full size, as anybody would write it (preprocessing 1); the other decodes as the worker
+does. The usual script loads each film with Keras and calls `model.predict`. The four take turns on
+the same cores, so that a machine whose speed drifts drifts for all. What is quoted is the median of
+the rounds' ratios.
 
     python tests/benchmarks/bench_worker.py [--films N] [--rounds N] [--databases sqlite postgres]
+                                            [--package DIR]
+
+The network is the shipped one, or that of the package DIR. Whatever preprocessing the package was
+made for, it is given the newest here: the speed of a network does not depend on its weights. It has
+no limits of the familiar, so that drawn films are not refused: no side takes the time for those.
 
 The films are the originals in `shared/data` beside the checkout, or drawn ones of the same size
 where there are none; each is made unique by a comment segment. Where the time goes is printed, and
@@ -29,6 +35,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
@@ -36,10 +43,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import films
 import stages
 from driver import Site, wait_for
-from pixels import read_for
+from packages import copy_package
 from sqlalchemy import text
 
 from worker.db.engine import Database
+from worker.imaging.preprocessing import PREPROCESSING_VERSION, read_film
 from worker.model.registry import Registry
 from worker.model.runtime import Model, load
 
@@ -47,29 +55,31 @@ _REPOSITORY = Path(__file__).resolve().parent.parent.parent
 _FIGURE = _REPOSITORY / "var" / "bench" / "stages.png"
 _USUAL_SHARE = 24  # the usual script does one film of so many
 _STARTS = 7
+_AT_FULL_SIZE = "1"  # preprocessing version
 
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
-    """What the three did in one round, in films per second, and where the worker's time went."""
+    """What the four did in one round, in films per second, and where the worker's time went."""
 
-    bare: float
-    worker: float
+    full: float  # the bare loop that decodes at full size
+    alike: float  # the bare loop that decodes as the worker does
     usual: float
+    worker: float
     shares: dict[str, float]
 
 
 def main() -> None:
     """Run what was asked for and print the tables."""
     asked = _arguments()
-    package = _package()
     pictures = pictures_at_hand()
     mean = statistics.mean(len(data) for data in pictures) / 1e6
     cores = len(os.sched_getaffinity(0))
     described = f"{len(pictures)} pictures of {mean:.2f} MB on average"
-    print(f"{cores} cores; {described}; {package.name}")
+    print(f"{cores} cores; {described}; {asked.package.name}")
     found = {}
     with tempfile.TemporaryDirectory(prefix="lungwatch-bench-") as folder:
+        package = _as_new(asked.package, Path(folder) / "models")
         for name in asked.databases:
             with _database(name) as url:
                 rounds = _rounds(Path(folder) / name, url, pictures, package, asked)
@@ -90,6 +100,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     both = ["sqlite", "postgres"]
     parser.add_argument("--databases", nargs="+", default=both, choices=both)
+    parser.add_argument("--package", type=Path, default=_package(), help="whose network it is")
     return parser.parse_args()
 
 
@@ -107,31 +118,33 @@ def _rounds(
     ):
         bare.map(_nothing, range(cores))  # all sides start warm
         _usual(usual, _write(root / "warm", pictures, 4, "warm"))
-        _settle_in(_site(root / "first", url), pictures)
+        _settle_in(_site(root / "first", url, package.parent), pictures)
         for number in range(asked.rounds):
             folder = root / f"round-{number}"
-            site = _site(folder, url)
+            site = _site(folder, url, package.parent)
             few = asked.films // _USUAL_SHARE
             script = _usual(usual, _write(folder / "usual", pictures, few, f"usual {number}"))
-            loop = _bare_loop(
-                bare, _write(folder / "bare", pictures, asked.films, f"bare {number}")
-            )
+            _write(folder / "bare", pictures, asked.films, f"bare {number}")
+            full = _bare_loop(bare, folder / "bare", _AT_FULL_SIZE)
+            alike = _bare_loop(bare, folder / "bare", PREPROCESSING_VERSION)
             alone = stages.milliseconds_alone(list((folder / "bare").iterdir())[:180], model)
             _write(site.inbox, pictures, asked.films, f"worker {number}")
             whole, before, after, films_done = _worker(site, asked.films)
             shares = stages.shares(alone, before, after, films_done)
-            done.append(Round(bare=loop, worker=whole, usual=script, shares=shares))
+            done.append(Round(full=full, alike=alike, usual=script, worker=whole, shares=shares))
             shutil.rmtree(folder)
     return done
 
 
-def _site(folder: Path, url: str) -> Site:
+def _site(folder: Path, url: str, models: Path | None = None) -> Site:
     site = Site(folder, url)
     site.settings |= {
         "SETTLE_SECONDS": "0",
         "SCAN_SECONDS": "3600",
         "SCREENERS": str(len(os.sched_getaffinity(0))),
     }
+    if models is not None:
+        site.settings["MODELS"] = str(models)
     return site
 
 
@@ -146,17 +159,18 @@ def _settle_in(site: Site, pictures: list[bytes]) -> None:
 
 
 def _print_rounds(name: str, rounds: list[Round]) -> None:
-    print(
-        f"\n{name:<9} {'bare loop':>11} {'worker':>11} {'usual':>10} {'to bare':>8} {'to usual':>9}"
-    )
+    rates = ("full", "alike", "usual", "worker")
+    heads = ("full size", "as we do", "usual", "worker")
+    ratios = ("to full", "to alike", "to usual")
+    print(f"\n{name:<9}" + "".join(f"{head:>12}" for head in heads + ratios))
     for number, one in enumerate(rounds, start=1):
-        print(
-            f"round {number:<3} {one.bare:>9.1f}/s {one.worker:>9.1f}/s {one.usual:>8.1f}/s "
-            f"{one.worker / one.bare:>8.2f} {one.worker / one.usual:>9.1f}"
-        )
-    to_bare = statistics.median(one.worker / one.bare for one in rounds)
-    to_usual = statistics.median(one.worker / one.usual for one in rounds)
-    print(f"median of the ratios {'':>24} {to_bare:>8.2f} {to_usual:>9.1f}")
+        cells = [f"{getattr(one, rate):.1f}/s" for rate in rates]
+        cells += [f"{one.worker / getattr(one, rate):.2f}" for rate in rates[:3]]
+        print(f"round {number:<3}" + "".join(f"{cell:>12}" for cell in cells))
+    medians = [
+        statistics.median(one.worker / getattr(one, rate) for one in rounds) for rate in rates[:3]
+    ]
+    print(f"{'median of the ratios':<57}" + "".join(f"{median:>12.2f}" for median in medians))
 
 
 def _print_shares(found: dict[str, dict[str, float]]) -> None:
@@ -169,10 +183,10 @@ def _print_shares(found: dict[str, dict[str, float]]) -> None:
         print(f"{stage:<28}" + "".join(f"{cell:>16}" for cell in cells))
 
 
-def _bare_loop(bare: multiprocessing.pool.Pool, folder: Path) -> float:
+def _bare_loop(bare: multiprocessing.pool.Pool, folder: Path, version: str) -> float:
     paths = [str(path) for path in folder.iterdir()]
     start = time.perf_counter()
-    for _ in bare.imap_unordered(_screen, paths, chunksize=8):
+    for _ in bare.imap_unordered(partial(_screen, version), paths, chunksize=8):
         pass
     return len(paths) / (time.perf_counter() - start)
 
@@ -236,8 +250,9 @@ def _load(package: Path) -> None:
     _model = load(package)
 
 
-def _screen(path: str) -> float:
-    film = read_for(_model.manifest, Path(path).read_bytes())
+def _screen(version: str, path: str) -> float:
+    height, width = _model.manifest.height, _model.manifest.width
+    film = read_film(Path(path).read_bytes(), height=height, width=width, version=version)
     return _model.predict(film.pixels).logit
 
 
@@ -300,6 +315,19 @@ def _write(folder: Path, pictures: list[bytes], count: int, mark: str) -> Path:
 def _package() -> Path:
     registry = Registry(_REPOSITORY / "models")
     return registry.folder(registry.serving())
+
+
+def _as_new(package: Path, models: Path) -> Path:
+    """Put a copy of a package into service, without limits, that is given a new one's pixels."""
+    folder = copy_package(
+        package,
+        models,
+        version=package.name,
+        preprocessing_version=PREPROCESSING_VERSION,
+        familiar=None,
+    )
+    (models / "CHAMPION").write_text(f"{package.name}\n", encoding="ascii")
+    return folder
 
 
 @contextmanager
