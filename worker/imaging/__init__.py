@@ -1,5 +1,5 @@
-"""Bytes to pixels, and pixels to pictures.
+"""Decoding of films, and drawing of pictures.
 
-Training and serving both read films through `preprocessing`, strictly: what is damaged is refused.
-This is the only room that imports simplejpeg and Pillow.
+Training and serving read films through `preprocessing`, which refuses damaged ones. No other room
+imports simplejpeg or Pillow.
 """

@@ -1,6 +1,6 @@
-"""Pictures made, not read: a page to draw on, films changed on purpose, and the files they go to.
+"""Pictures that are made: pages to draw on, films altered for tests, and their PNGs and JPEGs.
 
-Nothing here makes pixels for a network to see: `worker.imaging.preprocessing` does.
+The pixels a network sees come from `worker.imaging.preprocessing` alone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Floats = npt.NDArray[np.float32]
 
 
 class Page:
-    """A coloured page to draw on. Places are in pixels from its upper left corner."""
+    """A colour page to draw on. Positions are in pixels from the upper left corner."""
 
     def __init__(self, width: int, height: int, paper: Colour) -> None:
         """Make an empty page."""
@@ -27,36 +27,36 @@ class Page:
         self._pen = ImageDraw.Draw(self._picture)
 
     def paste(self, pixels: Pixels, *, left: int, top: int) -> None:
-        """Lay pixels on it: (height, width) grey, or (height, width, 3)."""
+        """Paste pixels: (height, width) grey, or (height, width, 3)."""
         self._picture.paste(Image.fromarray(pixels), (left, top))
 
     def write(
         self, text: str, *, left: int, top: int, size: int, ink: Colour, beside: bool = False
     ) -> None:
-        """Write a line of text below `top`, or beside it, its middle at that height."""
+        """Write a line of text below `top`, or centred on it if `beside`."""
         font, anchor = ImageFont.load_default(size), "lm" if beside else None
         self._pen.text((left, top), text, font=font, fill=ink, anchor=anchor)
 
     def rule(self, *, left: int, right: int, top: int, ink: Colour) -> None:
-        """Draw a level line."""
+        """Draw a horizontal line."""
         self._pen.line((left, top, right, top), fill=ink)
 
     def png(self) -> bytes:
-        """Return it as a PNG."""
+        """Return the page as a PNG."""
         return _file(self._picture, "PNG")
 
     def small_png(self) -> bytes:
-        """Return it at half its size as a PNG that is small."""
+        """Return the page at half size, as a small PNG."""
         return _file(self._picture.reduce(2), "PNG", optimize=True)
 
 
 def text_width(text: str, size: int) -> float:
-    """Return how wide a line of text is on a page, in pixels."""
+    """Return the width of a line of text, in pixels."""
     return ImageFont.load_default(size).getlength(text)
 
 
 def stretch(values: Floats, *, height: int, width: int) -> Floats:
-    """Stretch a map of any numbers, (rows, columns), smoothly to (height, width)."""
+    """Resize a (rows, columns) map of numbers to (height, width), bilinearly."""
     smooth = Image.fromarray(values).resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(smooth, dtype=np.float32)
 
@@ -67,7 +67,7 @@ def blur(grey: Pixels, radius: float) -> Pixels:
 
 
 def turn(grey: Pixels, degrees: float) -> Pixels:
-    """Turn a grey picture, (height, width), to the left about its middle; corners become black."""
+    """Rotate a grey picture, (height, width), anticlockwise about its centre; corners are black."""
     return np.asarray(Image.fromarray(grey).rotate(degrees, Image.Resampling.BILINEAR))
 
 

@@ -1,7 +1,7 @@
-"""What is read of a picture's EXIF: which way is up, and what made it (CIPA DC-008).
+"""EXIF of a picture: its orientation, and what made it (CIPA DC-008).
 
-By hand, because Pillow loads every tag there is and warns of each: 64 KB of EXIF can cost half a
-second and thousands of lines in the log. Broken EXIF is not the picture's fault.
+Read by hand, because Pillow loads every tag and warns of each: 64 KB of EXIF can cost half a second
+and thousands of lines in the log. Broken EXIF is ignored.
 """
 
 from __future__ import annotations
@@ -9,26 +9,26 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-EXIF_HEADER = b"Exif\0\0"  # begins a segment that holds EXIF
-_BYTE_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}  # of TIFF, which EXIF is written as
-_INTEGERS = {3: "H", 4: "I"}  # SHORT, as the standard asks, and LONG, as some write
+EXIF_HEADER = b"Exif\0\0"  # first bytes of a segment that holds EXIF
+_BYTE_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}  # of TIFF, the format of EXIF
+_INTEGERS = {3: "H", 4: "I"}  # SHORT (the standard) and LONG (some writers)
 _ASCII = 2
 _ORIENTATION = 0x0112
 _WRITERS = {0x010F, 0x0110, 0x0131}  # make, model, software
-_WRITER_BYTES = 64  # of each, at most
+_WRITER_BYTES = 64  # at most, of each
 _ENTRY_BYTES = 12
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exif:
-    """What is read of EXIF."""
+    """The EXIF that is used."""
 
-    orientation: int = 1  # 1 to 8; 1 where there is none or it cannot be read
-    writers: tuple[bytes, ...] = ()  # make, model and software, those that there are
+    orientation: int = 1  # 1 to 8; 1 if missing or unreadable
+    writers: tuple[bytes, ...] = ()  # make, model, software, as far as present
 
 
 def read_exif(segment: bytes) -> Exif:
-    """Read the body of a segment that begins with `EXIF_HEADER`, as far as it makes sense."""
+    """Read the body of a segment that begins with `EXIF_HEADER`, as far as it is valid."""
     tiff = segment.removeprefix(EXIF_HEADER)
     order = _BYTE_ORDERS.get(tiff[:4])
     if order is None:
@@ -45,10 +45,10 @@ def read_exif(segment: bytes) -> Exif:
             if tag == _ORIENTATION and kind in _INTEGERS and count == 1 and orientation is None:
                 (orientation,) = struct.unpack_from(f"{order}{_INTEGERS[kind]}", tiff, value)
             elif tag in _WRITERS and kind == _ASCII:
-                if count > 4:  # it does not fit into the entry, which says where it stands
+                if count > 4:  # the entry holds its offset instead
                     (value,) = struct.unpack_from(f"{order}I", tiff, value)
                 writers.setdefault(tag, tiff[value : value + min(count, _WRITER_BYTES)])
-    except struct.error:  # it points beyond its own end
+    except struct.error:  # an offset beyond the end
         pass
     upright = orientation if orientation is not None and 1 <= orientation <= 8 else 1
     return Exif(orientation=upright, writers=tuple(writers[tag] for tag in sorted(writers)))

@@ -1,7 +1,7 @@
-"""What a JPEG says of itself before a pixel is decoded: its frame, scans, orientation and holes.
+"""The header of a JPEG: its frame, scans, orientation and holes, read before decoding.
 
-Walks marker segments as the decoder does (ITU-T T.81, annex B), and opens no library: whatever
-the bytes are, the outcome is a `Header` or a refusal, in time that grows with the file's size.
+Walks the marker segments as a decoder does (ITU-T T.81, annex B), without a library. Any bytes give
+a `Header` or a refusal, in time proportional to the file's size.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import NamedTuple
 from worker.errors import FilmRefused, RefusalCode
 from worker.imaging.exif import EXIF_HEADER, Exif, read_exif
 
-# Start-of-frame markers, ITU-T T.81 table B.1: those libjpeg-turbo decodes to 8 bits, and the rest.
+# Start-of-frame markers, ITU-T T.81 table B.1: those that libjpeg-turbo decodes to 8 bits; others.
 _PROGRESSIVE = 0xC2
 HUFFMAN_FRAMES = {0xC0, 0xC1, _PROGRESSIVE}
 _OTHER_FRAMES = {0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
@@ -24,18 +24,18 @@ _OTHER_FRAMES |= {0xF7}  # JPEG-LS, ITU-T T.87
 _STANDALONE = {0x01, *range(0xD0, 0xD9)}
 _SOI, _EOI, _SOS, _DHT, _DQT, _APP1 = 0xD8, 0xD9, 0xDA, 0xC4, 0xDB, 0xE1
 _FILL = re.compile(rb"\xff*")
-# What ends a scan's data: any marker but a restart (FF 00 is a stuffed byte, FF FF fill).
+# Ends a scan's data: any marker but a restart (FF 00 is a stuffed byte, FF FF is fill).
 _AFTER_SCAN = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])")
-# A hole in a file is of whole sectors, 512 bytes or more. Where zeros are no flat grey, the longest
-# run in 20 real films in five encodings was of 31.
+# A hole in a file is whole sectors, of 512 bytes or more. Where zeros do not encode flat grey, the
+# longest run of zeros in 20 real films in five encodings was 31.
 _HOLE = bytes(256)
 _FRAME = struct.Struct(">BHHB")  # P, Y, X and Nf of a frame header, T.81 table B.2
-_MEANS = 0  # Tc, the class of a Huffman table: for the means of blocks (DC), not their detail
+_MEANS = 0  # Tc, the class of a Huffman table: 0 for the means of blocks (DC)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What a JPEG's markers say of it before a pixel is decoded."""
+    """Facts of a JPEG read from its markers."""
 
     width: int
     height: int
@@ -43,30 +43,30 @@ class Header:
     components: int
     frame_marker: int  # second byte of the start-of-frame marker, 0xC0 for baseline
     jpeg_scans: int
-    orientation: int  # EXIF, 1 to 8; 1 where there is none or it cannot be read
+    orientation: int  # EXIF, 1 to 8; 1 if missing or unreadable
     complete: bool  # an end-of-image marker follows the first scan
-    encoding: str  # 8 hex digits: what wrote the file, see `parse_header`
-    quantisation: bytes  # its quantisation tables as they stand there, T.81, B.2.4.1
-    hole_at: int | None  # byte from which a scan's data is zeros that no encoder writes
+    encoding: str  # 8 hex digits: the writer of the file, see `parse_header`
+    quantisation: bytes  # its quantisation tables as stored, T.81, B.2.4.1
+    hole_at: int | None  # offset of zeros in a scan that no encoder writes
 
 
 def parse_header(data: bytes) -> Header:
-    """Walk the JPEG's marker segments up to its first scan (ITU-T T.81, annex B).
+    """Read the JPEG's marker segments (ITU-T T.81, annex B).
 
-    `encoding` is a digest of what an encoder writes alike into all its files: quantisation tables,
-    the frame's kind, depth and sampling, and make, model and software in EXIF (Kee, Johnson and
-    Farid 2011, *Digital Image Authentication from JPEG Headers*). It tells devices and exports
-    apart, and nothing of the patient.
+    `encoding` is a digest of what one encoder writes into all its files: quantisation tables, the
+    frame's type, depth and sampling, and make, model and software from EXIF (Kee, Johnson and
+    Farid 2011, *Digital Image Authentication from JPEG Headers*). It distinguishes devices and
+    export programs, and identifies no patient.
 
     Raises:
-        FilmRefused: not a JPEG, truncated inside a segment, or damaged (a frame header that
-            makes no sense, a scan before any frame).
+        FilmRefused: not a JPEG, truncated inside a segment, or damaged (an invalid frame header,
+            or a scan before the frame).
     """
     if data[:3] != b"\xff\xd8\xff":
         raise FilmRefused(
             RefusalCode.NOT_A_JPEG,
-            f"The file does not begin as a JPEG does (FF D8 FF) but with "
-            f"{data[:3].hex(' ').upper()}.",
+            f"The file is not a JPEG: it begins with {data[:3].hex(' ').upper()}, "
+            "not with FF D8 FF.",
             measured=data[:3].hex(" ").upper(),
             limit="FF D8 FF",
         )
@@ -87,7 +87,7 @@ def parse_header(data: bytes) -> Header:
             exif = exif or read_exif(body)
         position = end
     if frame is None or len(frame[1]) < _FRAME.size:
-        raise FilmRefused(RefusalCode.DAMAGED, "The JPEG's picture data comes before its frame.")
+        raise FilmRefused(RefusalCode.DAMAGED, "The JPEG has picture data before its frame header.")
     kind, body = frame
     depth_bits, height, width, components = _FRAME.unpack_from(body)
     exif = exif or Exif()
@@ -109,7 +109,7 @@ def parse_header(data: bytes) -> Header:
         orientation=exif.orientation,
         encoding=_digest([*quantisation, bytes([kind]), body[:1], body[5:], *exif.writers]),
         quantisation=b"".join(quantisation),
-        complete=data.rfind(b"\xff\xd9", end) > 0,  # from the end: that is where it is
+        complete=data.rfind(b"\xff\xd9", end) > 0,  # searched from the end, where it is
         hole_at=None if hole_at < 0 else hole_at,
     )
 
@@ -122,29 +122,29 @@ def _digest(parts: Iterable[bytes]) -> str:
 
 
 def _meanings_of_zeros(body: bytes) -> set[tuple[int, int]]:
-    # (class, symbol) of each Huffman table in a segment: the symbol that zero bits stand for is its
-    # first (T.81, annex C). Symbol 0 means "no more".
+    # (class, symbol) of each Huffman table in a segment. Zero bits encode the table's first symbol
+    # (T.81, annex C). Symbol 0 means "no more".
     meanings = set()
     while len(body) > 17:
         table_class = body[0] >> 4  # Tc
-        code_counts = body[1:17]  # L1 to L16: how many codes have so many bits
-        symbols = body[17:]  # V, and what follows this table
+        code_counts = body[1:17]  # L1 to L16: the number of codes of each length
+        symbols = body[17:]  # V, and then the next table
         meanings.add((table_class, symbols[0]))
         body = symbols[sum(code_counts) :]
     return meanings
 
 
 class _ScanHeader(NamedTuple):
-    """Which part of the picture a scan holds: T.81, table B.3."""
+    """The part of the picture that a scan holds: T.81, table B.3."""
 
     first_coefficient: int  # Ss; 0 is a block's mean
     last_coefficient: int  # Se; below 64
-    bit_before: int  # Ah: of the scan that this one refines, 0 in a first one
-    bit: int  # Al: the lowest bit that it holds
+    bit_before: int  # Ah: Al of the scan that this one refines, else 0
+    bit: int  # Al: the lowest bit in this scan
 
     @classmethod
     def read(cls, header: bytes) -> _ScanHeader | None:
-        """Read the body of a start-of-scan segment, or None of one that no decoder takes."""
+        """Read the body of a start-of-scan segment; None if its length is invalid."""
         components = header[0] if header else 0  # Ns, each with two bytes that follow
         if len(header) != 1 + 2 * components + 3:
             return None
@@ -153,8 +153,9 @@ class _ScanHeader(NamedTuple):
 
 
 def _zeros_are_flat(header: bytes, zeros: set[tuple[int, int]], *, progressive: bool) -> bool:
-    # Whether an encoder may write long runs of zeros in this scan, for an even grey. Progressive
-    # detail has other codes for that; refined means are bare bits, and hide no more than one step.
+    # Whether an encoder may write long runs of zeros in this scan, for flat grey. Progressive
+    # detail has other codes for that. Refined means are single bits, so a hole changes one step
+    # at most.
     if not progressive:
         return all(symbol == 0 for _, symbol in zeros)
     scan = _ScanHeader.read(header)
@@ -164,10 +165,10 @@ def _zeros_are_flat(header: bytes, zeros: set[tuple[int, int]], *, progressive: 
 
 
 def _walk_scans(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield (header, start of data, end of data) of each scan; the first's header is `start:end`.
+    """Yield (header, start of data, end of data) of each scan; the first header is `start:end`.
 
-    Steps over the segments between scans as the decoder does: a comment there may hold the bytes
-    of any marker.
+    Skips the segments between scans as a decoder does, because a comment may hold the bytes of any
+    marker.
     """
     while True:
         after = _AFTER_SCAN.search(data, end)
@@ -191,7 +192,7 @@ def _segment(data: bytes, position: int) -> tuple[int, int, int]:
         if data[position] != 0xFF:
             raise FilmRefused(
                 RefusalCode.DAMAGED,
-                f"The JPEG's header is corrupt: byte {position:,} should begin a segment.",
+                f"The JPEG's header is corrupt: no segment starts at byte {position:,}.",
                 measured=position,
             )
         marker = data[position + 1]

@@ -1,4 +1,4 @@
-"""Bytes to pixels: limits, strict decode, orientation, resize. The only way to pixels.
+"""Bytes to pixels: limits, strict decoding, orientation, resize.
 
 Training and serving both call `read_film`, so that a model sees the same kind of pixels in both. A
 model package names the version of preprocessing that it was made for, and gets pixels of that
@@ -33,7 +33,7 @@ _SPARE = 2  # times the network's sides that a picture decoded at reduced scale 
 
 Pixels = npt.NDArray[np.uint8]
 
-# EXIF orientation -> what turns the stored picture upright (CIPA DC-008, tag 274).
+# EXIF orientation -> the transpose that turns the stored picture upright (CIPA DC-008, tag 274).
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -43,14 +43,14 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-TURNED = {5, 6, 7, 8}  # orientations of pictures that are stored lying on their side
+TURNED = {5, 6, 7, 8}  # orientations of pictures stored sideways
 _RIGHT_TO_LEFT = {2, 3, 6, 7}  # of those whose last stored column or row ends up at the left
 _BOTTOM_TO_TOP = {3, 4, 7, 8}  # and at the top
 
 
 @dataclass(frozen=True, kw_only=True)
 class FilmLimits:
-    """What a film may measure. Beyond these it is refused, and the refusal names the limit."""
+    """Limits on a film. A film beyond one is refused, and the refusal names the limit."""
 
     max_bytes: int = 64 * 1024 * 1024
     max_pixels: int = 50_000_000
@@ -61,26 +61,26 @@ class FilmLimits:
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedFilm:
-    """A film ready for the network, and what was measured on the way."""
+    """A film ready for the network, and its measurements."""
 
     pixels: Pixels  # (height, width) uint8, 0 black
     width: int  # of the stored picture, before orientation
     height: int
     contrast: float  # standard deviation of `pixels`, grey levels
-    encoding: str  # what wrote the file: see `worker.imaging.jpeg.parse_header`
+    encoding: str  # the writer of the file: see `worker.imaging.jpeg.parse_header`
 
 
 def read_film(
     data: bytes, *, height: int, width: int, version: str, limits: FilmLimits | None = None
 ) -> PreparedFilm:
-    """Turn a JPEG's bytes into the pixels a network sees.
+    """Turn a JPEG's bytes into the pixels that a network sees.
 
     Args:
         data: the whole file.
         height: of the result, in pixels.
         width: of the result, in pixels; the aspect ratio is not kept.
         version: of preprocessing, one of `PREPROCESSING_VERSIONS`: a package's manifest names it.
-        limits: what the film may measure; the defaults where none are given.
+        limits: on the film; None for the defaults.
 
     Returns:
         The film: `pixels` is (height, width) uint8, upright by its EXIF orientation.
@@ -117,9 +117,9 @@ def read_film(
 
 
 def warm_up() -> None:
-    """Have the libraries load what they load when it is first needed.
+    """Make the libraries load now what they load on first use.
 
-    A process that may open no file afterwards reads films all the same, whole or damaged.
+    After this, a process that may not open files can still read films, whole or damaged.
     """
     slope = np.broadcast_to(
         np.arange(256, dtype=np.uint8)[:, np.newaxis, np.newaxis], (256, 256, 1)
@@ -136,11 +136,11 @@ def warm_up() -> None:
 
 
 def check_header(data: bytes, limits: FilmLimits) -> Header:
-    """Refuse what can be refused before decoding, and return the header of what cannot.
+    """Refuse what can be refused before decoding, and return the header.
 
     Raises:
-        FilmRefused: empty, too large, not a JPEG, truncated, of unsupported colour, depth or
-            coding, too small, of too many progressive scans, or with a hole.
+        FilmRefused: empty, too large, not a JPEG, truncated, unsupported colour, depth or coding,
+            too small, too many progressive scans, or a hole in the data.
     """
     if not data:
         raise FilmRefused(RefusalCode.EMPTY, "The file is empty.", measured=0, limit=1)
@@ -152,19 +152,19 @@ def check_header(data: bytes, limits: FilmLimits) -> Header:
     if not header.complete:
         raise FilmRefused(
             RefusalCode.TRUNCATED,
-            "The file ends before its picture does: it has no end-of-image marker.",
+            "The file is cut off: it has no end-of-image marker.",
         )
     if header.hole_at is not None:
         raise FilmRefused(
             RefusalCode.DAMAGED,
-            f"The picture's data has a hole: from byte {header.hole_at:,} on it is zeros.",
+            f"The picture's data has a hole: it is zeros from byte {header.hole_at:,} on.",
             measured=header.hole_at,
         )
     return header
 
 
 def too_many_bytes(size_bytes: int, limits: FilmLimits) -> FilmRefused:
-    """Word the refusal of a file of `size_bytes`, here and before it is read at all."""
+    """Return the refusal of a file of `size_bytes`; also used before the file is read."""
     return FilmRefused(
         RefusalCode.TOO_MANY_BYTES,
         f"The file has {size_bytes:,} bytes, over the limit of {limits.max_bytes:,}.",
@@ -261,7 +261,7 @@ def decode(data: bytes, header: Header, *, eighths: int = _WHOLE) -> Pixels:
         colour JPEGs the luma of ITU-R BT.601 as JPEG stores it.
 
     Raises:
-        FilmRefused: damaged, with the decoder's own words.
+        FilmRefused: damaged, with the decoder's message.
     """
     height, width = (-(-side * eighths // _WHOLE) for side in (header.height, header.width))
     reduced = {"min_height": height, "min_width": width} if eighths < _WHOLE else {}
@@ -270,7 +270,7 @@ def decode(data: bytes, header: Header, *, eighths: int = _WHOLE) -> Pixels:
             ..., 0
         ]
     except ValueError as error:
-        if "nsufficient memory" in str(error):  # libjpeg's own words
+        if "nsufficient memory" in str(error):  # libjpeg's message
             raise MemoryError from error
         raise FilmRefused(
             RefusalCode.DAMAGED, f"The picture's data is corrupt: {_plain(error)}."
