@@ -39,7 +39,7 @@ from sqlalchemy import text
 from worker.db.engine import Database
 from worker.db.results import Query, Results, _page
 from worker.db.scans import register_model
-from worker.db.status import how_things_stand
+from worker.db.status import read_status
 
 _LINKS = 50_000  # hard links that one file may have, with room to spare
 _DAYS = 1000  # over which rows are spread
@@ -241,7 +241,7 @@ def _ask(database: Database, count: int) -> None:
         "results --before SCAN": Query(before=middle),
         "results --before SCAN --decision NORMAL": Query(before=middle, decision="NORMAL"),
     }
-    _time("status", lambda: how_things_stand(database))
+    _time("status", lambda: read_status(database))
     for name, query in questions.items():
         _time(name, lambda query=query: list(reader.find(query)))
         _plan(database, query)

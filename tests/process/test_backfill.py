@@ -25,7 +25,7 @@ from worker.archive.sources import names_in
 from worker.db.engine import Database
 from worker.db.scans import Store
 from worker.db.sharing import Crew, Sharing
-from worker.db.status import how_things_stand
+from worker.db.status import read_status
 from worker.errors import DatabaseTrouble, DataError
 from worker.imaging.preprocessing import FilmLimits
 from worker.inbox.folders import Inbox, sighting_of
@@ -470,8 +470,8 @@ def test_an_archive_of_an_odd_name(
     archive = an_archive(root, films.small_batch(1))
     with a_backfill(worker(database), shipped, archive) as screening:
         screening.screen(names_in(archive))
-        write_status(how_things_stand(database))
+        write_status(read_status(database))
         assert "backfill" in capsys.readouterr().out
-        write_status_as_json(how_things_stand(database))
+        write_status_as_json(read_status(database))
     (told,) = json.loads(capsys.readouterr().out)["workers"]
     assert told["report"]["backfill"].endswith(r"/f\xfclms")

@@ -186,7 +186,7 @@ def test_the_installer_copies_the_database(any_site: Site, tmp_path: Path) -> No
     done = copied(site, copy)
     if not site.database_url.startswith("sqlite"):
         assert (done.returncode, done.stdout) == (2, "")
-        assert "pg_dump makes a backup of it" in done.stderr
+        assert "use pg_dump for a backup" in done.stderr
         assert copy.read_bytes() == b"an older copy"
         return
     assert (done.returncode, done.stderr) == (0, "")

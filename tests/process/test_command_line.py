@@ -335,7 +335,7 @@ def test_a_model_that_fails_its_checks_never_serves(site: Site, shipped: Path) -
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     site.drop(batch(2))
     ended = site.call("run", "--once", status=1)
-    assert "model.tflite is not the file the manifest names" in ended.stdout
+    assert "model.tflite is not the file named in the manifest" in ended.stdout
     assert site.results() == []
     assert len(list(site.inbox.iterdir())) == 2
 

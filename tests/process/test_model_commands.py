@@ -64,14 +64,14 @@ def screened_by(site: Site, version: str, count: int) -> None:
 
 
 def test_a_bare_models_lists_as_list_does(site: Site) -> None:
-    """Each version has its line; what serves and what was left behind are marked."""
+    """Each version has its line; what serves and what was rolled back are marked."""
     registry_of(site).promote("second")
     registry_of(site).rollback(who="test", why="worse")
     told = site.call("models").stdout
     assert site.call("models", "list").stdout == told
     marks = {line.split("  ")[0].strip(): line for line in told.splitlines()}
     assert "first" in marks["yes"]
-    assert "second" in marks["left behind"]
+    assert "second" in marks["rolled back"]
     assert "third" in marks[""]
 
 
@@ -81,7 +81,7 @@ def test_a_promotion_and_a_rollback_with_their_reasons(any_site: Site) -> None:
     assert registry_of(any_site).champion() == "second"
     said = any_site.call("models", "rollback", "--why", "too many reviews").stdout
     assert "first serves again" in said
-    assert "second is left behind" in said
+    assert "second is rolled back" in said
     assert registry_of(any_site).champion() == "first"
     rows = any_site.query("SELECT * FROM promotions ORDER BY id")
     history = registry_of(any_site).history()
@@ -95,8 +95,8 @@ def test_a_promotion_and_a_rollback_with_their_reasons(any_site: Site) -> None:
     assert all(one.who for one in history)
 
 
-def test_only_a_person_who_insists_promotes_what_was_left_behind(site: Site) -> None:
-    """`promote` refuses it and says when and why it was left behind; `--again` overrules that."""
+def test_only_a_person_who_insists_promotes_what_was_rolled_back(site: Site) -> None:
+    """`promote` refuses it and says when and why it was rolled back; `--again` overrules that."""
     site.call("models", "promote", "second")
     site.call("models", "rollback", "--to", "first", "--why", "misses effusions")
     refused = site.call("models", "promote", "second", status=2)
@@ -223,7 +223,7 @@ def test_prune_spares_what_serves_and_what_explains_a_row(any_site: Site, shippe
     assert {line for line in said if "broken" not in line} == {
         "removed ancient",
         "kept    first: it serves",
-        "kept    second: 2 rows were predicted by it",
+        "kept    second: 2 predictions name it",
     }
     left = {"first", "second", "third", "broken"}
     assert {path.name for path in any_site.models.iterdir() if path.is_dir()} == left

@@ -61,7 +61,7 @@ def conclude(night: Night, made: Made, *, evaluator: Evaluator, drift: str = "")
         record.note(evaluation=evaluation.model_dump(mode="json"))
 
         # Whether it may serve, and which decisions on films of this place would change.
-        barred = _left_behind(registry, version) or drift
+        barred = _rolled_back(registry, version) or drift
         promotion = judge_promotion(
             evaluation,
             champion=champion,
@@ -171,7 +171,7 @@ def _measure_shifts(
 
 
 def _audit(night: Night) -> Shortcuts:
-    """Measure how well the class follows from what is not disease, in the films learnt from."""
+    """Measure how well the class can be told from what is not disease, in the training films."""
     scans = night.dataset.scans
     try:
         films = AuditedFilms.of(
@@ -187,13 +187,13 @@ def _audit(night: Night) -> Shortcuts:
     return shortcuts
 
 
-def _left_behind(registry: Registry, version: str) -> str:
+def _rolled_back(registry: Registry, version: str) -> str:
     """Return why this model was rolled back from, on whatever day it was made; "" if it was not."""
     rejected = registry.rejected(version)
     if rejected is None:
         return ""
     name = "it" if rejected.from_version == version else f"as {rejected.from_version} it"
-    return f"{name} was left behind by a rollback: {rejected.why}"
+    return f"{name} was rolled back: {rejected.why}"
 
 
 def _preview(plan: Plan, made: Made, champion: Path, *, say: Say) -> Preview | None:

@@ -56,7 +56,7 @@ def promote(
     registry.promote(version, who=common.person(), why=why, again=again)
     if left is not None:
         typer.echo(
-            f"{version} was left behind on {left.at:%Y-%m-%d} ({left.why}); "
+            f"{version} was rolled back on {left.at:%Y-%m-%d} ({left.why}); "
             "it serves again because you say so"
         )
     typer.echo(f"{version} is promoted: a running worker takes it within seconds")
@@ -73,7 +73,7 @@ def rollback(
 ) -> None:
     """Make an earlier version serve again, and leave the present one behind.
 
-    What is left behind is not promoted again, by no night either; only
+    A model that was rolled back is not promoted again, not by a night either; only
     `models promote VERSION --again` overrules that.
     """
     settings = common.settings()
@@ -83,7 +83,7 @@ def rollback(
     change = registry.rollback(to=to, who=common.person(), why=why)
     typer.echo(
         f"{change.version} serves again: a running worker takes it within seconds\n"
-        f"{change.from_version} is left behind, and not promoted again"
+        f"{change.from_version} is rolled back and will not be promoted again"
     )
     _write_down(registry, settings)
 

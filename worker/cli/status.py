@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from worker.cli import common
-from worker.db.status import how_things_stand
+from worker.db.status import read_status
 from worker.reports.tables import write_status, write_status_as_json
 
 
@@ -18,6 +18,6 @@ def status(
 
     Exit status: 0 if a worker is alive and nothing troubles it, else 1.
     """
-    standing = how_things_stand(common.database(common.settings()))
+    standing = read_status(common.database(common.settings()))
     (write_status_as_json if as_json else write_status)(standing)
     raise typer.Exit(0 if standing.is_well else 1)

@@ -1,5 +1,5 @@
-"""The database: the tables, and every query on them.
+"""The database: its tables and every query on them.
 
-SQLite and Postgres are supported alike. This is the only room that imports SQLAlchemy; the others
-are handed facts, not rows, but for those of the view `results`.
+SQLite and Postgres are supported alike. No other room imports SQLAlchemy. Other rooms get typed
+facts, not rows, except rows of the view `results`.
 """

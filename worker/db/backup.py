@@ -2,7 +2,7 @@
 
     python -m worker.db.backup FILE
 
-The installer makes one before it leaves 0.1.0, which cannot start again on a newer schema. FILE is
+The installer makes one before it leaves 0.1.0, which cannot start on a newer schema. FILE is
 replaced. Exit status: 0 if the copy is made or there is no database yet, else 2.
 """
 
@@ -19,11 +19,11 @@ from worker.errors import DatabaseTrouble, LungwatchError
 from worker.settings import read_settings
 from worker.system.files import fsync_folder
 
-_BUSY_SECONDS = 60.0  # that the copy waits for a writer
+_BUSY_SECONDS = 60.0  # how long the copy waits for a writer
 
 
 def copy_database(database: Database, file: Path) -> bool:
-    """Copy a SQLite database into a file, whole and durable, or leave the file as it was.
+    """Copy a SQLite database to a file, completely and durably, or leave the file unchanged.
 
     Args:
         database: may be in use. Writers wait while it is copied.
@@ -33,17 +33,17 @@ def copy_database(database: Database, file: Path) -> bool:
         Whether there was a database to copy.
 
     Raises:
-        DatabaseTrouble: it is a Postgres, or it cannot be read, or the copy cannot be written.
+        DatabaseTrouble: it is Postgres, it cannot be read, or the copy cannot be written.
     """
     if not database.is_sqlite:
-        raise DatabaseTrouble(f"{database} is not SQLite: pg_dump makes a backup of it")
+        raise DatabaseTrouble(f"{database} is not SQLite: use pg_dump for a backup")
     if not database.exists():
         return False
     aside = file.with_name(f"{file.name}.new")
     umask = os.umask(0o027)
     try:
         aside.unlink(missing_ok=True)
-        # Not by SQLite's backup API: that begins again whenever the worker writes.
+        # SQLite's backup API would start again whenever the worker writes.
         with closing(sqlite3.connect(str(database.url.database), timeout=_BUSY_SECONDS)) as source:
             source.execute("VACUUM INTO ?", [str(aside)])
         with aside.open("rb") as copied:
@@ -58,7 +58,7 @@ def copy_database(database: Database, file: Path) -> bool:
 
 
 def main(file: Path) -> int:
-    """Copy the database that the settings name, say so, and return the exit status."""
+    """Copy the database that the settings name, and return the exit status."""
     try:
         made = copy_database(Database(read_settings().database_url.get_secret_value()), file)
     except LungwatchError as error:

@@ -1,6 +1,6 @@
-"""What arrived day by day, by its rows: films, their measures, refusals, and readers' labels.
+"""Daily figures from the rows: films, their measurements, refusals and readers' labels.
 
-Films of an archive, screened where they lie, are no part of it: they say nothing of what arrives.
+Films that a backfill screened in place are left out: they do not arrive at the inbox.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from worker.db.schema import Origin, date_of, is_below, predictions, results, sc
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredFilm:
-    """What a model said of a film, and what was measured of it."""
+    """A film's prediction and measurements."""
 
     day: str  # UTC date of its screening
     decision: str
@@ -26,12 +26,12 @@ class MeasuredFilm:
     width: int | None  # pixels, as stored
     height: int | None
     contrast: float | None  # grey levels
-    encoding: str | None  # what wrote the file, 8 hex digits
+    encoding: str | None  # the writer of the file, 8 hex digits
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledFilms:
-    """How many films of a day had one label of a reader's, and one of a model's."""
+    """The number of films of one day with one reader's label and one model's label."""
 
     day: str
     reader_label: str
@@ -40,7 +40,7 @@ class LabelledFilms:
 
 
 def films_by_day(database: Database, version: str) -> dict[str, int]:
-    """Return how many films a model predicted on each day; 0 where all that came were refused."""
+    """Return the number of films a model predicted on each day; 0 if all films were refused."""
     day = date_of(predictions.c.predicted_at)
     statement = (
         select(day, func.count())
@@ -61,14 +61,14 @@ def films_by_day(database: Database, version: str) -> dict[str, int]:
 
 
 def days_of_refusals(connection: Connection, *, since: str) -> list[str]:
-    """Return the days, from one on, on which a film was refused."""
+    """Return the days since `since` on which a film was refused."""
     day = date_of(scans.c.screened_at)
     statement = select(day).distinct().where(*_refused_from(_begin_of(since)))
     return [str(date) for (date,) in connection.execute(statement)]
 
 
 def last_before(connection: Connection, day: str) -> str | None:
-    """Return the model that predicted last before a day: a refusal does not name its own."""
+    """Return the model that predicted last before a day, because refusals name no model."""
     statement = (
         select(predictions.c.model_version)
         .join(scans, scans.c.id == predictions.c.scan_id)
@@ -86,7 +86,7 @@ def last_before(connection: Connection, day: str) -> str | None:
 def measured_films(
     database: Database, version: str, *, first: str, last: str
 ) -> Iterator[MeasuredFilm]:
-    """Yield the films that a model predicted from one day to another, both included."""
+    """Yield the films that a model predicted from `first` to `last`, both included."""
     statement = (
         select(
             date_of(predictions.c.predicted_at).label("day"),
@@ -113,7 +113,7 @@ def measured_films(
 
 
 def refused_films(database: Database, *, first: str, last: str) -> Iterator[str]:
-    """Yield, for each film that was refused from one day to another, the day of its refusal."""
+    """Yield the day of refusal of each film refused from `first` to `last`, both included."""
     end = _begin_of(last) + timedelta(days=1)
     statement = select(date_of(scans.c.screened_at)).where(
         *_refused_from(_begin_of(first)), scans.c.screened_at < end
@@ -124,7 +124,7 @@ def refused_films(database: Database, *, first: str, last: str) -> Iterator[str]
 
 
 def labelled_films(database: Database, version: str) -> list[LabelledFilms]:
-    """Return the films that a model predicted and a reader labelled, counted by day and labels."""
+    """Return counts of films that a model predicted and a reader labelled, by day and labels."""
     day = date_of(results.c.screened_at)
     columns = (day, results.c.reader_label, results.c.label)
     statement = (

@@ -1,6 +1,6 @@
-"""The way to the database: engine, transactions, and the schema brought up to date under a lock.
+"""The database connection: engine, transactions, and migrations under a lock.
 
-SQLite and Postgres are the two that are supported; what differs between them is here.
+What differs between SQLite and Postgres is handled here.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from worker.db.schema import REVISION, schema_compatibility
 from worker.errors import DatabaseTrouble, SettingsError
 from worker.system.files import shipped
 
-# From this library version on SQLite's WAL is free of a bug that could corrupt the database.
+# Older versions have a bug in WAL that can corrupt the database.
 _WAL_IS_SOUND = (3, 51, 3)
-_ANSWER_SECONDS = 20.0  # if nobody says otherwise
+_ANSWER_SECONDS = 20.0  # default
 _AT_LENGTH_SECONDS = 600.0
-# An arbitrary number that names Lungwatch's migrations among Postgres's advisory locks.
+# An arbitrary number that identifies Lungwatch's migrations among Postgres advisory locks.
 _MIGRATION_LOCK = 7_201_623_994
 _OLDER = {f"{number:04}" for number in range(1, int(REVISION))}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schema:
-    """The schema of a database that this release may work on."""
+    """The schema of a database that this release can use."""
 
-    revision: str | None  # the newest migration made on it; None where there are no tables yet
+    revision: str | None  # the last migration applied; None if there are no tables yet
 
     @property
     def is_older(self) -> bool:
-        """Whether this release has migrations for it."""
+        """Whether this release has migrations to apply."""
         return self.revision is None or self.revision in _OLDER
 
     @property
@@ -50,24 +50,24 @@ class Schema:
 
     @property
     def note(self) -> str:
-        """One sentence for people where a newer release made it, else nothing."""
+        """A sentence for people if a newer release made it, else an empty string."""
         if not self.is_newer:
             return ""
         return (
             f"The database has schema {self.revision} of a newer release. "
-            f"Lungwatch {version('lungwatch')}, which knows {REVISION}, may work on it."
+            f"Lungwatch {version('lungwatch')}, which has schema {REVISION}, can use it."
         )
 
 
 class Database:
-    """An engine, and transactions on it whose troubles are `DatabaseTrouble`."""
+    """An engine, with transactions that raise `DatabaseTrouble`."""
 
     def __init__(self, url: str, *, answer_seconds: float | None = None) -> None:
-        """Make an engine for `url`. Nothing is opened yet.
+        """Make an engine for `url` without connecting.
 
         Args:
-            url: where the database is.
-            answer_seconds: a database that has not answered for so long is away.
+            url: of the database.
+            answer_seconds: a database that has not answered for this long counts as away.
 
         Raises:
             SettingsError: the URL is neither SQLite nor Postgres.
@@ -78,14 +78,14 @@ class Database:
         self.engine = make_engine(self.url, answer_seconds or _ANSWER_SECONDS)
 
     def __str__(self) -> str:
-        """The URL, without its password."""
+        """Return the URL without its password."""
         return _without_password(self.url)
 
     def exists(self) -> bool:
-        """Whether there may be a database: in SQLite, whether the file is there.
+        """Whether the database exists: for SQLite, whether its file does.
 
         Raises:
-            DatabaseTrouble: its folder may not be looked into.
+            DatabaseTrouble: its folder cannot be read.
         """
         path = Path(self.url.database or "")
         try:
@@ -99,20 +99,20 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """One transaction that may write, committed at the end.
+        """Open a transaction that may write; it is committed at the end.
 
         Raises:
-            DatabaseTrouble: whatever the database, or the way to it, complains of.
+            DatabaseTrouble: on any error of the database or its connection.
         """
         with self._wrapped(), self.engine.begin() as connection:
             yield connection
 
     @contextmanager
     def reading(self, *, at_length: bool = False) -> Iterator[Connection]:
-        """One transaction that only reads, so that in SQLite it never waits for a writer's turn.
+        """Open a read-only transaction. In SQLite it never waits for a writer.
 
         Args:
-            at_length: much of a table that may be long is asked for: its answer has ten minutes.
+            at_length: the query reads much of a large table and may take ten minutes.
 
         Raises:
             DatabaseTrouble: as `writing`.
@@ -123,28 +123,28 @@ class Database:
                 yield reader
 
     def try_writing(self) -> None:
-        """Do as a worker that claims a film, and change nothing.
+        """Check that rows can be written, without changing any.
 
         Raises:
-            DatabaseTrouble: it may only be read, or as `writing`.
+            DatabaseTrouble: the database is read-only, or as `writing`.
         """
         with self.writing() as connection:
             connection.execute(text("UPDATE scans SET attempt = attempt WHERE id < 0"))
 
     def schema(self) -> Schema:
-        """Look at the schema, and make sure that this release may work on it.
+        """Return the schema after checking that this release can use it.
 
         Raises:
-            DatabaseTrouble: a newer release made it, and it does not allow this one; or as
+            DatabaseTrouble: a newer release made it and it needs a newer release than this; or as
                 `reading`.
         """
         with self.reading() as connection:
             return _schema(connection)
 
     def migrate(self) -> Schema:
-        """Bring the schema up to date, under a lock, so that one of many starters does it.
+        """Migrate the schema under a lock, so that one of several starting workers does it.
 
-        A schema that a newer release made, and that allows this one, is left as it is.
+        A newer schema that this release can use is left as it is.
 
         Returns:
             The schema as it was before.
@@ -157,19 +157,19 @@ class Database:
         before = self.schema()
         if not before.is_older:
             return before
-        from alembic import command  # noqa: PLC0415 - needed only when there is work
+        from alembic import command  # noqa: PLC0415 - needed only to migrate
         from alembic.config import Config  # noqa: PLC0415
 
         config = Config()
         config.set_main_option("script_location", str(shipped("migrations")).replace("%", "%%"))
-        # In SQLite the transaction itself is the lock: it begins IMMEDIATE.
+        # In SQLite the transaction is the lock: it begins with IMMEDIATE.
         with self.writing() as connection:
             if not self.is_sqlite:
                 connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
             before = _schema(connection)
-            if before.is_older:  # else another starter was first
+            if before.is_older:  # else another worker was first
                 config.attributes["connection"] = connection
-                with _unhurried(connection, inf):  # a large table is not altered in seconds
+                with _unhurried(connection, inf):  # altering a large table takes long
                     command.upgrade(config, "head")
         return before
 
@@ -179,8 +179,8 @@ class Database:
             yield
         except (SQLAlchemyError, sqlite3.Error, OverflowError, UnicodeError) as error:
             if self.is_sqlite:
-                # A connection made while the file was read-only, or before it was replaced, never
-                # finds out that it no longer is. A new one does.
+                # A connection opened while the file was read-only, or before it was replaced,
+                # does not notice the change. A new one does.
                 self.engine.dispose()
             cause = getattr(error, "orig", None) or error
             lines = str(cause).strip().splitlines() or [type(cause).__name__]
@@ -189,14 +189,14 @@ class Database:
 
 @contextmanager
 def _unhurried(connection: Connection, seconds: float) -> Iterator[None]:
-    """Let each statement take so long."""
+    """Allow each statement this many seconds."""
     if connection.dialect.name == "sqlite":
         yield
         return
     limit = 0 if seconds == inf else int(seconds * 1000)
     connection.execute(text(f"SET LOCAL statement_timeout = {limit}"))
     client: Any = connection.connection.driver_connection
-    # The server's own limit comes first, and says why.
+    # The server's limit comes first, because its error gives the reason.
     usual, client.answer_seconds = client.answer_seconds, seconds + client.answer_seconds
     try:
         yield
@@ -219,7 +219,7 @@ def _schema(connection: Connection) -> Schema:
     if needed is None or present is None:
         raise DatabaseTrouble(
             f"the database has schema {schema.revision}, which Lungwatch {release} does not know, "
-            "and it does not say which release it needs: install the release that made it, or "
+            "and no oldest release is recorded: install the release that made it, or "
             "restore the backup from before the upgrade"
         )
     if needed > present:
@@ -232,7 +232,7 @@ def _schema(connection: Connection) -> Schema:
 
 
 def _numbers(release: str | None) -> tuple[int, ...] | None:
-    """Return the numbers of a release such as "0.2.0"; None where it has not the three."""
+    """Return the numbers of a release such as "0.2.0", or None if it has not three."""
     match = re.match(r"(\d+)\.(\d+)\.(\d+)", release or "")
     return tuple(map(int, match.groups())) if match else None
 
@@ -241,7 +241,7 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DatabaseTrouble(f"cannot make {folder}: {error.strerror}") from error
+        raise DatabaseTrouble(f"cannot create {folder}: {error.strerror}") from error
 
 
 def _parse(url: str) -> URL:
@@ -262,7 +262,7 @@ def _parse(url: str) -> URL:
 
 
 def _without_password(url: URL) -> str:
-    """Return a URL to be shown: its password may also stand in its query."""
+    """Return a URL fit to be shown. The query part may hold a password too."""
     hidden = {name: "***" for name in url.query if "password" in name.lower()}
     return url.update_query_dict(hidden).render_as_string(hide_password=True)
 
@@ -273,13 +273,13 @@ def _sqlite_engine(url: URL, answer_seconds: float) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: sqlite3.Connection, _record: Any) -> None:
-        connection.isolation_level = None  # BEGIN is ours to say, below
+        connection.isolation_level = None  # `_begin` issues BEGIN
         for pragma in (f"journal_mode={journal}", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        # A writer takes its turn at once: one that began by reading could find itself shut out.
+        # A writer locks at once. One that begins by reading could fail to get the lock later.
         reads = connection.get_execution_options().get("only_reads", False)
         connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
@@ -287,11 +287,11 @@ def _sqlite_engine(url: URL, answer_seconds: float) -> Engine:
 
 
 def _postgres_engine(url: URL, answer_seconds: float) -> Engine:
-    # The server's own limits come first: it ends a statement, and can say why.
+    # The server's limits are shorter, because its errors give the reason.
     limits = {
         "statement_timeout": 0.75,
         "lock_timeout": 0.5,
-        "idle_in_transaction_session_timeout": 1.0,  # locks of a client that froze are freed
+        "idle_in_transaction_session_timeout": 1.0,  # frees the locks of a frozen client
     }
     options = [f"-c {name}={share * answer_seconds * 1000:.0f}" for name, share in limits.items()]
     engine = create_engine(
@@ -305,16 +305,16 @@ def _postgres_engine(url: URL, answer_seconds: float) -> Engine:
             "keepalives_count": 3,
             "tcp_user_timeout": int(answer_seconds * 1000),
             "options": " ".join([*options, "-c timezone=UTC"]),
-            "client_encoding": "utf8",  # whatever the database's own is
+            "client_encoding": "utf8",  # whatever the database's encoding
         },
     )
 
     @event.listens_for(engine, "do_connect")
     def _connect(_dialect: Any, _record: Any, _args: Any, options: dict[str, Any]) -> Any:
-        from worker.db.postgres import Impatient  # noqa: PLC0415 - SQLite needs no Postgres client
+        from worker.db.postgres import DeadlineConnection  # noqa: PLC0415 - not for SQLite
 
-        connection = Impatient.connect(**options)
-        connection.refuse_other_letters()
+        connection = DeadlineConnection.connect(**options)
+        connection.check_encoding()
         connection.answer_seconds = answer_seconds
         return connection
 

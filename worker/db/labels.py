@@ -1,6 +1,6 @@
-"""What readers said of scans: labels put into the database, and handed to the night.
+"""Readers' labels: stored in the database, and returned for training.
 
-A label is never changed: a later one is a further row, and the latest counts.
+A label is never changed. A later label is a new row, and the latest one counts.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from worker.system.folders import Folders
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """A label as someone asked for it."""
+    """A label to store."""
 
-    scan: str  # its id, its file name, or the beginning of its SHA-256
+    scan: str  # id, file name, or beginning of the SHA-256
     label: str  # NORMAL or PNEUMONIA
-    reader: str  # who says so
+    reader: str  # who gives the label
     note: str | None = None
-    line: int | None = None  # of the file it stands in
+    line: int | None = None  # line of the labels file
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """Why a label cannot be given."""
+    """Why a label cannot be stored."""
 
     scan: str
     why: str
@@ -43,7 +43,7 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True)
 class Given:
-    """What became of labels: all given, or none and the problems."""
+    """The result of storing labels: all scans labelled, or none and the problems."""
 
     scan_ids: Sequence[int]
     problems: Sequence[Problem]
@@ -57,8 +57,8 @@ class ReaderLabel:
     file_name: str
     sha256: str
     label: str
-    path: Path  # where it should lie
-    filed: bool  # in the archive; else where it was screened, as what is kept in the inbox
+    path: Path  # where the film should be
+    filed: bool  # in the archive; else it is where it was screened
 
 
 class Labels:
@@ -69,13 +69,13 @@ class Labels:
         self._database = database
 
     def give(self, asked: Sequence[Asked]) -> Given:
-        """Give all these labels, or none: one transaction, and nothing where a problem is found.
+        """Store all these labels, or none if there is a problem, in one transaction.
 
-        A file name or a hash that means several scans of the very same bytes labels them all;
-        one that could mean different films is a problem, and lists them.
+        A file name or hash that matches several scans of the same bytes labels them all. One that
+        matches different films is a problem that lists them.
 
         Raises:
-            DatabaseTrouble: the database cannot be asked.
+            DatabaseTrouble: the database failed.
         """
         with self._database.writing() as connection:
             scans_by_name = find_scans(connection, {one.scan for one in asked})
@@ -104,15 +104,15 @@ class Labels:
         return Given(scan_ids=[scan_id for _, scan_id in chosen], problems=())
 
     def for_training(self, folders: Folders) -> list[ReaderLabel]:
-        """Return each film that has a label, once, with the latest, by scan id.
+        """Return each labelled film once, with its latest label, by scan id.
 
-        The same bytes in several scans are one film: the latest label on any of them counts.
+        Several scans of the same bytes are one film: the latest label on any of them counts.
 
         Args:
-            folders: where films lie. Those that a backfill screened are where it found them.
+            folders: of the films. Films that a backfill screened are where it found them.
 
         Raises:
-            DatabaseTrouble: the database cannot be asked.
+            DatabaseTrouble: the database failed.
         """
         statement = (
             select(
@@ -150,21 +150,21 @@ class Labels:
 
 
 def _meant(asked: Asked, rows: Sequence[RowMapping]) -> list[int] | Problem:
-    """Return the ids of the scans that are meant, or why that cannot be told."""
+    """Return the ids of the scans that match, or the problem."""
 
     def problem(why: str) -> Problem:
         return Problem(scan=asked.scan, why=why, line=asked.line)
 
     if asked.label not in (NEGATIVE, POSITIVE):
-        return problem(f"the label is {asked.label!r}: say {NEGATIVE} or {POSITIVE}")
+        return problem(f"the label is {asked.label!r}: it must be {NEGATIVE} or {POSITIVE}")
     if not asked.reader:
-        return problem("nobody says so: name the reader")
+        return problem("missing reader: pass --by NAME, or fill the column `reader`")
     read = choose_screened(rows)
     return problem(read) if isinstance(read, str) else [row["id"] for row in read]
 
 
 def _contradictions(chosen: Iterable[tuple[Asked, int]]) -> list[Problem]:
-    """Return what asks for another label of a scan than something before it."""
+    """Return a problem for each label that contradicts an earlier one on the same scan."""
     first: dict[int, Asked] = {}
     problems: dict[int | None, Problem] = {}
     for one, scan_id in chosen:
@@ -172,7 +172,7 @@ def _contradictions(chosen: Iterable[tuple[Asked, int]]) -> list[Problem]:
         if before.label != one.label:
             problems[one.line] = Problem(
                 scan=one.scan,
-                why=f"{one.label}, but line {before.line} says {before.label} of the same film",
+                why=f"{one.label}, but line {before.line} gives the same film {before.label}",
                 line=one.line,
             )
     return list(problems.values())
@@ -180,8 +180,7 @@ def _contradictions(chosen: Iterable[tuple[Asked, int]]) -> list[Problem]:
 
 def _path(folders: Folders, row: Row[Any]) -> Path:
     if row.filed_as is None:
-        return Path(
-            folders.inbox, os.fsdecode(bytes_of(row.file_name))
-        )  # a whole path stands alone
+        # An absolute file name replaces the inbox.
+        return Path(folders.inbox, os.fsdecode(bytes_of(row.file_name)))
     day, _, name = row.filed_as.partition("/")
     return Path(folders.archive, day, os.fsdecode(bytes_of(name)))

@@ -1,4 +1,4 @@
-"""Which scans a person means by an id, a file name, or the beginning of a SHA-256."""
+"""Find scans by an id, a file name, or the beginning of a SHA-256."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from sqlalchemy import Connection, RowMapping, or_, select
 from worker.db.schema import State, scans
 
 _CHUNK = 200  # names looked up in one statement: well under SQLite's limit on bound values
-_SHORTEST_PREFIX = 8  # digits of a SHA-256 that tell one film from another
-_ID = "id:"  # begins what can be nothing but an id
-_LISTED = 5  # of the scans that a name could mean, how many are told
+_SHORTEST_PREFIX = 8  # digits of a SHA-256 that identify a film
+_ID = "id:"  # prefix of an id, where a file name could be a number
+_LISTED = 5  # matching scans listed in a message
 _HAVE_A_VERDICT = (State.RECORDED, State.KEPT, State.FILED)
 
 
 def find_scans(connection: Connection, names: set[str]) -> dict[str, list[RowMapping]]:
-    """Return the scans that each name could mean, in order of their ids.
+    """Return the scans that match each name, by id.
 
-    A number may be an id or a file's name; `id:7` is an id and nothing else.
+    A number matches an id and a file name; `id:7` matches only an id.
     """
     scans_by_name: dict[str, list[RowMapping]] = {}
     ordered = sorted(names)
@@ -29,9 +29,9 @@ def find_scans(connection: Connection, names: set[str]) -> dict[str, list[RowMap
 
 
 def choose_screened(rows: Sequence[RowMapping]) -> list[RowMapping] | str:
-    """Return the screened scans among those that a name could mean, or why that cannot be told.
+    """Return the screened scans among those that match a name, or why there is no single film.
 
-    Several scans of the very same bytes are all meant; different films are not told apart here.
+    Several scans of the same bytes are all returned. Scans of different films are an error.
     """
     read = [row for row in rows if row["state"] in _HAVE_A_VERDICT and not row["refusal_code"]]
     if not read:
@@ -44,7 +44,7 @@ def choose_screened(rows: Sequence[RowMapping]) -> list[RowMapping] | str:
         could = ", ".join(
             f"scan {row['id']} ({row['file_name']}, {row['sha256'][:12]})" for row in read[:_LISTED]
         )
-        return f"could be {could}{more}: name one as id:{read[0]['id']}, or by its SHA-256"
+        return f"matches {could}{more}: choose one as id:{read[0]['id']}, or by its SHA-256"
     return read
 
 
@@ -63,7 +63,7 @@ def _find_chunk(connection: Connection, names: Sequence[str]) -> dict[str, list[
             or_(
                 scans.c.file_name.in_(names),
                 scans.c.id.in_([number for name in names if (number := _id_in(name)) is not None]),
-                # "g" sorts behind every hexadecimal digit; so put, an index serves.
+                # "g" sorts after every hexadecimal digit; a range can use the index.
                 *(scans.c.sha256.between(prefix, f"{prefix}g") for prefix in prefixes),
             )
         )

@@ -1,4 +1,4 @@
-"""Where films lie, by their rows: which films a row names, and which are old enough to go."""
+"""Where films are, by their rows: files that a row names, and films old enough to discard."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, selec
 from worker.db.engine import Database
 from worker.db.schema import State, in_hand, labels, scans
 
-_PAGE = 200  # films read from the database in one go
+_PAGE = 200  # films read from the database at a time
 _CHUNK = 400  # names in one statement: well under SQLite's limit on bound values
 
 
 @dataclass(frozen=True, kw_only=True)
 class OldFilm:
-    """A film that may go."""
+    """A film that may be discarded."""
 
     scan_id: int
-    place: str  # below its folder, as `filenames.spell` writes it
+    place: str  # path below its folder, as `filenames.spell` writes it
     sha256: str | None
     size_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Extent:
-    """How much there is."""
+    """The number and size of the films to discard."""
 
     films: int
     size_bytes: int
-    labelled: int  # as old, and stay: a reader's label is what nights learn from
+    labelled: int  # equally old films that stay, because training needs their labels
 
 
 class OldFilms:
-    """Films, without a label, that are old enough to go.
+    """Films without a label that are old enough to discard.
 
-    Every method raises `DatabaseTrouble` when the database will not.
+    Every method raises `DatabaseTrouble` if the database fails.
     """
 
     def __init__(self, database: Database, *, refused: bool, before: datetime) -> None:
-        """Ask for archived films or refused ones, screened before then."""
+        """Choose archived or refused films, screened before `before`."""
         self._database = database
         self._old = and_(
             scans.c.state == State.FILED,
@@ -51,7 +51,7 @@ class OldFilms:
         )
 
     def extent(self) -> Extent:
-        """Return how much would go, and what would stay for its label."""
+        """Return how much would be discarded, and how many films stay for their label."""
         size = func.coalesce(func.sum(scans.c.size_bytes), 0)
         with self._database.reading() as connection:
             going = connection.execute(
@@ -63,7 +63,7 @@ class OldFilms:
             )
 
     def pages(self) -> Iterator[list[OldFilm]]:
-        """Yield them in groups, oldest first."""
+        """Yield the films in groups, oldest first."""
         last: tuple[datetime, int] | None = None
         while True:
             statement = select(scans).where(self._old, ~_has_label())
@@ -91,7 +91,7 @@ class OldFilms:
 
 
 def forget_places(database: Database, scan_ids: Sequence[int]) -> None:
-    """Know that films are no longer where they were filed: others may take their places."""
+    """Clear the places of films that were removed, so that other films may take them."""
     if not scan_ids:
         return
     with database.writing() as connection:
@@ -103,7 +103,7 @@ def forget_places(database: Database, scan_ids: Sequence[int]) -> None:
 
 
 def is_filing(database: Database) -> bool:
-    """Whether a film is recorded, and no row says yet that it was filed."""
+    """Whether a film is recorded and not yet filed."""
     with database.reading() as connection:
         return _is_filing(connection)
 
@@ -111,13 +111,13 @@ def is_filing(database: Database) -> bool:
 def named_films(
     database: Database, day: str, folder: str, names: Sequence[str]
 ) -> tuple[set[str], bool]:
-    """Return those films of a day's folder that a row names, and whether films are being filed.
+    """Return the films of a day's folder that a row names, and whether films are being filed.
 
     Args:
-        database: whose rows.
-        day: YYYY-MM-DD, the folder's own name.
-        folder: whole path, as `filenames.spell` writes it: a backfill of the archive may have
-            screened films where they lie.
+        database: with the rows.
+        day: the folder's name, YYYY-MM-DD.
+        folder: its absolute path, as `filenames.spell` writes it. A backfill of the archive may
+            have screened films in it.
         names: of the films in it, spelled.
     """
     with database.reading() as connection:
@@ -134,7 +134,7 @@ def _is_filing(connection: Connection) -> bool:
 
 
 def _kept(connection: Connection, folder: str, names: Sequence[str]) -> set[str]:
-    """Return those of these films that a backfill of the archive screened where they lie."""
+    """Return those of these films that a backfill of the archive screened in place."""
     by_path = {f"{folder}/{name}": name for name in names}
     paths = sorted(by_path)
     kept: set[str] = set()
@@ -147,7 +147,7 @@ def _kept(connection: Connection, folder: str, names: Sequence[str]) -> set[str]
 
 
 def _places(connection: Connection, day: str) -> set[str]:
-    """Return where the files of a day's scans lie, by their rows."""
+    """Return the places of the films screened on a day, by their rows."""
     begin = datetime.fromisoformat(day).replace(tzinfo=UTC)
     statement = select(scans.c.filed_as).where(
         scans.c.screened_at >= begin,

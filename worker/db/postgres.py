@@ -1,8 +1,7 @@
-"""A connection to Postgres that does not wait for ever.
+"""A Postgres connection with a deadline for every answer.
 
-The server's own timeouts are of no use when it is the server that is frozen, and the kernel's
-(keepalive, user timeout) none where connections stand: the machine answers and the server does
-not, or it is reached through a socket in the file system.
+The server's timeouts do not help if the server is frozen. Those of the kernel (keepalive, user
+timeout) do not help if the machine still answers, or if the server is reached by a Unix socket.
 """
 
 from __future__ import annotations
@@ -14,26 +13,26 @@ from typing import Any
 
 import psycopg
 
-_HOLDS_ANY_NAME = ("UTF8", "SQL_ASCII")  # the latter takes bytes as they are
+_HOLDS_ANY_NAME = ("UTF8", "SQL_ASCII")  # SQL_ASCII stores bytes as they are
 
 
-class Impatient(psycopg.Connection[Any]):
-    """Gives up on a server that has not answered a question for `answer_seconds`."""
+class DeadlineConnection(psycopg.Connection[Any]):
+    """A connection that fails if the server does not answer within `answer_seconds`."""
 
     answer_seconds: float = inf
 
     def wait(self, gen: Generator[Any, Any, Any], *args: Any, **kwargs: Any) -> Any:
-        """Wait for what the server has to say; psycopg calls this whenever it waits.
+        """Wait for the server; psycopg calls this for every wait.
 
         Raises:
-            psycopg.OperationalError: nothing came in time. The connection is closed.
+            psycopg.OperationalError: no answer in time. The connection is closed.
         """
         return super().wait(
             self._until(gen, time.monotonic() + self.answer_seconds), *args, **kwargs
         )
 
-    def refuse_other_letters(self) -> None:
-        """Close this connection to a database that cannot hold every film's name.
+    def check_encoding(self) -> None:
+        """Close the connection if the database's encoding cannot hold every file name.
 
         Raises:
             psycopg.OperationalError: it cannot.
@@ -42,15 +41,15 @@ class Impatient(psycopg.Connection[Any]):
         if encoding not in _HOLDS_ANY_NAME:
             self.close()
             raise psycopg.OperationalError(
-                f"the database's encoding is {encoding}, which cannot hold every film's name: "
-                "make one with ENCODING 'UTF8'"
+                f"the database's encoding is {encoding}, which cannot hold every file name: "
+                "create one with ENCODING 'UTF8'"
             )
 
     def _until(self, gen: Generator[Any, Any, Any], deadline: float) -> Generator[Any, Any, Any]:
         try:
             wanted = next(gen)
             while True:
-                # psycopg looks up several times a second, though there is nothing to be read.
+                # psycopg wakes up several times a second even if nothing has arrived.
                 ready = yield wanted
                 if time.monotonic() > deadline:
                     self.close()

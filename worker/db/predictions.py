@@ -1,4 +1,4 @@
-"""Archived films and what versions say of them: the queries behind `rescore` and `explain`."""
+"""Archived films and their predictions: the queries of `rescore` and `explain`."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from worker.errors import ScanError
 from worker.model.decision import Verdict
 from worker.model.manifest import Manifest
 
-_PAGE = 400  # films read from the database in one go
+_PAGE = 400  # films read from the database at a time
 
 
 @dataclass(frozen=True, kw_only=True)
 class Archived:
-    """A film that was screened and is kept."""
+    """A film that was screened and still exists."""
 
     scan_id: int
     sha256: str
-    place: str  # below its folder, as `filenames.spell` writes it
-    in_inbox: bool  # its folder is the inbox, where films stay, or its place is a whole path
+    place: str  # path below its folder, as `filenames.spell` writes it
+    in_inbox: bool  # kept in the inbox, or `place` is an absolute path
 
 
 @dataclass(frozen=True, kw_only=True)
-class Said:
-    """What a version said of a film."""
+class VersionPrediction:
+    """A model version's prediction of a film."""
 
     version: str
     logit: float
@@ -41,34 +41,34 @@ class Said:
     label: str
     decision: str
     review_reason: str | None
-    on_record: bool  # a row says so
+    on_record: bool  # stored in a row
 
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Which archived films are wanted."""
+    """Which archived films to select."""
 
-    without: str | None = None  # those that this version has said nothing of yet
+    without: str | None = None  # films without a prediction of this version
     since: datetime | None = None  # screened then or later
-    limit: int | None = None  # so many of the newest
+    limit: int | None = None  # at most this many, the newest
 
 
 class ArchivedFilms:
-    """Archived films. Every method raises `DatabaseTrouble` when the database will not."""
+    """Archived films. Every method raises `DatabaseTrouble` if the database fails."""
 
     def __init__(self, database: Database) -> None:
         """Use `database`."""
         self._database = database
 
     def count(self, selection: Selection) -> int:
-        """Return how many films are wanted."""
+        """Return the number of films selected."""
         statement = select(func.count()).select_from(_wanted(selection).subquery())
         with self._database.reading() as connection:
             count = connection.scalar(statement) or 0
         return count if selection.limit is None else min(count, selection.limit)
 
     def films(self, selection: Selection) -> Iterator[Archived]:
-        """Yield them, newest first, reading page after page."""
+        """Yield the films, newest first, page by page."""
         left, below = selection.limit, None
         while left is None or left > 0:
             statement = _wanted(selection).order_by(scans.c.id.desc())
@@ -90,13 +90,13 @@ class ArchivedFilms:
             left, below = None if left is None else left - size, rows[-1].id
 
     def find(self, wanted: str) -> Archived:
-        """Return the screened film that is meant; the newest of several of the same bytes.
+        """Return the screened film that matches; the newest scan if several have the same bytes.
 
         Args:
             wanted: a scan's id, its file name, or the beginning of its SHA-256.
 
         Raises:
-            ScanError: none is meant, or it cannot be told which, or it was refused.
+            ScanError: none matches, different films match, or it was refused.
         """
         with self._database.reading() as connection:
             rows = choose_screened(find_scans(connection, {wanted})[wanted])
@@ -115,8 +115,8 @@ class ArchivedFilms:
             in_inbox=not filed,
         )
 
-    def said(self, scan_id: int, version: str | None) -> Said | None:
-        """Return what a version has said of a scan, or None; without one, what screened it."""
+    def prediction(self, scan_id: int, version: str | None) -> VersionPrediction | None:
+        """Return a version's prediction of a scan, or the screening's if `version` is None."""
         statement = select(predictions).where(predictions.c.scan_id == scan_id)
         if version is None:
             statement = statement.where(predictions.c.origin == Origin.SCREENING)
@@ -126,7 +126,7 @@ class ArchivedFilms:
             row = connection.execute(statement).one_or_none()
         if row is None:
             return None
-        return Said(
+        return VersionPrediction(
             version=row.model_version,
             logit=row.logit,
             probability=row.probability,
@@ -138,7 +138,7 @@ class ArchivedFilms:
         )
 
     def record(self, verdicts: Sequence[tuple[int, Verdict]], manifest: Manifest) -> None:
-        """Keep what a version said of scans, by scan id, unless it has said so before."""
+        """Store a version's predictions by scan id, unless it has predicted the scan before."""
         if not verdicts:
             return
         insert = sqlite.insert if self._database.is_sqlite else postgresql.insert
@@ -162,11 +162,11 @@ def _wanted(selection: Selection) -> Select[Any]:
     if selection.since is not None:
         statement = statement.where(scans.c.screened_at >= selection.since)
     if selection.without is not None:
-        said = exists().where(
+        predicted = exists().where(
             predictions.c.scan_id == scans.c.id,
             predictions.c.model_version == selection.without,
         )
-        statement = statement.where(~said)
+        statement = statement.where(~predicted)
     return statement
 
 

@@ -1,4 +1,4 @@
-"""What the database knows of models: when each was promoted, and whether a row needs it still."""
+"""Models in the database: promotions, and whether rows still need a version."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from worker.model.familiarity import FAMILIAR
 from worker.model.history import Change, Kind
 from worker.model.manifest import SERVED, Manifest
 
-# What of a manifest a prediction depends on, beside the weights.
+# The fields of a manifest that change predictions.
 _DECIDING = (
     *("classes", "height", "width", "preprocessing_version"),
     *("temperature", "threshold", "review_band", "familiar"),
@@ -22,9 +22,9 @@ _DECIDING = (
 
 
 class Promotions:
-    """The models' side of the database. Every method is one transaction.
+    """Promotions and model versions in the database. Every method is one transaction.
 
-    Every method raises `DatabaseTrouble` when the database cannot be reached or will not.
+    Every method raises `DatabaseTrouble` if the database fails.
     """
 
     def __init__(self, database: Database) -> None:
@@ -32,9 +32,9 @@ class Promotions:
         self._database = database
 
     def record(self, history: Sequence[Change]) -> None:
-        """Write down those changes of a registry's history that are not written down yet.
+        """Store those changes of a registry's history that are not stored yet.
 
-        The registry's HISTORY comes first and is the truth; the table follows it whoever promoted.
+        The registry's HISTORY is written first and is authoritative. The table is a copy of it.
         """
         rows = [
             {
@@ -66,10 +66,10 @@ class Promotions:
             return [dict(row) for row in connection.execute(statement).mappings()]
 
     def what_differs(self, manifest: Manifest) -> str | None:
-        """Return what decides a prediction and is not as it is on record for this version.
+        """Return the first field that changes predictions and differs from the stored manifest.
 
-        A package that was changed, manifest and all, passes its own checks; what its version's
-        rows were predicted by is still on record here.
+        A package whose manifest was changed with its files passes its own checks. The manifest
+        stored with the version's rows shows the change.
         """
         statement = select(model_versions.c.manifest).where(
             model_versions.c.version == manifest.version
@@ -80,7 +80,7 @@ class Promotions:
             return None
         facts = manifest.model_dump(mode="json")
         for name in _DECIDING:
-            if facts[name] != known.get(name):  # format 1 knew of no `familiar`: None, as here
+            if facts[name] != known.get(name):  # format 1 has no `familiar`: None here too
                 return name
         for name in (SERVED, FAMILIAR):
             if _digest(facts, name) != _digest(known, name):
@@ -88,7 +88,7 @@ class Promotions:
         return None
 
     def rows_by_version(self) -> dict[str, int]:
-        """Return how many predictions name each version: as long as any does, it explains them."""
+        """Return the number of predictions by version. A version with rows must be kept."""
         statement = select(predictions.c.model_version, func.count()).group_by(
             predictions.c.model_version
         )

@@ -1,4 +1,4 @@
-"""What people ask the database of films: their results, and which to try again."""
+"""Queries on the view `results`, and refused films that can be retried."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ from worker.model.manifest import NEGATIVE, POSITIVE
 
 _PAGE = 500  # rows at a time
 _HAS_ENDED = scans.c.state.in_([State.RECORDED, State.KEPT, State.FILED])
-_SCREENING = predictions.c.origin == text("'screening'")  # in the words of the index
+_SCREENING = predictions.c.origin == text("'screening'")  # the text of the index's predicate
 
 
 @dataclass(frozen=True, kw_only=True)
 class Query:
-    """Which results are wanted. What is None or False narrows nothing."""
+    """Which results are wanted. None and False do not filter."""
 
     since: datetime | None = None  # screened then or later
     before: int | None = None  # screened before this scan, by its id
     decision: str | None = None  # NORMAL, PNEUMONIA or REVIEW
-    refused: bool = False  # refusals alone
+    refused: bool = False  # only refusals
     limit: int = 50
 
 
@@ -60,8 +60,8 @@ class Retriable:
 
     scan_id: int
     file_name: str
-    filed_as: str | None  # None where the film was kept in the inbox
-    before: Sequence[int] = ()  # earlier scans of it, whose retry was killed: they name it too
+    filed_as: str | None  # None if the film was kept in the inbox
+    before: Sequence[int] = ()  # earlier scans of the file whose retry was killed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,27 +74,27 @@ class ResultColumn:
 
 
 class Results:
-    """Reads only."""
+    """Queries of results. They only read."""
 
     def __init__(self, database: Database) -> None:
-        """Ask `database`."""
+        """Use `database`."""
         self._database = database
 
     def find(self, query: Query) -> Iterator[Mapping[str, Any]]:
         """Yield rows of the `results` view, newest first.
 
-        They come page by page, each found by an index from where the last one ended: the first
-        row costs the same in a table of any length, and so does the last.
+        Rows are read in pages. An index finds each page from the end of the last one, so a page
+        costs the same in a table of any length.
 
         Raises:
-            DatabaseTrouble: the database cannot be asked.
-            ScanError: they are to be from before a scan that there is not.
+            DatabaseTrouble: the database failed.
+            ScanError: `query.before` is not the id of a screened scan.
         """
         if query.before is not None:
             with self._database.reading() as connection:
                 asked = select(scans.c.id).where(scans.c.id == query.before, _HAS_ENDED)
                 if connection.scalar(asked) is None:
-                    raise ScanError(f"{query.before}: no scan that was screened has that id")
+                    raise ScanError(f"{query.before}: there is no screened scan with this id")
         return self._pages(query)
 
     def _pages(self, query: Query) -> Iterator[Mapping[str, Any]]:
@@ -111,10 +111,10 @@ class Results:
             left, before = left - page, ids[-1]
 
     def by_day(self, since: datetime) -> list[tuple[str, str, int]]:
-        """Return how many films had which decision, or were REFUSED, on each day of UTC.
+        """Return (day, decision or REFUSED, number of films) by UTC day.
 
         Raises:
-            DatabaseTrouble: the database cannot be asked.
+            DatabaseTrouble: the database failed.
         """
         decided, refused = date_of(predictions.c.predicted_at), date_of(scans.c.screened_at)
         questions = (
@@ -137,10 +137,10 @@ class Results:
             ]
 
     def worklist(self, since: datetime, *, limit: int) -> tuple[list[Mapping[str, Any]], int]:
-        """Return rows that a person should look at, most probable first, and how many there are.
+        """Return rows to look at, most probable first, and how many there are in all.
 
         Raises:
-            DatabaseTrouble: the database cannot be asked.
+            DatabaseTrouble: the database failed.
         """
         wanted = (
             _SCREENING,
@@ -157,26 +157,26 @@ class Results:
             return [rows[scan_id] for scan_id in ids], connection.scalar(count) or 0
 
     def refusals(self, since: datetime) -> dict[str, int]:
-        """Return how many films were refused, by code.
+        """Return the number of films refused, by code.
 
         Raises:
-            DatabaseTrouble: the database cannot be asked.
+            DatabaseTrouble: the database failed.
         """
         with self._database.reading(at_length=True) as connection:
             return refused_since(connection, since)
 
     def retriable(self, wanted: str) -> list[Retriable]:
-        """Return refused scans named by id, file name, or the beginning of their SHA-256.
+        """Return refused scans that match an id, file name, or beginning of a SHA-256.
 
-        Those whose film is there: not those whose film went back to the inbox, or was discarded.
+        Scans whose film went back to the inbox or was discarded are left out.
 
         Raises:
-            DatabaseTrouble: the database cannot be asked.
+            DatabaseTrouble: the database failed.
         """
         columns = (scans.c.id, scans.c.file_name, scans.c.filed_as)
         with self._database.reading() as connection:
             asked = [row for row in find_scans(connection, {wanted})[wanted] if _may_go_back(row)]
-            # What lies in a place is the newest's of those that name it, whoever was asked for.
+            # Where several scans name one place, the file there belongs to the newest of them.
             others = connection.execute(
                 select(*columns).where(
                     scans.c.refusal_code.is_not(None),
@@ -201,7 +201,7 @@ class Results:
 
 
 def result_columns() -> list[ResultColumn]:
-    """Return the columns of the view `results`, in their order."""
+    """Return the columns of the view `results`, in order."""
     return [
         ResultColumn(name=column.name, type=_type_of(column), meaning=column.comment or "")
         for column in results.columns
@@ -222,17 +222,17 @@ def _type_of(column: Column[Any]) -> str:
 
 
 def _may_go_back(row: RowMapping) -> bool:
-    """Whether a scan was refused, and its film is where that left it."""
+    """Whether a scan was refused and its film is still where it was filed."""
     there = row["state"] == State.KEPT or (row["state"] == State.FILED and row["filed_as"])
     return bool(row["refusal_code"] and there)
 
 
 def _page(query: Query) -> Select[int]:
-    """Return what selects the ids of a page of results, in their order, by one index."""
+    """Return a query for the ids of a page of results, in order, that uses one index."""
     number, at = scans.c.id, scans.c.screened_at
     statement = select(number).where(_HAS_ENDED)
     if query.decision is not None:
-        # When a film was predicted is when it was screened.
+        # A film is predicted and screened at the same time.
         number, at = predictions.c.scan_id, predictions.c.predicted_at
         statement = select(number).where(_SCREENING, predictions.c.decision == query.decision)
     if query.refused:

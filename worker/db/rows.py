@@ -1,4 +1,4 @@
-"""Rows of the tables to facts, and facts to rows."""
+"""Converts between rows and types."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from worker.types import Outcome, Sighting
 
 
 def refusal_of(row: Any) -> FilmRefused | None:
-    """Return the refusal that a row of `scans` or `results` holds, if it does."""
+    """Return the refusal in a row of `scans` or `results`, or None."""
     if row.refusal_code is None:
         return None
     return FilmRefused(
@@ -22,14 +22,14 @@ def refusal_of(row: Any) -> FilmRefused | None:
 
 
 def sighting_in(row: Any) -> Sighting:
-    """Return the sighting that a row of `scans` holds."""
+    """Return the sighting in a row of `scans`."""
     return Sighting(
         name=row.file_name, size_bytes=row.size_bytes, mtime_ns=row.mtime_ns, inode=row.inode
     )
 
 
 def sighting_row(sighting: Sighting) -> dict[str, Any]:
-    """Return the columns of `scans` that a sighting fills."""
+    """Return the columns of `scans` for a sighting."""
     return {
         "file_name": sighting.name,
         "size_bytes": sighting.size_bytes,
@@ -39,7 +39,7 @@ def sighting_row(sighting: Sighting) -> dict[str, Any]:
 
 
 def verdict_row(outcome: Outcome) -> dict[str, Any]:
-    """Return the columns of `scans` that an outcome fills, beside the claim they are for."""
+    """Return the columns of `scans` for an outcome, and its claim's id."""
     refusal = outcome.refusal
     return {
         "claim_id": outcome.claim.scan_id,
@@ -56,7 +56,7 @@ def verdict_row(outcome: Outcome) -> dict[str, Any]:
 
 
 def prediction_row(outcome: Outcome) -> dict[str, Any]:
-    """Return the row of `predictions` for an outcome that is a verdict."""
+    """Return the row of `predictions` for an outcome with a verdict."""
     verdict, model = outcome.verdict, outcome.model
     if verdict is None or model is None:
         raise ValueError("only a verdict makes a prediction")

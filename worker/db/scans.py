@@ -1,13 +1,13 @@
 """The worker's transactions: claim, record, file away, beat.
 
-A scan's life in the database, each arrow one transaction:
+A scan's states, each arrow one transaction:
 
-    (sighting) -> claimed -> recorded -> filed        or claimed -> kept, where films stay put
+    (sighting) -> claimed -> recorded -> filed        or claimed -> kept, if films stay in the inbox
                      |
                      +-> withdrawn                    the file went away or changed first
 
-A result is accepted only from the worker and the attempt that hold the claim, so a worker that
-froze past its lease cannot record again what another has taken over.
+A result is accepted only from the worker and attempt that hold the claim. So a worker that froze
+past its lease cannot record a film again that another worker took over.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ _CLAIM = (*_SIGHTING, scans.c.attempt, scans.c.crashes)
 
 
 class Store:
-    """The database, as the worker uses it. Every method is one transaction.
+    """The database as the worker uses it. Every method is one transaction.
 
-    Every method raises `DatabaseTrouble` when the database cannot be reached or will not.
+    Every method raises `DatabaseTrouble` if the database fails.
     """
 
     def __init__(self, database: Database, process: Process) -> None:
@@ -86,12 +86,11 @@ class Store:
     # Claims
 
     def claim(self, sightings: Sequence[Sighting], *, lease_seconds: float) -> ClaimAnswer:
-        """Claim what nobody holds and nobody has finished, in one transaction.
+        """Claim sightings that nobody holds or has finished, in one transaction.
 
-        A sighting that is new becomes a row; one whose lease ran out is taken over; one that
-        another worker holds, or that has its verdict already, is not claimed. One that this
-        worker holds is claimed anew: it asks only for what it does not know it has, so the
-        answer to its last claim was lost on the way.
+        A new sighting becomes a row, and one whose lease ran out is taken over. One that another
+        worker holds, or that has its verdict, is not claimed. One that this worker already holds is
+        claimed again: the worker asks for it only if the answer to its last claim was lost.
         """
         answer = ClaimAnswer(claims=[], kept=[])
         if not sightings:
@@ -136,12 +135,12 @@ class Store:
         return _claims(taken)
 
     def claim_by(self, statement: Update) -> list[Claim]:
-        """Claim the scans that a statement makes this worker's, in one transaction."""
+        """Claim, in one transaction, the scans that a statement assigns to this worker."""
         with self.database.writing() as connection:
             return _claims(connection.execute(statement.returning(*_CLAIM)).all())
 
     def adopt_orphans(self, dead: Sequence[str]) -> None:
-        """Free what workers known to be dead had in hand, without waiting for their leases."""
+        """Free the claims of workers known to be dead, without waiting for their leases."""
         if not dead:
             return
         with self.database.writing() as connection:
@@ -159,15 +158,15 @@ class Store:
     # Verdicts
 
     def apply(self, changes: Changes, *, keep: bool = False) -> list[Recorded]:
-        """Make everything in `changes` durable, all in one transaction.
+        """Commit everything in `changes` in one transaction.
 
         Args:
-            changes: what is to be made durable.
-            keep: the files stay in the inbox, so there is nothing to file.
+            changes: what to commit.
+            keep: the files stay in the inbox and are not filed.
 
         Returns:
-            The outcomes that were accepted. One whose claim this worker no longer held is left
-            out: another worker has it.
+            The outcomes that were accepted. An outcome whose claim this worker no longer held is
+            left out, because another worker has the film.
         """
         with self.database.writing() as connection:
             self._end(connection, changes.released, {"lease_until": LAPSED})
@@ -178,7 +177,7 @@ class Store:
             return self._record(connection, changes.outcomes, keep=keep)
 
     def _end(self, connection: Connection, claims: Sequence[Claim], values: dict[str, Any]) -> None:
-        """End claims without a verdict, fenced: this worker, this attempt."""
+        """End claims without a verdict, if this worker and attempt still hold them."""
         if not claims:
             return
         connection.execute(
@@ -237,13 +236,13 @@ class Store:
         return [row.id for row in rows if by_id[row.id].claim.attempt == row.attempt]
 
     def earlier_scores(self, digests: Collection[str], model_version: str) -> dict[str, Score]:
-        """Return what a model version gave for bytes before: SHA-256 to score, where it did."""
+        """Return this version's earlier scores of these bytes, by SHA-256, as far as it has any."""
         statement = (
             select(scans.c.sha256, predictions.c.logit, predictions.c.strangeness)
             .join(predictions, predictions.c.scan_id == scans.c.id)
             .where(scans.c.sha256.in_(digests))
             .where(predictions.c.model_version == model_version)
-            .where(predictions.c.reused.is_(False))  # of a thousand copies it is one
+            .where(predictions.c.reused.is_(False))  # only one row for many copies
         )
         with self.database.reading() as connection:
             return {
@@ -254,9 +253,12 @@ class Store:
     # Filing
 
     def unfiled(self, *, older_than_seconds: float, limit: int, after: int = 0) -> list[Recorded]:
-        """Return scans, recorded so long ago, whose file may still be in the inbox.
+        """Return scans whose file may still be in the inbox, by id.
 
-        By their ids, from the first that is more than `after` on.
+        Args:
+            older_than_seconds: recorded at least this long ago.
+            limit: at most this many.
+            after: only ids greater than this.
         """
         with self.database.reading() as connection:
             rows = connection.execute(
@@ -290,13 +292,13 @@ class Store:
     def lapsed(
         self, *, limit: int, archive: str | None = None, after: int = 0
     ) -> list[tuple[int, Sighting]]:
-        """Return claims that nobody holds any more, by their ids: (scan id, sighting).
+        """Return (scan id, sighting) of claims whose lease has run out, by id.
 
         Args:
-            limit: at most so many.
-            archive: on films below this folder (see `filenames.spell`). None for the inbox's: there
-                a name is no path, and a film of an archive has its whole path for a name.
-            after: from the first whose id is more than this on.
+            limit: at most this many.
+            archive: only films below this folder, as `filenames.spell` writes it; None for films
+                of the inbox. A film of an archive has its absolute path as name.
+            after: only ids greater than this.
         """
         with self.database.reading() as connection:
             rows = connection.execute(
@@ -310,7 +312,7 @@ class Store:
             return [(row.id, sighting_in(row)) for row in rows]
 
     def withdraw_lapsed(self, scan_ids: Sequence[int]) -> None:
-        """End lapsed claims whose file is no longer as it was sighted, unless someone took them."""
+        """End lapsed claims whose file went away or changed, unless another worker took them."""
         if not scan_ids:
             return
         with self.database.writing() as connection:
@@ -327,11 +329,11 @@ class Store:
     # Models and workers
 
     def register_model(self, manifest: Manifest) -> None:
-        """Know a model version before a prediction names it."""
+        """Store a model version, before a prediction names it."""
         register_model(self.database, manifest)
 
     def beat(self, report: Report, *, lease_seconds: float, stopped: bool = False) -> None:
-        """Say that this worker is alive and how it stands, and renew its leases."""
+        """Record that this worker is alive, store its report, and renew its leases."""
         me = self.process
         row = self._upsert(workers).values(
             name=me.name,
@@ -355,7 +357,7 @@ class Store:
             )
 
     def companions(self) -> list[Process]:
-        """Return the workers of this host that did not say they stopped, but for this one."""
+        """Return the other workers of this host that have not recorded a stop."""
         with self.database.reading() as connection:
             rows = connection.execute(
                 select(workers).where(
@@ -377,7 +379,7 @@ class Store:
 
 
 def register_model(database: Database, manifest: Manifest) -> None:
-    """Know a model version. One that is known already stays as it is."""
+    """Store a model version. One that is stored already stays as it is."""
     upsert = sqlite.insert if database.is_sqlite else postgresql.insert
     row = upsert(model_versions).values(
         version=manifest.version,
@@ -392,12 +394,12 @@ def register_model(database: Database, manifest: Manifest) -> None:
 
 
 def _older(seconds: float) -> Any:
-    """Whether a scan was screened so long ago. All were at least 0 s ago, whatever clocks say."""
+    """Whether a scan was screened this long ago. 0 s matches all, whatever the clocks show."""
     return true() if seconds <= 0 else scans.c.screened_at <= database_time(-seconds)
 
 
 def _claims(taken: Sequence[Row[Any]]) -> list[Claim]:
-    """Return the claims that rows with the columns of `_CLAIM` are."""
+    """Return rows with the columns of `_CLAIM` as claims."""
     return [
         Claim(
             scan_id=row.id,
@@ -410,7 +412,7 @@ def _claims(taken: Sequence[Row[Any]]) -> list[Claim]:
 
 
 def _kept(connection: Connection, sightings: set[Sighting]) -> list[Sighting]:
-    """Return those sightings that have their verdict and stay in the inbox."""
+    """Return the sightings that have their verdict and stay in the inbox."""
     if not sightings:
         return []
     rows = connection.execute(

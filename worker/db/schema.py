@@ -1,6 +1,6 @@
-"""The tables. Alembic's migrations make them; a test checks that the two agree.
+"""The tables. Alembic's migrations create them; a test checks that the two agree.
 
-Times are UTC and the database's own, so that workers on hosts whose clocks differ agree.
+Times are UTC and come from the database's clock, so that hosts with different clocks agree.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ REVISION = "0007"  # the newest migration that this release knows
 
 
 class State(StrEnum):
-    """Where a scan stands."""
+    """The state of a scan."""
 
-    CLAIMED = "claimed"  # a worker has it in hand, until its lease runs out
+    CLAIMED = "claimed"  # a worker holds it until its lease runs out
     RECORDED = "recorded"  # the verdict is durable; the file is still in the inbox
     KEPT = "kept"  # the verdict is durable; the file stays in the inbox
     FILED = "filed"  # the verdict is durable; the file is in the archive or refused folder
@@ -51,21 +51,21 @@ class State(StrEnum):
 
 
 class Origin(StrEnum):
-    """Why a prediction was made."""
+    """What a prediction was made for."""
 
-    SCREENING = "screening"  # the film arrived: what `results` shows
-    RESCORE = "rescore"  # another version was asked about an archived film
+    SCREENING = "screening"  # the film arrived; `results` shows this prediction
+    RESCORE = "rescore"  # another version was run on an archived film
 
 
-NOBODY = ""  # the worker of a claim that is on offer: see `sharing`
+NOBODY = ""  # as worker: the claim is on offer, see `sharing`
 OPEN_STATES = (State.CLAIMED, State.RECORDED, State.KEPT)
-# Written out, because an index predicate must be the same text in schema, migration and upsert.
+# A constant, because an index predicate must be the same text in schema, migration and upsert.
 OPEN_PREDICATE = "state IN ('claimed', 'recorded', 'kept')"
 _IN_HAND_PREDICATE = "state IN ('claimed', 'recorded')"
 
 
 class Utc(TypeDecorator[datetime]):
-    """A moment in UTC: `timestamptz` in Postgres, ISO text in SQLite."""
+    """A time in UTC: `timestamptz` in Postgres, ISO text in SQLite."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -75,7 +75,7 @@ class Utc(TypeDecorator[datetime]):
         value: datetime | None,
         dialect: Dialect,  # noqa: ARG002 - SQLAlchemy's signature
     ) -> datetime | None:
-        """Store UTC."""
+        """Convert to UTC."""
         return None if value is None else value.astimezone(UTC)
 
     def process_result_value(
@@ -83,37 +83,37 @@ class Utc(TypeDecorator[datetime]):
         value: datetime | None,
         dialect: Dialect,  # noqa: ARG002 - SQLAlchemy's signature
     ) -> datetime | None:
-        """Give UTC back, also where the database forgets the zone."""
+        """Return UTC, also if the database does not store the zone."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 class database_time(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function it is
-    """The database's clock, plus so many seconds."""
+    """The database's clock, plus a number of seconds."""
 
     type = Utc()
     inherit_cache = True
     name: ClassVar[str] = "database_time"
 
     def __init__(self, plus_seconds: float = 0.0) -> None:
-        """Now, or `plus_seconds` from now."""
+        """Return now plus `plus_seconds`."""
         super().__init__(text(repr(float(plus_seconds))))
 
 
-# A lease of nobody's, over whatever the clock says: it may be set back before the next one asks.
+# A lease that has run out whatever the clock shows, even if it is set back.
 LAPSED = literal(datetime(1970, 1, 1, tzinfo=UTC), Utc())
 
 
 def date_of(moment: ColumnElement[datetime | None]) -> ColumnElement[str]:
-    """Return the UTC date of a moment as YYYY-MM-DD, in either database."""
+    """Return the UTC date of a time as YYYY-MM-DD, in either database."""
     return func.substr(cast(moment, Text), 1, 10)
 
 
 @compiles(database_time, "sqlite")
 def _sqlite_time(element: database_time, compiler: SQLCompiler, **kw: Any) -> str:
     seconds = compiler.process(element.clauses, **kw)
-    # Six digits after the second, as SQLAlchemy writes and reads a time in SQLite.
+    # Six decimals, as SQLAlchemy writes and reads a time in SQLite.
     return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', ({seconds}) || ' seconds')"
 
 
@@ -132,7 +132,7 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
-# SQLite numbers rows by itself only in a column of exactly this type.
+# SQLite numbers rows only in a column of exactly this type.
 _Id = BigInteger().with_variant(Integer(), "sqlite")
 
 
@@ -149,10 +149,10 @@ scans = Table(
     SqlColumn("mtime_ns", BigInteger, nullable=False),
     SqlColumn("inode", BigInteger, nullable=False),  # as signed 64 bits
     SqlColumn("state", Text, nullable=False),
-    SqlColumn("worker", Text, nullable=False),  # who claimed it last
+    SqlColumn("worker", Text, nullable=False),  # the last to claim it
     SqlColumn("lease_until", Utc, nullable=False),
-    SqlColumn("attempt", Integer, nullable=False),  # how often it was claimed
-    SqlColumn("crashes", Integer, nullable=False, server_default="0"),  # screeners it ended
+    SqlColumn("attempt", Integer, nullable=False),  # times it was claimed
+    SqlColumn("crashes", Integer, nullable=False, server_default="0"),  # screeners it crashed
     SqlColumn("received_at", Utc, nullable=False),
     SqlColumn("screened_at", Utc),
     SqlColumn("filed_at", Utc),
@@ -161,7 +161,7 @@ scans = Table(
     SqlColumn("width", Integer),
     SqlColumn("height", Integer),
     SqlColumn("contrast", Double),
-    SqlColumn("encoding", Text),  # what wrote the file, 8 hex digits: see jpeg.parse_header
+    SqlColumn("encoding", Text),  # the writer of the file, 8 hex digits: see jpeg.parse_header
     SqlColumn("refusal_code", Text),
     SqlColumn("refusal_sentence", Text),
     SqlColumn("refusal_measured", Text),
@@ -197,10 +197,10 @@ scans = Table(
 
 
 def in_hand(state: State) -> ColumnElement[bool]:
-    """Whether a scan is claimed, or whether it is recorded and not yet filed.
+    """Whether a scan is in this state: claimed, or recorded and not yet filed.
 
-    In the very words of an index that holds these few rows alone, however long the table: without
-    them no database takes it.
+    Uses the exact predicate of a partial index on these few rows. Otherwise neither database would
+    use that index.
     """
     return and_(text(f"scans.{_IN_HAND_PREDICATE}"), scans.c.state == state)
 
@@ -224,7 +224,7 @@ predictions = Table(
     SqlColumn("model_version", Text, ForeignKey("model_versions.version"), nullable=False),
     SqlColumn("preprocessing_version", Text, nullable=False),
     SqlColumn("origin", Text, nullable=False),
-    SqlColumn("reused", Boolean, nullable=False, server_default=false()),  # same bytes, seen before
+    SqlColumn("reused", Boolean, nullable=False, server_default=false()),  # same bytes seen before
     SqlColumn("logit", Double, nullable=False),
     SqlColumn("probability", Double, nullable=False),
     SqlColumn("label", Text, nullable=False),
@@ -233,7 +233,7 @@ predictions = Table(
     SqlColumn("review_reason", Text),
     SqlColumn("threshold", Double, nullable=False),
     SqlColumn("predicted_at", Utc, nullable=False),
-    SqlColumn("strangeness", Double),  # null where the package has no limits of the familiar
+    SqlColumn("strangeness", Double),  # null if the package has no familiarity limits
     SqlColumn("prevalence", Double, nullable=False, server_default="0.5"),
     UniqueConstraint("scan_id", "model_version"),
     Index(
@@ -289,21 +289,21 @@ training_runs = Table(
     SqlColumn("champion", Text),
     SqlColumn("challenger", Text),
     SqlColumn("details", JSON),
-    SqlColumn("test_digest", Text),  # of the test films it looked at; null: it looked at none
+    SqlColumn("test_digest", Text),  # of the test films it measured; null if none
     Index("ix_training_runs_test_digest", "test_digest"),
 )
 
-# One row, which a release reads where the schema is newer than its own.
+# One row. A release reads it if the schema is newer than its own.
 schema_compatibility = Table(
     "schema_compatibility",
     metadata,
-    SqlColumn("oldest_release", Text, primary_key=True),  # that can work on it, as "0.2.0"
+    SqlColumn("oldest_release", Text, primary_key=True),  # that can use this schema, as "0.2.0"
 )
 
 workers = Table(
     "workers",
     metadata,
-    SqlColumn("name", Text, primary_key=True),  # host, process and start: never used twice
+    SqlColumn("name", Text, primary_key=True),  # host, process and start: unique
     SqlColumn("host", Text, nullable=False),
     SqlColumn("boot_id", Text, nullable=False),
     SqlColumn("pid", Integer, nullable=False),
@@ -314,68 +314,68 @@ workers = Table(
     SqlColumn("report", JSON, nullable=False),
 )
 
-# The view that a person queries; the migrations define it. Its columns only ever grow. What each
-# holds is said here, for README and for exports.
+# The view that people query; migrations define it. Columns are only ever added. Their comments are
+# printed in the README and in exports.
 results = Table(
     "results",
-    MetaData(),  # a view: not the tables' own, so that Alembic does not take it for one
+    MetaData(),  # apart from the tables, so that Alembic ignores the view
     SqlColumn("scan_id", _Id, comment="Number of the scan."),
     SqlColumn(
         "file_name",
         Text,
-        comment="As it was dropped. Bytes that are not UTF-8 are written `\\xNN`, a backslash "
-        "`\\\\`.",
+        comment="The name of the file dropped. Bytes that are not UTF-8 are written `\\xNN`, "
+        "a backslash `\\\\`.",
     ),
     SqlColumn("sha256", Text, comment="Digest of the file's bytes."),
     SqlColumn("decision", Text, comment="NORMAL, PNEUMONIA or REVIEW. Null for a refused scan."),
     SqlColumn(
         "label",
         Text,
-        comment="NORMAL or PNEUMONIA: the side of the threshold that the probability lies on.",
+        comment="PNEUMONIA if the probability is at the threshold or above, else NORMAL.",
     ),
     SqlColumn("probability", Double, comment="Calibrated probability of PNEUMONIA, 0 to 1."),
-    SqlColumn("confidence", Double, comment="How probable the label is, 0 to 1."),
+    SqlColumn("confidence", Double, comment="Calibrated probability of the label, 0 to 1."),
     SqlColumn(
         "review_reason",
         Text,
         comment="Why the decision is REVIEW: near_threshold or unfamiliar.",
     ),
     SqlColumn("refusal_code", Text, comment="Why there is no prediction, as a code."),
-    SqlColumn("model_version", Text, comment="Which model package predicted."),
-    SqlColumn("threshold", Double, comment="The operating point that the label came from."),
+    SqlColumn("model_version", Text, comment="Version of the model that predicted."),
+    SqlColumn("threshold", Double, comment="The operating point used for the label."),
     SqlColumn("received_at", Utc, comment="When the scan was first claimed or put on offer, UTC."),
     SqlColumn("screened_at", Utc, comment="When its verdict was committed, UTC."),
-    SqlColumn("reader_label", Text, comment="The latest label that a reader gave."),
+    SqlColumn("reader_label", Text, comment="The latest label given by a reader."),
     SqlColumn("refusal_sentence", Text, comment="The refusal in a sentence."),
     SqlColumn("refusal_measured", Text, comment="What was measured."),
-    SqlColumn("refusal_limit", Text, comment="The limit it went against."),
+    SqlColumn("refusal_limit", Text, comment="The limit that was exceeded."),
     SqlColumn(
         "reused",
         Boolean,
-        comment="Whether the same bytes had been predicted by this model before.",
+        comment="Whether this model had predicted the same bytes before.",
     ),
     SqlColumn(
         "filed_as",
         Text,
-        comment="Where the file lies, below the archive or refused folder.",
+        comment="Path of the file below the archive or refused folder.",
     ),
     SqlColumn(
         "strangeness",
         Double,
-        comment="How unlike the films that the model learnt from it is: 1 is what 99 in 100 of "
-        "those stay within. Null where the model has no limits of the familiar.",
+        comment="How unlike the training films the film is. 99 in 100 training films are at 1 or "
+        "below. Null if the model has no familiarity limits.",
     ),
     SqlColumn(
         "prevalence",
         Double,
-        comment="The share of PNEUMONIA that probability, confidence and threshold are for: "
+        comment="The prevalence of PNEUMONIA assumed by probability, confidence and threshold: "
         "`LUNGWATCH_PREVALENCE`, else 0.5.",
     ),
 )
 
 
 def is_below(folder: str) -> ColumnElement[bool]:
-    """Whether a scan lies in an archive, below a folder there: its name is a whole path then."""
+    """Whether a scan's film is below a folder of an archive; its name is an absolute path then."""
     beginning = folder.rstrip("/") + "/"
-    # LIKE would take A for a in SQLite.
+    # LIKE ignores case in SQLite.
     return func.substr(scans.c.file_name, 1, len(beginning)) == beginning

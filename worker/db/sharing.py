@@ -1,9 +1,9 @@
-"""How workers that share an inbox share the work: one lists it, and all screen what it found.
+"""How workers that share an inbox divide the work: one lists it, and all screen what it found.
 
-The worker that has been at it longest lists, if nothing troubles it. What it finds beyond what it
-can screen soon it offers to the others: an offer is a claim that nobody holds yet. Nobody is
-appointed, and nothing is to be told to a worker that comes or goes: each sees from the same rows
-who lists. Two that both do so for a moment do no harm, for a film belongs to whoever claims it.
+The longest-running worker without trouble lists. Films beyond what it can screen soon are offered
+to the others: an offer is a claim that nobody holds yet. Each worker finds out from the same rows
+who lists, so workers may come and go. If two list for a moment, no harm is done, because a film
+belongs to the worker that claims it.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ from worker.types import Claim, Report, Sighting, WorkerReport, read_report
 
 @dataclass(frozen=True, kw_only=True)
 class Crew:
-    """The workers of one inbox, as one of them sees them."""
+    """The workers of one inbox, as seen by one of them."""
 
-    others: int = 0  # alive, and nothing troubles them
-    lists: bool = True  # it is this one that lists
+    others: int = 0  # alive and without trouble
+    lists: bool = True  # whether this worker lists
 
 
 class Sharing:
-    """The transactions by which workers share an inbox.
+    """The transactions of workers that share an inbox.
 
-    Every method raises `DatabaseTrouble` when the database cannot be reached or will not.
+    Every method raises `DatabaseTrouble` if the database fails.
     """
 
     def __init__(self, store: Store) -> None:
-        """Share what is in this store's database."""
+        """Use a store's database and process."""
         self._store = store
         self._database = store.database
 
     def crew(self, *, lease_seconds: float) -> Crew:
-        """Return who works here: whoever gave a sign of life within a lease."""
+        """Return the workers alive: those with a beat within a lease."""
         me = self._store.process.name
         with self._database.reading() as connection:
             alive = connection.execute(
@@ -64,23 +64,23 @@ class Sharing:
         fit = [
             row.name
             for row in alive
-            # Whoever screens an archive has no part in the inbox.
+            # Workers with trouble, and backfills, do not take part.
             if row.name == me or _has_a_part(read_report(row.report))
         ]
         return Crew(others=sum(name != me for name in fit), lists=fit[:1] in ([me], []))
 
     def adopt_orphans(self) -> None:
-        """Take over at once what workers that died on this host had in hand."""
+        """Free at once the claims of workers of this host that died."""
         dead = [one.name for one in self._store.companions() if not is_running(one)]
         self._store.adopt_orphans(dead)
 
     def offer(self, sightings: Sequence[Sighting], *, most: int) -> int:
-        """Offer films to whoever has room, so that at most so many are on offer.
+        """Offer films to any worker with room, so that at most `most` are on offer.
 
-        A film that is known already, held by somebody or answered, is not offered again.
+        A film that is known already, claimed or done, is not offered again.
 
         Returns:
-            How many of the sightings, from the first on, are dealt with.
+            The number of sightings, from the first on, that are done with.
         """
         upsert = sqlite.insert if self._database.is_sqlite else postgresql.insert
         offers = upsert(scans).values(
@@ -106,10 +106,10 @@ class Sharing:
         return len(chosen)
 
     def take(self, most: int, *, but: Collection[str], lease_seconds: float) -> list[Claim]:
-        """Claim up to `most` films that are on offer, but for names that this worker has in hand.
+        """Claim up to `most` films on offer, except names that this worker has in hand.
 
-        One that is this worker's and not in hand is taken anew: the answer that it was taken was
-        lost on the way, and as long as it lives nobody else would have it.
+        A film claimed by this worker and not in hand is claimed again: the answer to the first
+        claim was lost, and nobody else can take it while this worker lives.
         """
         me = self._store.process.name
         free = and_(
@@ -124,8 +124,8 @@ class Sharing:
             .where(free, scans.c.file_name.not_in(list(but)))
             .order_by(scans.c.id)
             .limit(most)
-            .with_for_update(skip_locked=True)  # another takes those now; SQLite takes turns
-            .cte("offered")  # asked once: as a subquery it may be asked again for every row
+            .with_for_update(skip_locked=True)  # for Postgres; SQLite has one writer
+            .cte("offered")  # evaluated once; a subquery may run once per row
         )
         taken = (
             update(scans)

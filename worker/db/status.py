@@ -1,4 +1,4 @@
-"""How things stand, from the rows alone: who works here, what is in hand, what today came to."""
+"""The status from the rows: workers, films in hand, and today's numbers."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from worker.model.decision import REVIEW
 from worker.model.manifest import NEGATIVE, POSITIVE
 from worker.types import Report, WorkerReport, read_report
 
-# A worker that has not been heard of for this long is taken for dead.
+# A worker without a beat for this long counts as dead.
 SILENT_SECONDS = 30.0
-_SCREENING = predictions.c.origin == text("'screening'")  # in the words of the index
+_SCREENING = predictions.c.origin == text("'screening'")  # the text of the index's predicate
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerStatus:
-    """A worker as its last beat told it."""
+    """A worker as of its last beat."""
 
     name: str
     alive: bool
@@ -32,11 +32,11 @@ class WorkerStatus:
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """How things stand, from the rows alone."""
+    """The status from the rows."""
 
     workers: Sequence[WorkerStatus]  # not stopped, newest first
     claimed: int
-    offered: int  # found by the worker that lists, for whoever has room
+    offered: int  # on offer to any worker with room
     recorded: int  # durable, file not yet moved
     screened_today: int  # UTC
     refused_today: Mapping[str, int]  # by code
@@ -46,17 +46,17 @@ class Status:
 
     @property
     def is_well(self) -> bool:
-        """Whether a worker is alive and nothing troubles any that is."""
+        """Whether a worker is alive, and none that is alive has trouble."""
         reports = [one.report for one in self.workers if one.alive]
         watching = [one for one in reports if isinstance(one, WorkerReport)]
         return bool(watching) and not any(one.trouble or one.model_refused for one in watching)
 
 
-def how_things_stand(database: Database) -> Status:
-    """Ask the rows how things stand.
+def read_status(database: Database) -> Status:
+    """Return the status.
 
     Raises:
-        DatabaseTrouble: the database cannot be asked.
+        DatabaseTrouble: the database failed.
     """
     with database.reading() as connection:
         now: datetime = connection.scalar(select(database_time())) or datetime.now(UTC)
@@ -68,7 +68,7 @@ def how_things_stand(database: Database) -> Status:
         refused = refused_since(connection, today)
         decisions = {
             decision: count
-            for decision in (NEGATIVE, POSITIVE, REVIEW)  # each a stretch of an index
+            for decision in (NEGATIVE, POSITIVE, REVIEW)  # each uses one range of an index
             if (count := connection.scalar(_decided_since(decision, today)))
         }
         hour_ago = now - timedelta(hours=1)
@@ -103,7 +103,7 @@ def _count(connection: Connection, *which: ColumnElement[bool]) -> int:
 
 
 def refused_since(connection: Connection, moment: datetime) -> dict[str, int]:
-    """Return how many films were refused, by code."""
+    """Return the number of films refused, by code."""
     return _counted(
         connection,
         select(scans.c.refusal_code, func.count())
@@ -123,7 +123,7 @@ def _workers(connection: Connection, now: datetime) -> list[WorkerStatus]:
     return [
         WorkerStatus(
             name=row.name,
-            # A beat of tomorrow is from before the clock was set back.
+            # A beat in the future is from before the clock was set back.
             alive=abs(ago := (now - row.beat_at).total_seconds()) <= SILENT_SECONDS,
             beat_seconds_ago=round(ago, 1),
             report=read_report(row.report),

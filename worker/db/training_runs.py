@@ -1,8 +1,8 @@
-"""The record of the nights: what was trained on what, what was measured, the verdict and why.
+"""The record of nights: training data, measurements, verdict and reasons.
 
-A row of `training_runs` is opened when a night begins and closed when it ends, however it ends;
-`details` grows meanwhile, so that a night that was killed has said how far it came. All that is
-known of a version is drawn together by `explain`.
+A row of `training_runs` is inserted when a night begins and closed when it ends, whatever the
+outcome. `details` is filled on the way, so that a killed night shows how far it came. `explain`
+collects what is known of a version.
 """
 
 from __future__ import annotations
@@ -20,36 +20,36 @@ from worker.db.schema import database_time, model_versions, predictions, trainin
 from worker.model.evaluation import Looks
 from worker.model.manifest import Manifest
 
-_LOOKED_AT = "looked_at"  # among a night's details: the digest of its test films
+_LOOKED_AT = "looked_at"  # key in `details`: the digest of the test films
 
 
 class Ruling(StrEnum):
     """How a night ended. Stable: people query `training_runs.verdict`."""
 
     PROMOTED = "promoted"  # the challenger serves
-    PROPOSED = "proposed"  # it would, and waits for `lungwatch models promote`
+    PROPOSED = "proposed"  # it passed; a person may run `lungwatch models promote`
     HELD = "held"  # the champion stays, for the reasons given
     UNCHANGED = "unchanged"  # nothing new since the last night: nothing was trained
-    FAILED = "failed"  # the night stopped by an error, which is the reason
-    INTERRUPTED = "interrupted"  # it was told to stop, or killed
+    FAILED = "failed"  # an error ended the night; it is the reason given
+    INTERRUPTED = "interrupted"  # it was stopped or killed
 
 
 class TrainingRuns:
-    """The nights' rows. Every method raises `DatabaseTrouble` when the database will not."""
+    """The rows of nights. Every method raises `DatabaseTrouble` if the database fails."""
 
     def __init__(self, database: Database) -> None:
         """Use `database`."""
         self._database = database
 
     def open(self, place: str, details: Mapping[str, Any]) -> int:
-        """Open the row of a night that begins, and return its number.
+        """Insert the row of a night that begins, and return its id.
 
         Args:
-            place: the host and folder that only one night at a time works on. Rows of that place
-                that were never closed are of nights that were killed, and are closed.
-            details: what is known at once.
+            place: host and folder, on which only one night runs at a time. Open rows of this place
+                are of killed nights, and are closed.
+            details: what is known at the start.
         """
-        killed = "The night ended without a word: it was killed, or the machine went down."
+        killed = "The night was killed, or the machine went down."
         with self._database.writing() as connection:
             left_open = connection.execute(
                 select(training_runs.c.id, training_runs.c.details).where(
@@ -67,12 +67,12 @@ class TrainingRuns:
             return number
 
     def note(self, run: int, details: Mapping[str, Any]) -> None:
-        """Add to what is known of a night, durably."""
+        """Add to a night's details."""
         with self._database.writing() as connection:
             _note(connection, run, details)
 
     def look(self, run: int, test_digest: str) -> Looks:
-        """Put on record that a night looks at test films, before it does, and count the looks.
+        """Record that a night measures on test films, before it does, and count such looks.
 
         Args:
             run: the night.
@@ -100,15 +100,15 @@ class TrainingRuns:
         challenger: str | None = None,
         details: Mapping[str, Any] | None = None,
     ) -> None:
-        """Close a night's row with how it ended.
+        """Close a night's row with its ruling.
 
         Args:
             run: the night.
-            ruling: how it ended.
-            reasons: every check that was made, or what went wrong.
+            ruling: how the night ended.
+            reasons: the result of every check, or what went wrong.
             champion: the version that served when the challenger was judged.
             challenger: the version that the night made.
-            details: what is added to what was noted.
+            details: added to the details.
         """
         values = {
             "verdict": ruling.value,
@@ -121,17 +121,17 @@ class TrainingRuns:
             _close(connection, run, values)
 
     def register(self, manifest: Manifest) -> None:
-        """Know a version, whether or not it ever serves."""
+        """Store a version, whether or not it ever serves."""
         register_model(self._database, manifest)
 
     def explain(self, version: str) -> dict[str, Any]:
-        """Return all that the database knows of a version.
+        """Return what the database holds on a version.
 
         Returns:
-            `version`; `model`, its row in `model_versions` or None; `made_by`, the nights whose
-            challenger it was, and `defended_in`, those in which it was the champion that was
-            compared with, both newest first and as in `training_runs`; `predictions`, how many it
-            made by origin and decision, and `first_at` and `last_at` of them.
+            `version`; `model`, its row in `model_versions` or None; `made_by`, the nights with it
+            as challenger, and `defended_in`, those with it as champion, both newest first and as
+            in `training_runs`; `predictions`: `counts` by origin and decision, `first_at` and
+            `last_at`.
         """
         asked = select(training_runs).order_by(training_runs.c.id.desc())
         made = predictions.c.model_version == version
@@ -197,10 +197,10 @@ def _close(connection: Connection, run: int, values: Mapping[str, Any]) -> None:
 
 
 def _json(value: Any) -> Any:
-    r"""Return a value as JSON in a database can hold it.
+    r"""Return a value that JSON in either database can hold.
 
-    A number that is not finite becomes null, and of a file name that is not UTF-8, half a letter
-    as Postgres sees it, `\udcfc` is written out.
+    A number that is not finite becomes null. A byte of a file name that is not UTF-8 is written
+    out as `\udcfc`.
     """
     if isinstance(value, str):
         return value.encode(errors="backslashreplace").decode()

@@ -1,5 +1,5 @@
-"""Model packages: what they say of themselves, how they run, and which one serves.
+"""Model packages: their contents, how they run, and which one serves.
 
-A package never changes once it has its name. The registry is a folder, and `CHAMPION` in it names
-the version that serves.
+A published package never changes. The registry is a folder whose file `CHAMPION` names the version
+that serves.
 """

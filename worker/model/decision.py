@@ -1,6 +1,6 @@
-"""What a model's score means: calibrated probability, label, decision. Pure, and the same wherever.
+"""From a model's score to calibrated probability, label and decision. Pure functions.
 
-A film screened, one screened before, and a test film of the night are all judged here.
+Used for a film just screened, for an earlier score, and for the test films of a night.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from worker.errors import FilmRefused, ModelPackageError, RefusalCode, ReviewRea
 from worker.model.manifest import NEGATIVE, POSITIVE, FamiliarLimits, Manifest
 
 REVIEW: Final = "REVIEW"
-# On another processor 8-bit rounding may fall the other way. More is another film, or model.
+# 8-bit rounding differs between processors. A larger difference is another film or model.
 SAME_LOGIT: Final = 0.05
 BALANCE: Final = 0.5  # the prevalence that every package's probabilities are calibrated for
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What one model says of one film. The row in `predictions`, less the keys."""
+    """What one model says of one film: the row in `predictions` without its keys."""
 
     logit: float  # the network's own, before calibration
     probability: float  # calibrated probability of PNEUMONIA, 0 to 1
@@ -32,37 +32,36 @@ class Verdict:
     decision: str  # the label, or REVIEW
     review_reason: ReviewReason | None
     threshold: float
-    strangeness: float | None  # None where the package has no limits of the familiar
-    prevalence: float  # of PNEUMONIA, that probability, confidence and threshold are for
+    strangeness: float | None  # None if the package has no familiarity limits
+    prevalence: float  # of PNEUMONIA, assumed by probability, confidence and threshold
 
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """What one version gives for some bytes: all that a verdict is made of."""
+    """What a model version gives for one film. A verdict is computed from this."""
 
     logit: float
-    strangeness: float | None = None  # None where the package has no limits of the familiar
+    strangeness: float | None = None  # None if the package has no familiarity limits
 
 
 def judge(score: Score, manifest: Manifest, *, prevalence: float | None = None) -> Verdict:
     """Turn a score into a calibrated probability, a label and a decision.
 
     The logit is divided by the package's temperature (Guo et al. 2017, *On Calibration of Modern
-    Neural Networks*) and put through the logistic function. Label and decision are those of the
-    package's own balance; `prevalence` then moves probability and threshold alike, so that the
-    cut on the logit stays where it was chosen. A film that is unfamiliar is REVIEW for that
-    reason, near the threshold or not: its probability says little then.
+    Neural Networks*) and put through the logistic function. Label and decision are chosen at the
+    package's balanced prevalence. `prevalence` then moves probability and threshold together, so
+    the same logits stay above the threshold. An unfamiliar film is REVIEW for that reason even near
+    the threshold, because its probability means little.
 
     Args:
-        score: from `Model.score`, now or before.
-        manifest: of the model that gave it.
-        prevalence: of PNEUMONIA where the films come from, between 0 and 1; None for the
-            package's own.
+        score: from `Model.score`, new or stored.
+        manifest: of the model that gave the score.
+        prevalence: of PNEUMONIA at the site, between 0 and 1; None for the package's own.
 
     Raises:
-        ModelPackageError: a number is not finite, or the package has limits of the familiar and
-            there is nothing to hold against them. Nothing is ever decided on such a one.
-        FilmRefused: beyond the outer limit of the familiar.
+        ModelPackageError: a number is not finite, or the package has familiarity limits and the
+            score has no strangeness. No decision is made then.
+        FilmRefused: the strangeness is over the refusal limit.
     """
     logit, limits = score.logit, manifest.familiar
     if not math.isfinite(logit):
@@ -92,7 +91,7 @@ def judge(score: Score, manifest: Manifest, *, prevalence: float | None = None) 
 
 
 def _is_strange(strangeness: float | None, limits: FamiliarLimits, version: str) -> bool:
-    """Whether a film lies between the two limits."""
+    """Whether a film is over the review limit. Raises FilmRefused over the refusal limit."""
     if strangeness is None or not math.isfinite(strangeness):
         raise ModelPackageError(f"model {version} gave a strangeness that is not finite")
     if not strangeness <= limits.refuse:
@@ -107,9 +106,9 @@ def _is_strange(strangeness: float | None, limits: FamiliarLimits, version: str)
 
 
 def shift_prior(probability: float, prevalence: float) -> float:
-    """Return what a probability for balanced classes is where PNEUMONIA has this prevalence.
+    """Return a probability for balanced classes, adjusted to a prevalence of PNEUMONIA.
 
-    In log-odds it moves by the prevalence's (Saerens, Latinne and Decaestecker 2002, *Adjusting
+    The log-odds move by those of the prevalence (Saerens, Latinne and Decaestecker 2002, *Adjusting
     the Outputs of a Classifier to New a Priori Probabilities*).
 
     >>> shift_prior(0.5, 0.1)
@@ -118,7 +117,7 @@ def shift_prior(probability: float, prevalence: float) -> float:
     0.9
     """
     if prevalence == BALANCE:
-        return probability  # to the last digit
+        return probability  # exactly
     positive, negative = probability * prevalence, (1 - probability) * (1 - prevalence)
     return positive / (positive + negative)
 
@@ -126,8 +125,8 @@ def shift_prior(probability: float, prevalence: float) -> float:
 def calibrate(
     logits: np.float64 | npt.NDArray[np.floating[Any]], temperature: float
 ) -> npt.NDArray[np.float64]:
-    """Logits of any shape to probabilities of PNEUMONIA (float64, same shape)."""
-    # The clip keeps exp within range; a probability there is 0 or 1 to sixteen digits anyway.
+    """Return probabilities of PNEUMONIA (float64) for logits of any shape."""
+    # The clip prevents overflow in exp; probabilities there are 0 or 1 to 16 digits.
     scaled = np.clip(np.asarray(logits, dtype=np.float64) / temperature, -700, 700)
     probabilities: npt.NDArray[np.float64] = 1.0 / (1.0 + np.exp(-scaled))
     return probabilities

@@ -1,7 +1,7 @@
-"""`evaluation.json`: what was measured of a model on its test films, and how it is read.
+"""`evaluation.json`: what was measured of a model on its test films.
 
-Every field may be missing. What is missing, is not finite or is of another type is read as None, or
-as an empty table, so that packages of every age can be read and no such number passes the gate.
+Every field may be missing. A value that is missing, not finite or of the wrong type is read as None
+or an empty table: packages of every age can be read, and such a value never passes the gate.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Ends = tuple[Number, Number]
 
 
 class _Record(BaseModel):
-    # What a later release has added stays with what it stands beside.
+    # Fields added by a later release are kept.
     model_config = ConfigDict(frozen=True, extra="allow")
 
     @field_validator("*", mode="wrap")
@@ -54,7 +54,7 @@ class Estimate(_Record):
 
 
 class Confusion(_Record):
-    """Films by what they are and what they are called."""
+    """Films by true label and predicted label."""
 
     true_negative: Count = 0
     false_positive: Count = 0
@@ -63,7 +63,7 @@ class Confusion(_Record):
 
 
 class Metrics(_Record):
-    """What is said of one model on one set of films."""
+    """The numbers of one model on one set of films."""
 
     films: FilmCounts = Field(default_factory=dict)
     auc: Number | None = None
@@ -84,11 +84,11 @@ class Metrics(_Record):
     threshold: Number | None = None
     temperature: Number | None = None
     review_band: Ends | None = None
-    undecided: Number | None = None  # share left to a person: REVIEW, or refused
+    undecided: Number | None = None  # share of films REVIEW or refused
 
 
 class Group(_Record):
-    """The numbers of some of the test films; None for what their classes do not allow."""
+    """The numbers of a subset of the test films; None where its classes do not allow one."""
 
     films: FilmCounts = Field(default_factory=dict)
     auc: Estimate | None = None
@@ -97,7 +97,7 @@ class Group(_Record):
 
 
 class Groups(_Record):
-    """Test films in groups, by the group's name; empty where all films are in one group."""
+    """Test films in groups, by group name; empty if all films are in one group."""
 
     series: dict[str, Group] = Field(default_factory=dict)
     size: dict[str, Group] = Field(default_factory=dict)
@@ -108,11 +108,11 @@ class EdgeEvidence(_Record):
 
     mean: Number | None = None
     median: Number | None = None
-    even: Number | None = None  # of evidence spread evenly over a film
+    even: Number | None = None  # expected of evenly spread evidence
 
 
 class Unfamiliar(_Record):
-    """The shares of the test films beyond the limits of the familiar."""
+    """The shares of the test films over the familiarity limits."""
 
     refused: Number = 0.0
     review: Number = 0.0
@@ -121,31 +121,31 @@ class Unfamiliar(_Record):
 class Shifted(Metrics):
     """The numbers of the test films, changed in one way."""
 
-    unreadable: Count = 0  # films that cannot be read then: left out
+    unreadable: Count = 0  # films that cannot be read after the change, left out
 
 
 class Shifts(_Record):
-    """The test films with what marks one class, without being disease, given to the other."""
+    """The test films with framing and grey levels, which are not disease, of the other class."""
 
-    seed: Count | None = None  # of the draw of donors
+    seed: Count | None = None  # of the draw of donor films
     crops: dict[str, Ends] = Field(default_factory=dict)  # by label: share of height, of width
-    framing_left_out: str = ""  # why framing is not swapped: swapped is toned alone then
+    framing_left_out: str = ""  # why framing is not swapped; `swapped` then equals `toned`
     untouched: Shifted | None = None
-    conflict: Shifted | None = None  # framed as the other class; None where that is left out
+    conflict: Shifted | None = None  # framed as the other class; None if left out
     toned: Shifted | None = None  # with the grey levels of a film of the other class
     swapped: Shifted | None = None  # both
-    zoomed: dict[str, Shifted] = Field(default_factory=dict)  # by the label that is cropped
+    zoomed: dict[str, Shifted] = Field(default_factory=dict)  # by the label cropped
 
 
 class Looks(_Record):
-    """How often models were measured on test films, this time included."""
+    """How many times models were measured on test films, including this time."""
 
     this_set: Count = 0  # on exactly these films
-    any_set: Count = 0  # on any, by all nights on record
+    any_set: Count = 0  # on any films, by all recorded nights
 
 
 class Differences(_Record):
-    """The challenger's numbers less the champion's, on the same films."""
+    """The challenger's numbers minus the champion's, on the same films."""
 
     auc: Estimate = Field(default_factory=Estimate)  # by paired DeLong; the others by bootstrap
     swapped_auc: Estimate = Field(default_factory=Estimate)
@@ -160,16 +160,16 @@ class Differences(_Record):
 
 
 class Decisions(_Record):
-    """Films by which of two models has them right."""
+    """Films by which of the two models is right."""
 
     both_right: Count = 0
-    lost: Count = 0  # the champion alone
-    gained: Count = 0  # the challenger alone
+    lost: Count = 0  # only the champion is right
+    gained: Count = 0  # only the challenger is right
     both_wrong: Count = 0
 
 
 class LostFilm(_Record):
-    """A film that the champion has right and the challenger wrong, by its content's hash."""
+    """A film the champion has right and the challenger wrong, by its SHA-256."""
 
     sha256: str = ""
     label: str = ""
@@ -178,14 +178,14 @@ class LostFilm(_Record):
 
 
 class PairedComparison(_Record):
-    """What the same test films say of the champion and the challenger."""
+    """Champion and challenger compared on the same test films."""
 
     champion: str = ""  # its version
     champion_numbers: Metrics = Field(default_factory=Metrics)
     champion_shifts: Shifts | None = None
     patients: Count = 0
     draws: Count = 0  # of the bootstrap
-    lost: Estimate = Field(default_factory=Estimate)  # of what the champion has right, the share
+    lost: Estimate = Field(default_factory=Estimate)  # share of the films the champion has right
     differences: Differences = Field(default_factory=Differences)
     decisions: Decisions = Field(default_factory=Decisions)
     mcnemar_p: Number | None = None
@@ -198,16 +198,16 @@ class Disturbed(_Record):
     auc: Number | None = None
     sensitivity: Number | None = None
     specificity: Number | None = None
-    review: Count | None = None  # films that the worker would leave to a person
-    refused: Count | None = None  # films that it would refuse: left out of the numbers
-    difference: Estimate | None = None  # of the AUC, from the same films untouched
+    review: Count | None = None  # films the worker would mark REVIEW
+    refused: Count | None = None  # films it would refuse; not in the numbers
+    difference: Estimate | None = None  # AUC minus that of the same films undisturbed
 
 
 class Robustness(_Record):
-    """The same films untouched, and after each disturbance."""
+    """The same films undisturbed and after each disturbance."""
 
     films: FilmCounts = Field(default_factory=dict)
-    of: FilmCounts = Field(default_factory=dict)  # that these were chosen from
+    of: FilmCounts = Field(default_factory=dict)  # the films these were chosen from
     untouched: Disturbed = Field(default_factory=Disturbed)
     disturbed: dict[str, Disturbed] = Field(default_factory=dict)
 
@@ -266,7 +266,7 @@ class Shortcuts(_Record):
 
 
 class ChangedDecision(_Record):
-    """An archived film whose decision would change: decision and probability by each model."""
+    """An archived film whose decision would change: (decision, probability) of each model."""
 
     scan_id: Count = 0
     sha256: str = ""
@@ -275,11 +275,11 @@ class ChangedDecision(_Record):
 
 
 class Preview(_Record):
-    """Which decisions on the last archived films would change."""
+    """Which decisions on recently archived films would change."""
 
     screened: Count = 0
     skipped: Count = 0
-    turns: FilmCounts = Field(default_factory=dict)  # films by `NORMAL to REVIEW` and the like
+    turns: FilmCounts = Field(default_factory=dict)  # films by change, as `NORMAL to REVIEW`
     turned: list[ChangedDecision] = Field(default_factory=list)
 
 
@@ -287,16 +287,16 @@ class Evaluation(Metrics):
     """All of `evaluation.json`."""
 
     version: str = ""
-    data: str = "?"  # where the test films are from
+    data: str = "?"  # source of the test films
     data_note: str = ""  # how they were chosen
     data_digest: str = ""
     test_digest: str = ""
-    looks: Looks | None = None  # None where nobody counts
+    looks: Looks | None = None  # None if looks are not counted
     groups: Groups = Field(default_factory=Groups)
     evidence_outside: EdgeEvidence | None = None
     unfamiliar: Unfamiliar | None = None  # None for a package without limits
     calibration_side: Metrics | None = None
-    comparison: PairedComparison | None = None  # None where there was no champion to measure
+    comparison: PairedComparison | None = None  # None without a champion
     shifts: Shifts | None = None
     robustness: Robustness | None = None
     shortcuts: Shortcuts | None = None  # None where nobody looked for any
@@ -304,7 +304,7 @@ class Evaluation(Metrics):
 
 
 def read_evaluation(package: Path) -> Evaluation | None:
-    """Return what was measured of a package; None where that cannot be read."""
+    """Return a package's evaluation, or None if it cannot be read."""
     try:
         facts = json.loads((package / EVALUATION).read_bytes())
     except (OSError, ValueError):
@@ -313,11 +313,11 @@ def read_evaluation(package: Path) -> Evaluation | None:
 
 
 def with_review_share(evaluation: Evaluation) -> Evaluation:
-    """Return an evaluation whose `review_share` is of all films that the worker marks REVIEW.
+    """Return the evaluation with `review_share` as the share of all films marked REVIEW.
 
-    In packages of before it is of films near the threshold alone, less those that are unfamiliar.
-    They have the share left to a person, and how many of these are refused. Where an evaluation has
-    not, it is returned as it is.
+    Older packages count only films near the threshold that are not unfamiliar. The right share
+    follows from `undecided` and the refused films. Without these the evaluation is returned as it
+    is.
     """
     count = sum(evaluation.films.values())
     if evaluation.undecided is None or not count:

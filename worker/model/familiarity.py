@@ -1,9 +1,10 @@
-"""How unlike the training films a picture is: one number, and what it is compared with.
+"""Strangeness: one number for how unlike the training films a picture is.
 
-Three distances, each as a multiple of what 99 in 100 training films stay within: of the network's
-features, of the picture's layout (a grid of mean grey levels), and of that layout to what it would
-be turned over, laid on its side or inverted. Their root mean square, scaled alike, is the
-strangeness: above 1 lies one training film in a hundred, whatever the version.
+It combines three distances: of the network's features, of the picture's layout (a grid of mean
+grey levels), and of that layout relative to the nearest of its copies that are upside down, on a
+side or inverted. Each is divided by its 99th percentile over the training films. Strangeness is
+their root mean square, divided by its own 99th percentile: in every version, one training film in a
+hundred has a strangeness above 1.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from worker.errors import ModelPackageError
 from worker.imaging.preprocessing import Pixels
 
 FAMILIAR: Final = "familiar.npz"
-GRID: Final = 8  # cells of a layout, each way
-_LEAST = 1e-6  # in place of nothing to divide by
+GRID: Final = 8  # cells of a layout, per side
+_LEAST = 1e-6  # avoids a division by zero
 
 Floats = npt.NDArray[np.float64]
 Features = npt.NDArray[np.floating[Any]]
@@ -30,13 +31,13 @@ Features = npt.NDArray[np.floating[Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """Where the training films lie: Mahalanobis distance by a whitening matrix."""
+    """A distribution of training films: Mahalanobis distance by a whitening matrix."""
 
-    middle: Floats  # (n,)
+    middle: Floats  # (n,), the mean
     whitening: Floats  # (n, n): W such that W' W is the inverse of the covariance
 
     def distances(self, points: Floats) -> Floats:
-        """Return (m,) distances of (m, n) points, root mean square over the n directions."""
+        """Return the (m,) distances of (m, n) points, root mean square over the n directions."""
         white = (points - self.middle) @ self.whitening.T
         distances: Floats = np.sqrt(np.mean(white**2, axis=1))
         return distances
@@ -44,11 +45,11 @@ class Spread:
 
 @dataclass(frozen=True, kw_only=True)
 class Familiar:
-    """What a package knows of the films it learnt from."""
+    """Parameters of strangeness, from a package's training films."""
 
     features: Spread
     layout: Spread
-    scales: Floats  # (4,): of the features', the layout's and the turn's distance, and of them all
+    scales: Floats  # (4,): of the distances of features, layout and turn, and of their combination
 
     def strangeness(self, pixels: Pixels, features: Features) -> float:
         """Return how unlike the training films one picture is.
@@ -56,10 +57,10 @@ class Familiar:
         Args:
             pixels: (height, width) uint8, as `preprocessing.read_film` makes them; each side 8 or
                 more.
-            features: (channels,), what the network pools of them.
+            features: (channels,), pooled by the network from these pixels.
 
         Returns:
-            0 or more, or NaN where the features are no numbers: never a verdict.
+            0 or more, or NaN if the features are not finite; `judge` raises on NaN.
         """
         return float(self.of(layouts(pixels[np.newaxis]), directions(features[np.newaxis]))[0])
 
@@ -70,21 +71,21 @@ class Familiar:
         return strangeness
 
     def distances(self, layout: Floats, direction: Floats) -> Floats:
-        """Return (m, 3) distances, not yet scaled: features, layout, turn."""
+        """Return (m, 3) unscaled distances: features, layout, turn."""
         ways = np.concatenate([layout, *turned(layout)])
         upright, *others = self.layout.distances(ways).reshape(-1, len(layout))
         turn = upright / np.maximum(np.minimum.reduce(others), _LEAST)
         return np.stack([self.features.distances(direction), upright, turn], axis=1)
 
     def to_bytes(self) -> bytes:
-        """Write the parameters as an array file: the same bytes for the same parameters."""
+        """Return the parameters as an array file; equal parameters give equal bytes."""
         arrays = {"scales": self.scales.astype(np.float32)}
         for name in ("features", "layout"):
             for part in fields(Spread):
                 value = getattr(getattr(self, name), part.name)
                 arrays[f"{name}_{part.name}"] = value.astype(np.float32)
         buffer = io.BytesIO()
-        np.savez(buffer, **arrays)  # type: ignore[arg-type] # its dates are fixed
+        np.savez(buffer, **arrays)  # type: ignore[arg-type] # stubs; NumPy fixes the dates
         return buffer.getvalue()
 
 
@@ -92,7 +93,7 @@ def from_bytes(data: bytes) -> Familiar:
     """Read what `to_bytes` wrote.
 
     Raises:
-        ModelPackageError: it is no such file, or its arrays do not fit together.
+        ModelPackageError: the file cannot be read, or its arrays do not fit together.
     """
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
@@ -115,40 +116,40 @@ def from_bytes(data: bytes) -> Familiar:
 def layouts(pixels: Pixels) -> Floats:
     """Return the layouts of (m, height, width) uint8 pictures: (m, 64), each mean 0, deviation 1.
 
-    A cell is the mean grey level of an eighth by an eighth of the picture.
+    A cell is the mean grey level of 1/8 by 1/8 of the picture.
     """
     _, height, width = pixels.shape
     rows, columns = _eighths(height), _eighths(width)
-    # As products they take a third of the time of sums, and are exact: whole numbers below 2**24.
+    # Matrix products take a third of the time of sums, and are exact for integers below 2**24.
     sums = (rows @ pixels.astype(np.float32) @ columns.T).astype(np.float64)
     cells = (sums / np.outer(rows.sum(axis=1), columns.sum(axis=1))).reshape(len(pixels), -1)
     cells -= cells.mean(axis=1, keepdims=True)
-    # As in the network: the 1, in grey levels squared, keeps an even picture at 0.
+    # As in the network: the 1, in grey levels squared, keeps a uniform picture at 0.
     standard: Floats = cells / np.sqrt(np.mean(cells**2, axis=1, keepdims=True) + 1.0)
     return standard
 
 
 @cache
 def _eighths(side: int) -> npt.NDArray[np.float32]:
-    """Return (8, side) of ones where a pixel belongs to an eighth, and zeros."""
+    """Return (8, side): row i is 1 where a pixel belongs to the i-th eighth, else 0."""
     first = np.arange(GRID) * side // GRID
     return np.repeat(np.eye(GRID, dtype=np.float32), np.diff(first, append=side), axis=1)
 
 
 def mirrored(layout: Floats) -> Floats:
-    """Return (m, 64) layouts left for right."""
+    """Return (m, 64) layouts mirrored left to right."""
     return layout.reshape(-1, GRID, GRID)[:, :, ::-1].reshape(len(layout), -1)
 
 
 def turned(layout: Floats) -> tuple[Floats, ...]:
-    """Return (m, 64) layouts as of a picture upside down, on either side, and inverted in grey."""
+    """Return (m, 64) layouts turned upside down, on either side, and inverted in grey."""
     grids = layout.reshape(-1, GRID, GRID)
     ways = (grids[:, ::-1], np.rot90(grids, 1, (1, 2)), np.rot90(grids, -1, (1, 2)), -grids)
     return tuple(way.reshape(len(layout), -1) for way in ways)
 
 
 def directions(features: Features) -> Floats:
-    """Return (m, channels) features at length 1: which ones speak, not how loud."""
+    """Return (m, channels) features scaled to length 1: their direction without magnitude."""
     vectors = features.astype(np.float64)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit: Floats = vectors / np.maximum(lengths, _LEAST)

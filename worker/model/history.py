@@ -1,7 +1,7 @@
-"""`HISTORY`: which model served from when, by whom and why. One JSON object a line, only added to.
+"""`HISTORY`: which model served when, by whom and why. One JSON object per line, append-only.
 
-It lies in the models folder, so that the folder is the truth also where there is no database;
-the table `promotions` holds the same for whoever queries.
+It is kept in the models folder, so the folder is complete without a database. The table
+`promotions` holds the same for queries.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Kind(StrEnum):
     """What happened to a version."""
 
     PROMOTE = "promote"  # it serves from now on
-    ROLLBACK = "rollback"  # it serves again, and the one it replaces is left behind
+    ROLLBACK = "rollback"  # it serves again, and the one it replaces is not promoted again
     SHIPPED = "shipped"  # it came with an upgrade and waits; what serves did not change
 
 
@@ -41,10 +41,10 @@ class Change:
 
 
 def read_history(root: Path) -> list[Change]:
-    """Return what a models folder's history tells, oldest first. None yet is an empty one.
+    """Return a models folder's history, oldest first; empty if there is none yet.
 
     Raises:
-        OSError: it is there and cannot be read.
+        OSError: it exists and cannot be read.
     """
     try:
         lines = (root / HISTORY).read_bytes().splitlines()
@@ -55,17 +55,17 @@ def read_history(root: Path) -> list[Change]:
 
 @contextmanager
 def changing(root: Path, *, serves: Callable[[str], bool]) -> Iterator[BinaryIO]:
-    """Keep every other process from changing what serves, for as long as the context lasts.
+    """Lock the history, so that no other process changes the champion meanwhile.
 
-    Yields the open history. If the context ends by an exception, what was added is taken back,
-    unless it came about: a stop, or trouble with the disk, may come in the moment after.
+    Yields the open history. On an exception, added lines are removed unless the version they name
+    serves by then: a stop or a disk error may come just after the change.
 
     Args:
         root: the models folder.
-        serves: whether a version does.
+        serves: returns whether a version serves.
 
     Raises:
-        OSError: it cannot be opened for writing.
+        OSError: the history cannot be opened for writing.
     """
     root.mkdir(parents=True, exist_ok=True)
     with (root / HISTORY).open("ab+") as file:
@@ -81,22 +81,22 @@ def changing(root: Path, *, serves: Callable[[str], bool]) -> Iterator[BinaryIO]
 
 
 def add(file: BinaryIO, change: Change) -> None:
-    """Add a line to a history that `changing` opened, durably."""
+    """Append a line, durably, to a history opened by `changing`."""
     facts = asdict(change) | {"at": change.at.astimezone(UTC).isoformat()}
     line = json.dumps(facts, ensure_ascii=False).encode() + b"\n"
     size_bytes = file.seek(0, os.SEEK_END)
     file.seek(max(0, size_bytes - 1))
-    torn = size_bytes > 0 and file.read(1) != b"\n"  # a power cut in the middle of a line
+    torn = size_bytes > 0 and file.read(1) != b"\n"  # power was cut while a line was written
     file.write(b"\n" + line if torn else line)
     file.flush()
     os.fsync(file.fileno())
 
 
-def left_behind(history: Sequence[Change], version: str) -> Change | None:
-    """Return the rollback that left a model behind, unless a person promoted it again since.
+def rolled_back(history: Sequence[Change], version: str) -> Change | None:
+    """Return the rollback of a model, unless a person promoted it again since.
 
-    Under whatever date: the night after makes the same model of the same films, and a version's
-    name is the day it was made on and the hash of what serves.
+    Versions of one model are compared without their date: the next night can make the same model
+    from the same films, and a version is named by its date and the hash of the served file.
     """
     for change in reversed(history):
         if change.kind is Kind.ROLLBACK and _same_model(change.from_version, version):
@@ -123,6 +123,6 @@ def _changes(lines: Sequence[bytes]) -> Iterator[Change]:
                 why=str(facts["why"]),
             )
         except (ValueError, KeyError, TypeError):
-            # A line cut off by a power cut tells of a change that never came about: what serves
-            # is replaced after its line is durable.
+            # A line cut off by a power failure is of a change that did not happen: CHAMPION is
+            # replaced only after the line is durable.
             continue

@@ -1,8 +1,7 @@
-"""What a model package says of itself: `manifest.json`, its fields and its files' hashes.
+"""`manifest.json` of a model package: its fields, and the hashes of the package's files.
 
-A package is a folder that never changes once it has its name. What the weights need to be read
-rightly (class names, input size, temperature, threshold, review band) travels with them here; every
-other file is named with its SHA-256.
+A published package never changes. What the model's outputs depend on (class names, input size,
+temperature, threshold, review band) is in the manifest, with the SHA-256 of every other file.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from worker.imaging.preprocessing import PREPROCESSING_VERSIONS
 from worker.model.familiarity import FAMILIAR
 from worker.model.population import Population, from_sentence
 
-FORMAT: Final = 2  # as new packages are written; 1 had no limits of the familiar
+FORMAT: Final = 2  # of new packages; 1 had no familiarity limits
 MANIFEST: Final = "manifest.json"
 SERVED: Final = "model.tflite"
 GOLDEN: Final = "golden.npz"
@@ -34,14 +33,14 @@ class _Strict(BaseModel):
 
 
 class FileFacts(_Strict):
-    """What the manifest says of one other file of the package."""
+    """Hash and size of another file of the package."""
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     size_bytes: int = Field(gt=0)
 
 
 class FamiliarLimits(_Strict):
-    """Two limits on `Familiar.strangeness`."""
+    """The review and refusal limits on `Familiar.strangeness`."""
 
     review: float = Field(gt=0, allow_inf_nan=False)  # REVIEW above this
     refuse: float = Field(gt=0, allow_inf_nan=False)  # refused above this
@@ -49,12 +48,12 @@ class FamiliarLimits(_Strict):
     @model_validator(mode="after")
     def _in_order(self) -> FamiliarLimits:
         if not self.review <= self.refuse:
-            raise ValueError(f"review {self.review} lies beyond refuse {self.refuse}")
+            raise ValueError(f"review {self.review} is above refuse {self.refuse}")
         return self
 
 
 class Manifest(_Strict):
-    """`manifest.json`: everything about a package that is not weights."""
+    """`manifest.json`: everything about a package except weights."""
 
     format: Literal[1, 2]
     version: str = Field(pattern=VERSION_PATTERN)
@@ -65,10 +64,10 @@ class Manifest(_Strict):
     preprocessing_version: str  # of the pixels it was trained on, and is given as long as it serves
     temperature: float = Field(gt=0, allow_inf_nan=False)
     threshold: Probability  # PNEUMONIA at this probability or above
-    review_band: tuple[Probability, Probability]  # REVIEW from the first up to below the second
-    familiar: FamiliarLimits | None = None  # None: nothing is too strange
+    review_band: tuple[Probability, Probability]  # REVIEW if low <= probability < high
+    familiar: FamiliarLimits | None = None  # None: no film is refused or reviewed as unfamiliar
     files: dict[str, FileFacts]
-    training: dict[str, Any]  # data digest, counts, seed, split: for people and for the night
+    training: dict[str, Any]  # data digest, counts, seed, split
     libraries: dict[str, str]
     # Whose films it has been tested on; None in packages from before there were such facts.
     population: Population | None = None
@@ -86,20 +85,18 @@ class Manifest(_Strict):
             raise ValueError(f"classes must be {NEGATIVE} and {POSITIVE}, not {self.classes}")
         low, high = self.review_band
         if not low <= self.threshold <= high:
-            raise ValueError(
-                f"threshold {self.threshold} lies outside the review band {low}-{high}"
-            )
+            raise ValueError(f"threshold {self.threshold} is outside the review band {low}-{high}")
         if not {SERVED, GOLDEN} <= self.files.keys():
             raise ValueError(f"files must name {SERVED} and {GOLDEN}")
         if self.familiar is not None and (self.format < 2 or FAMILIAR not in self.files):
-            raise ValueError(f"limits of the familiar need format 2 and {FAMILIAR}")
+            raise ValueError(f"familiarity limits need format 2 and {FAMILIAR}")
         if any(Path(name).name != name or name == MANIFEST for name in self.files):
-            raise ValueError("files must be plain names beside the manifest")
+            raise ValueError("files must be plain file names in the manifest's folder")
         return self
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read and validate a package's manifest alone. Cheap: no weights are opened.
+    """Read and validate a package's manifest, without opening its weights.
 
     Raises:
         ModelPackageError: missing, not JSON, of another format, of a preprocessing version that is
@@ -148,5 +145,5 @@ def read_verified(folder: Path, name: str, manifest: Manifest) -> bytes:
     except OSError as error:
         raise ModelPackageError(f"{folder.name}: cannot read {name}: {error}") from error
     if len(data) != facts.size_bytes or hashlib.sha256(data).hexdigest() != facts.sha256:
-        raise ModelPackageError(f"{folder.name}: {name} is not the file the manifest names")
+        raise ModelPackageError(f"{folder.name}: {name} is not the file named in the manifest")
     return data

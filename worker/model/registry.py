@@ -1,13 +1,13 @@
-"""The models folder: which packages there are, which one serves, and how that changes.
+"""The models folder: its packages, which one serves, and how that changes.
 
     models/
       CHAMPION              one line: the version that serves
-      HISTORY               which version served from when, by whom and why
-      <version>/            a package, immutable once it has this name
-      .staging-<version>/   a package being made; never read as one
-      .pruned-<version>/    a package being removed; never read as one
+      HISTORY               which version served when, by whom and why
+      <version>/            a package, immutable under this name
+      .staging-<version>/   a package being made; never loaded
+      .pruned-<version>/    a package being removed; never loaded
 
-`CHAMPION` is replaced by one atomic rename, so a reader sees the old version or the new one.
+`CHAMPION` is replaced by one atomic rename: a reader sees the old version or the new one.
 """
 
 from __future__ import annotations
@@ -25,35 +25,35 @@ from pathlib import Path
 from typing import BinaryIO
 
 from worker.errors import ModelPackageError, RegistryError
-from worker.model.history import HISTORY, Change, Kind, add, changing, left_behind, read_history
+from worker.model.history import HISTORY, Change, Kind, add, changing, read_history, rolled_back
 from worker.model.manifest import MANIFEST, VERSION_PATTERN, Manifest, read_manifest, verify_files
 from worker.system.files import fsync_folder, write_atomically
 
 CHAMPION = "CHAMPION"
 _STAGING = ".staging-"
 _PRUNED = ".pruned-"
-_IN_HAND_SECONDS = 3600.0  # since the last file was added to what is being made
+_IN_HAND_SECONDS = 3600.0  # without a new file, a folder being made is abandoned
 
 
 class Replaces(Enum):
-    """What a promotion may take the place of, beside a version that is named, or none."""
+    """What a promotion may replace, if not a named version or none."""
 
     WHATEVER_SERVES = auto()
 
 
 class ChampionChanged(RegistryError):
-    """What serves is not what was to be replaced: somebody promoted or rolled back meanwhile."""
+    """Another version serves than the one to replace: someone changed the champion meanwhile."""
 
 
 class Registry:
-    """A models folder, by path. Holds no state: the folder is the truth."""
+    """A models folder, by path. It holds no state of its own; the folder does."""
 
     def __init__(self, root: Path) -> None:
-        """Name the folder. It is made when something is first put into it."""
+        """Set the folder. It is created on the first write."""
         self.root = root
 
     def champion(self) -> str | None:
-        """Return the version that serves, or None where none was ever promoted.
+        """Return the version that serves, or None if none was ever promoted.
 
         Raises:
             RegistryError: the folder or its CHAMPION file cannot be read, or holds no version.
@@ -72,7 +72,7 @@ class Registry:
         """Return the version that serves.
 
         Raises:
-            RegistryError: none was ever promoted, or it cannot be read which.
+            RegistryError: none was ever promoted, or CHAMPION cannot be read.
         """
         version = self.champion()
         if version is None:
@@ -80,7 +80,7 @@ class Registry:
         return version
 
     def champion_stamp(self) -> object:
-        """Return what differs whenever CHAMPION was replaced, be it by its like."""
+        """Return a value that changes whenever CHAMPION is replaced, even by the same version."""
         try:
             facts = (self.root / CHAMPION).stat()
         except OSError:
@@ -88,14 +88,14 @@ class Registry:
         return (facts.st_ino, facts.st_mtime_ns)
 
     def folder(self, version: str) -> Path:
-        """Return where a version's package lies, whether or not it does."""
+        """Return the path of a version's package, whether it exists or not."""
         return self.root / version
 
     def versions(self) -> list[str]:
-        """Return the versions whose packages are complete enough to have a manifest, sorted.
+        """Return the versions whose packages have a manifest, sorted.
 
         Raises:
-            RegistryError: the folder cannot be looked into.
+            RegistryError: the folder cannot be listed.
         """
         with self._looking():
             if not self.root.is_dir():
@@ -107,10 +107,10 @@ class Registry:
             )
 
     def has(self, version: str) -> bool:
-        """Whether there is a package of this version, fit to be read or not.
+        """Whether there is a package folder of this version, valid or not.
 
         Raises:
-            RegistryError: the folder cannot be looked into.
+            RegistryError: the folder cannot be listed.
         """
         with self._looking():
             return self.folder(version).is_dir()
@@ -120,14 +120,14 @@ class Registry:
         try:
             yield
         except OSError as error:
-            raise RegistryError(f"cannot look into {self.root}: {error.strerror}") from error
+            raise RegistryError(f"cannot list {self.root}: {error.strerror}") from error
 
     def manifest(self, version: str) -> Manifest:
         """Return a version's manifest.
 
         Raises:
             RegistryError: there is no such version.
-            ModelPackageError: there is, and it is not fit to be read.
+            ModelPackageError: its package or manifest is not valid.
         """
         if not self.has(version):
             raise RegistryError(f"no model {version} in {self.root}")
@@ -137,19 +137,19 @@ class Registry:
         return manifest
 
     def stage(self, version: str) -> Path:
-        """Make an empty folder to build a package in. Publish it, or leave it to be swept."""
+        """Make an empty folder to build a package in. `sweep` removes it if it is not published."""
         staging = self.root / f"{_STAGING}{version}"
         if self.folder(version).exists():
-            raise RegistryError(f"model {version} exists already and never changes")
+            raise RegistryError(f"model {version} exists already and cannot be changed")
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
         return staging
 
     def publish(self, staging: Path, version: str) -> Path:
-        """Give a staged package its name, once every byte of it is on disk.
+        """Verify and fsync a staged package, then rename it to its version.
 
         Raises:
-            ModelPackageError: it does not agree with its own manifest.
+            ModelPackageError: it does not match its manifest.
         """
         manifest = read_manifest(staging)
         if manifest.version != version:
@@ -164,7 +164,7 @@ class Registry:
         return self.folder(version)
 
     def sweep(self) -> None:
-        """Remove what killed processes had begun to make or to remove. What is fresh is in hand."""
+        """Remove what killed processes left half made or half removed, unless it is recent."""
         for folder in self.root.glob(".*-*"):
             if not folder.name.startswith((_STAGING, _PRUNED)):
                 continue
@@ -172,7 +172,7 @@ class Registry:
                 if time.time() - folder.stat().st_mtime > _IN_HAND_SECONDS:
                     shutil.rmtree(folder, ignore_errors=True)
 
-    # What serves, and how that changes
+    # What serves
 
     def history(self) -> list[Change]:
         """Return every change of what serves, oldest first.
@@ -186,11 +186,11 @@ class Registry:
             raise RegistryError(f"cannot read {self.root / HISTORY}: {error}") from error
 
     def rejected(self, version: str) -> Change | None:
-        """Return the rollback that left a version behind, if one did."""
-        return left_behind(self.history(), version)
+        """Return the rollback of a version, if it was rolled back."""
+        return rolled_back(self.history(), version)
 
     def may_promote(self, version: str) -> bool:
-        """Whether a version may be promoted by itself: no rollback left it behind."""
+        """Whether a version may be promoted without a person: it was not rolled back."""
         return self.rejected(version) is None
 
     def promote(
@@ -203,23 +203,23 @@ class Registry:
         instead_of: str | Replaces | None = Replaces.WHATEVER_SERVES,
         now: datetime | None = None,
     ) -> None:
-        """Make a version the champion. The running worker sees it and swaps.
+        """Make a version the champion. A running worker notices and loads it.
 
-        Promoting the version that serves changes nothing, but a worker that had refused it tries
-        it once more.
+        Promoting the version that serves changes nothing, but makes a worker that refused it try
+        again.
 
         Args:
-            version: which.
-            who: who decided it, for the history.
+            version: the version to promote.
+            who: who decided, for the history.
             why: the reason, for the history.
-            again: also a version that a rollback left behind. A person's to say.
-            instead_of: what must serve until then, None for nothing.
-            now: UTC; the present where none is given.
+            again: promote it even if it was rolled back; only a person may decide this.
+            instead_of: the version that must serve until then; None if none may.
+            now: UTC; by default the present.
 
         Raises:
-            ChampionChanged: another serves than it was to replace.
-            RegistryError: it is not there, was left behind, or the folder cannot be written.
-            ModelPackageError: it is not whole.
+            ChampionChanged: another version serves than `instead_of`.
+            RegistryError: no such version, it was rolled back, or the folder is not writable.
+            ModelPackageError: the package is not valid.
         """
         verify_files(self.folder(version), self.manifest(version))
         with self._changing() as file:
@@ -228,7 +228,7 @@ class Registry:
             rollback = self.rejected(version)
             if rollback is not None and not again:
                 raise RegistryError(
-                    f"{version} was left behind on {rollback.at:%Y-%m-%d} by {rollback.who or '?'} "
+                    f"{version} was rolled back on {rollback.at:%Y-%m-%d} by {rollback.who or '?'} "
                     f"({rollback.why}) and is not promoted again"
                 )
             self._serve(file, self._change(Kind.PROMOTE, version, who=who, why=why, now=now))
@@ -236,33 +236,33 @@ class Registry:
     def rollback(
         self, *, to: str | None = None, who: str, why: str, now: datetime | None = None
     ) -> Change:
-        """Make an earlier version the champion, and leave the present one behind for good.
+        """Make an earlier version the champion. The present one is then rolled back.
 
         Args:
-            to: which; else the one that served last before the present one and is fit to.
-            who: who decided it.
+            to: the version; by default the last one before the present that may still serve.
+            who: who decided.
             why: the reason.
-            now: UTC; the present where none is given.
+            now: UTC; by default the present.
 
         Raises:
-            RegistryError: there is none to go back to, or it was itself left behind.
-            ModelPackageError: it is not whole.
+            RegistryError: no such version, or it was rolled back itself.
+            ModelPackageError: the package is not valid.
         """
         champion = self.serving()
         version = to or self._earlier(champion)
         verify_files(self.folder(version), self.manifest(version))
         with self._changing() as file:
             if self.serving() != champion:
-                raise RegistryError(f"{self.serving()} was promoted meanwhile: look again")
+                raise RegistryError(f"{self.serving()} was promoted meanwhile: try again")
             if version == champion:
                 raise RegistryError(f"{version} serves already")
             if not self.may_promote(version):
-                raise RegistryError(f"{version} was itself left behind by a rollback")
+                raise RegistryError(f"{version} was itself rolled back")
             change = self._change(Kind.ROLLBACK, version, who=who, why=why, now=now)
             return self._serve(file, change)
 
     def _earlier(self, champion: str) -> str:
-        """Return the version that served last before the champion, and may serve again."""
+        """Return the version that served last before the champion, and may be promoted."""
         there = set(self.versions()) - {champion}
         for change in reversed(self.history()):
             if change.kind is Kind.SHIPPED:
@@ -270,10 +270,10 @@ class Registry:
             for version in (change.version, change.from_version):
                 if version in there and self.may_promote(str(version)):
                     return str(version)
-        raise RegistryError("no earlier version is known that may serve: name one")
+        raise RegistryError("there is no earlier version to roll back to: name one with --to")
 
     def _serve(self, file: BinaryIO, change: Change) -> Change:
-        """Write a change down, then replace CHAMPION: what serves always has its line."""
+        """Record a change, then replace CHAMPION: every champion has its line in the history."""
         if change.version != change.from_version:
             add(file, change)
         write_atomically(self.root / CHAMPION, f"{change.version}\n".encode("ascii"))
@@ -284,7 +284,7 @@ class Registry:
     ) -> Change:
         try:
             before = self.champion()
-        except RegistryError:  # a champion file of rubbish is mended by a promotion
+        except RegistryError:  # a promotion replaces an invalid CHAMPION
             before = None
         return Change(
             at=now or datetime.now(UTC),
@@ -297,7 +297,7 @@ class Registry:
 
     @contextmanager
     def _changing(self) -> Iterator[BinaryIO]:
-        """Let nobody else change what serves meanwhile."""
+        """Lock the registry against changes by other processes."""
         try:
             with changing(self.root, serves=self._serves) as file:
                 yield file
@@ -311,10 +311,10 @@ class Registry:
             return False
 
     def remove(self, version: str) -> None:
-        """Take a package away for good. The caller has made sure that nobody needs it.
+        """Delete a package. The caller checks that it is not needed.
 
         Raises:
-            RegistryError: it serves, is not there, or cannot be removed.
+            RegistryError: it serves, does not exist, or cannot be removed.
         """
         with self._changing():
             if version == self.champion():
@@ -327,22 +327,22 @@ class Registry:
             fsync_folder(self.root)
             shutil.rmtree(aside)
 
-    # What is shipped
+    # Shipped models
 
     def seed(self, shipped: Registry) -> str | None:
-        """Copy the shipped champion in where this registry has none. Return its version.
+        """Copy the shipped champion into a registry that has none, and return its version.
 
-        A registry that has a champion is left alone: an upgrade is never a silent swap. Several
-        workers may seed one registry at once.
+        A registry with a champion stays as it is: an upgrade never changes the model silently.
+        Several workers may do this at once.
 
         Raises:
-            RegistryError, ModelPackageError: what is shipped is not there, or not whole.
+            RegistryError, ModelPackageError: the shipped package is missing or not valid.
         """
         version = shipped.champion()
         if self.champion() is not None or version is None:
             return None
         self._copy_in(shipped, version)
-        why = "shipped, and there was no other"
+        why = "shipped; there was no other model"
         with self._changing() as file:
             if self.champion() is None:  # else another worker was first
                 change = self._change(Kind.PROMOTE, version, who="lungwatch", why=why, now=None)
@@ -350,12 +350,12 @@ class Registry:
         return version
 
     def adopt(self, shipped: Registry) -> str | None:
-        """Copy the shipped champion in as a challenger, once. Return its version if that was done.
+        """Copy the shipped champion in as a challenger, once, and return its version if copied.
 
-        One that was here before and was pruned does not come back.
+        A version that was here before and was pruned is not copied again.
 
         Raises:
-            RegistryError, ModelPackageError: what is shipped is not whole, or cannot be copied.
+            RegistryError, ModelPackageError: the shipped package is not valid or cannot be copied.
         """
         version = shipped.champion()
         known = {change.version for change in self.history()} | set(self.versions())
@@ -365,7 +365,7 @@ class Registry:
         with self._changing() as file:
             if any(change.version == version for change in self.history()):
                 return None  # another worker was first
-            why = "came with an upgrade, and waits to be promoted"
+            why = "came with an upgrade; not promoted yet"
             add(file, self._change(Kind.SHIPPED, version, who="lungwatch", why=why, now=None))
         return version
 
@@ -376,11 +376,11 @@ class Registry:
         verify_files(source, manifest)
         staging = self.stage(f"{version}.{uuid.uuid4().hex}")
         try:
-            # One by one: `copytree` tells of a full disk without its errno.
+            # File by file, because `copytree` hides the errno of a full disk.
             for name in [*manifest.files, MANIFEST]:
                 shutil.copy2(source / name, staging)
             self.publish(staging, version)
-        except OSError:  # another worker was first: a folder's name is given once
+        except OSError:  # another worker published it first
             if version not in self.versions():
                 raise
         finally:

@@ -1,7 +1,7 @@
-"""A model package at work: load with self-check, predict, score. LiteRT's only door.
+"""Load a model package, check it, and predict with it. The only module that imports LiteRT.
 
-LiteRT is loaded only when a package is. What a package says of itself is `manifest`, what its
-scores mean `decision`.
+LiteRT is imported when the first package is loaded. `manifest` describes packages, `decision` turns
+scores into decisions.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from worker.model.manifest import (
     verify_files,
 )
 
-# On another CPU the same file may sum in another order and so round an activation the other way:
-# at most 0.016 between LiteRT's kernels. A wrong model is off by whole logits.
+# Another CPU may sum in another order and round an activation differently: LiteRT's kernels differ
+# by 0.016 at most. A wrong model is off by whole logits.
 _GOLDEN_TOLERANCE = 0.05
-_SUM_TOLERANCE = 0.02  # between a logit and the sum of its evidence
-_STRANGENESS_TOLERANCE = 0.05  # of the strangeness, or of 1 where that is less
+_SUM_TOLERANCE = 0.02  # between a logit and the sum of its evidence map
+_STRANGENESS_TOLERANCE = 0.05  # relative for a strangeness above 1, else absolute
 _TIMED_FILMS = 5
 
 Floats = npt.NDArray[np.float32]
@@ -45,16 +45,16 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """What the network gives for one film."""
+    """The network's output for one film."""
 
     logit: float
     evidence: Floats  # (rows, columns): sums to the logit
-    features: Floats  # (channels,): pooled, what the logit is a weighted sum of
+    features: Floats  # (channels,): pooled; the logit is a weighted sum of them
 
 
 @contextmanager
-def _hushed() -> Iterator[None]:
-    """Keep LiteRT's note on its delegate, which comes from below Python, off standard error."""
+def _quiet_stderr() -> Iterator[None]:
+    """Suppress LiteRT's message about its delegate, which C code writes to standard error."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)
@@ -66,18 +66,18 @@ def _hushed() -> Iterator[None]:
 
 
 class Network:
-    """A served file in LiteRT: pixels in; logit, evidence map and features out."""
+    """A LiteRT model: pixels in; logit, evidence map and features out."""
 
     def __init__(self, served: bytes) -> None:
-        """Load a served file's bytes.
+        """Load a model file from its bytes.
 
         Raises:
-            ModelPackageError: it cannot be loaded, or its inputs or outputs are not ours.
+            ModelPackageError: it cannot be loaded, or has other inputs or outputs.
         """
-        from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415 - who predicts pays
+        from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415 - slow to import
 
         try:
-            with _hushed():
+            with _quiet_stderr():
                 self._interpreter = Interpreter(model_content=served, num_threads=1)
                 self._interpreter.allocate_tensors()
             runner = self._interpreter.get_signature_runner("serving_default")
@@ -117,7 +117,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Model:
-    """A package loaded and checked: the one thing that predicts, in serving and in evaluation."""
+    """A loaded and checked package. Worker and evaluation both predict with it."""
 
     manifest: Manifest
     network: Network
@@ -128,12 +128,12 @@ class Model:
         return self.network.predict(pixels)
 
     def score(self, pixels: Pixels) -> Score:
-        """Predict one film, (height, width) uint8, and say how unlike the training films it is."""
+        """Predict one film, (height, width) uint8, and measure its strangeness."""
         output = self.predict(pixels)
         return Score(logit=output.logit, strangeness=self.strangeness(pixels, output))
 
     def strangeness(self, pixels: Pixels, output: Output) -> float | None:
-        """Return how unlike the training films a film is; None where the package cannot say."""
+        """Return a film's strangeness; None if the package cannot measure it."""
         if self.familiar is None:
             return None
         return self.familiar.strangeness(pixels, output.features)
@@ -144,14 +144,14 @@ class Model:
 
 
 def load(folder: Path, *, predict_seconds: float | None = None) -> Model:
-    """Load a package, having checked all of it: hashes, then golden outputs recomputed.
+    """Load a package after checking its hashes and recomputing its golden outputs.
 
     Args:
         folder: the package.
-        predict_seconds: of processor time, that the network may take for a film; None for any.
+        predict_seconds: the limit on processor time a film; None for no limit.
 
     Raises:
-        ModelPackageError: for whatever would make it unfit to serve.
+        ModelPackageError: it is not fit to serve, for any reason.
     """
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
@@ -175,8 +175,8 @@ def load(folder: Path, *, predict_seconds: float | None = None) -> Model:
 
 
 def seconds_for_a_film(model: Model) -> float:
-    """Return the processor time that the network takes for a film: the least of a few."""
-    # Processor time, and the least: a busy machine does not make a model slow.
+    """Return the network's processor time for one film, in seconds: the minimum of a few runs."""
+    # Processor time and the minimum, because a busy machine does not make a model slow.
     pixels = np.full((model.manifest.height, model.manifest.width), 128, dtype=np.uint8)
     times = []
     for _ in range(_TIMED_FILMS):
@@ -196,7 +196,7 @@ def _check_golden(folder: Path, model: Model) -> None:
         raise ModelPackageError(f"{folder.name}: {GOLDEN} cannot be read: {error}") from error
     counts = {len(logits), len(logits if strange is None else strange)}
     if len(inputs) == 0 or counts != {len(inputs)}:
-        raise ModelPackageError(f"{folder.name}: {GOLDEN} holds nothing to check against")
+        raise ModelPackageError(f"{folder.name}: {GOLDEN} holds no outputs to compare with")
     for row, (pixels, expected) in enumerate(zip(inputs, logits, strict=True)):
         try:
             output = model.predict(pixels)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from worker.db.engine import Database
-from worker.db.predictions import Archived, ArchivedFilms, Said
+from worker.db.predictions import Archived, ArchivedFilms, VersionPrediction
 from worker.errors import FilmRefused, RegistryError, ScanError
 from worker.imaging.preprocessing import (
     PREPROCESSING_VERSION,
@@ -80,7 +80,7 @@ def explain(
     """
     archive = ArchivedFilms(database)
     film = archive.find(wanted)
-    said = archive.said(film.scan_id, version)
+    said = archive.prediction(film.scan_id, version)
     package = _package(registry, film, said, version)
     data = _read(film, folders, limits)
     model = load(package, predict_seconds=predict_seconds)
@@ -90,7 +90,9 @@ def explain(
         raise ScanError(f"scan {film.scan_id} is refused now: {refusal.sentence}") from refusal
 
 
-def _package(registry: Registry, film: Archived, said: Said | None, version: str | None) -> Path:
+def _package(
+    registry: Registry, film: Archived, said: VersionPrediction | None, version: str | None
+) -> Path:
     if version is None:
         if said is None:
             raise ScanError(f"scan {film.scan_id} has no prediction")
@@ -106,7 +108,7 @@ def _package(registry: Registry, film: Archived, said: Said | None, version: str
 
 def _explain(
     film: Archived,
-    said: Said | None,
+    said: VersionPrediction | None,
     model: Model,
     data: bytes,
     limits: FilmLimits,
@@ -125,7 +127,7 @@ def _explain(
     if said is None:
         verdict = judge(model.score(pixels), manifest, prevalence=prevalence)
         reason = verdict.review_reason
-        said = Said(
+        said = VersionPrediction(
             version=manifest.version,
             logit=verdict.logit,
             probability=verdict.probability,

@@ -31,7 +31,7 @@ def write_models(registry: Registry) -> None:
         "serves", "version", "made", "input", "threshold", "review band", "trained on"
     )
     for version in registry.versions():
-        left = "" if registry.may_promote(version) else "left behind"
+        left = "" if registry.may_promote(version) else "rolled back"
         serves = "yes" if version == champion else left
         try:
             manifest = registry.manifest(version)
@@ -194,7 +194,7 @@ def _standing(registry: Registry, version: str) -> dict[str, Any]:
     if version == registry.champion():
         standing = "serves"
     elif rejected is not None:
-        standing = f"left behind on {rejected.at:%Y-%m-%d} by {rejected.who}: {rejected.why}"
+        standing = f"rolled back on {rejected.at:%Y-%m-%d} by {rejected.who}: {rejected.why}"
     else:
         standing = "does not serve"
     return {"version": version, "standing": standing}

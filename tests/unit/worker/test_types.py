@@ -9,7 +9,7 @@ from scans import worker
 
 from worker.db.engine import Database
 from worker.db.schema import workers
-from worker.db.status import how_things_stand
+from worker.db.status import read_status
 from worker.types import BackfillReport, Report, WorkerReport, read_report
 
 # As release 0.1.0 wrote them.
@@ -49,7 +49,7 @@ def test_a_row_with_fields_missing_unknown_or_of_another_kind(database: Database
     row = {"trouble": "database: away", "backlog": "many", "a_later_field": {"depth": 1}}
     with database.writing() as connection:
         connection.execute(workers.update().values(report=row))
-    (one,) = how_things_stand(database).workers
+    (one,) = read_status(database).workers
     assert isinstance(one.report, WorkerReport)
     assert (one.report.trouble, one.report.backlog, one.report.lists) == ("database: away", 0, True)
     assert one.report.model_dump(exclude_unset=True) == {

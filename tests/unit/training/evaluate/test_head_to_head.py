@@ -80,7 +80,7 @@ def test_a_damaged_challenger_stops(
     """What could not serve is not measured."""
     challenger = copy_package(shipped, tmp_path, version="damaged")
     (challenger / SERVED).write_bytes(b"changed")
-    with pytest.raises(ModelPackageError, match="not the file the manifest names"):
+    with pytest.raises(ModelPackageError, match="not the file named in the manifest"):
         judge(challenger, shipped, scans)
 
 

@@ -291,7 +291,7 @@ def test_under_propose_a_better_challenger_waits_for_a_person(
 
 
 @pytest.mark.parametrize("days", [0, 1])
-def test_a_version_left_behind_is_not_promoted_again(
+def test_a_version_rolled_back_is_not_promoted_again(
     plan: Plan, quick_night: Nights, days: int
 ) -> None:
     """Rolled back from, made again and better by its numbers: held, and the reason is told.
@@ -307,7 +307,7 @@ def test_a_version_left_behind_is_not_promoted_again(
     assert (again.version == outcome.version) is (days == 0)
     assert again.ruling is Ruling.HELD
     name = f"as {outcome.version} it" if days else "it"
-    assert f"HELD: {name} was left behind by a rollback: missed an effusion" in again.reasons
+    assert f"HELD: {name} was rolled back: missed an effusion" in again.reasons
     assert registry.champion() == CHAMPION
 
 

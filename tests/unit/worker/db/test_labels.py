@@ -100,7 +100,7 @@ def test_a_file_name_that_is_also_an_id_is_a_question(store: Store, database: Da
     first = screened(store, "a.jpg", "a")
     screened(store, str(first), "b")
     (problem,) = Labels(database).give([ask(str(first))]).problems
-    assert "could be" in problem.why
+    assert "matches" in problem.why
 
 
 def test_an_id_that_is_nothing_else(store: Store, database: Database) -> None:

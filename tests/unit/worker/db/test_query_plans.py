@@ -17,7 +17,7 @@ from worker.db.lookup import find_scans
 from worker.db.results import Query, Results
 from worker.db.scans import Store
 from worker.db.sharing import Sharing
-from worker.db.status import how_things_stand
+from worker.db.status import read_status
 from worker.types import Changes, WorkerReport
 
 LEASE = 60.0
@@ -71,7 +71,7 @@ def sharing(store: Store) -> None:
 def asking(store: Store) -> None:
     """Ask what a person asks."""
     reader = Results(store.database)
-    how_things_stand(store.database)
+    read_status(store.database)
     for wanted in (Query(), Query(decision="REVIEW"), Query(refused=True)):
         list(reader.find(wanted))
     reader.retriable("film-1.jpg")

@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from worker.db.engine import Database
 from worker.db.results import Query, Results, _page
-from worker.db.status import how_things_stand
+from worker.db.status import read_status
 from worker.errors import ScanError
 from worker.types import Changes, WorkerReport
 
@@ -119,8 +119,8 @@ def test_a_page_is_found_by_an_index(results: Results, query: Query) -> None:
 def test_a_worker_that_was_killed_before_the_clock_was_set_back(database: Database) -> None:
     """A sign of life of tomorrow is none: nobody works here."""
     worker(database, "ward-1").beat(WorkerReport(), lease_seconds=60)
-    assert how_things_stand(database).is_well
+    assert read_status(database).is_well
     plus = "strftime('%Y-%m-%d %H:%M:%f000', beat_at, '+1 day')"
     tomorrow = plus if database.is_sqlite else "beat_at + interval '1 day'"
     execute(database, f"UPDATE workers SET beat_at = {tomorrow}")
-    assert not how_things_stand(database).is_well
+    assert not read_status(database).is_well

@@ -13,7 +13,7 @@ from scans import manifest, sighting, sightings, worker
 from worker.db.engine import Database
 from worker.db.scans import Store
 from worker.db.sharing import Crew, Sharing
-from worker.db.status import how_things_stand
+from worker.db.status import read_status
 from worker.types import Changes, Claim, WorkerReport
 
 Open = Callable[[str], Database]
@@ -98,7 +98,7 @@ def test_no_more_is_on_offer_than_there_is_use_for(store: Store) -> None:
     films = sightings(30)
     assert sharing.offer(films, most=20) == 20
     assert sharing.offer(films[20:], most=20) == 0
-    told = how_things_stand(store.database)
+    told = read_status(store.database)
     assert (told.offered, told.claimed) == (20, 0)
     assert len(take(store, 5)) == 5
     assert sharing.offer(films[20:], most=20) == 5

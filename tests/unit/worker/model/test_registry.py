@@ -360,15 +360,15 @@ def test_promoting_what_serves_tells_the_worker_and_adds_no_line(registry: Regis
     assert registry.history() == before
 
 
-def test_a_version_left_behind_is_not_promoted_again(registry: Registry) -> None:
+def test_a_version_rolled_back_is_not_promoted_again(registry: Registry) -> None:
     """Neither the night nor a person gets it back by accident; a person who insists does."""
     registry.promote("second")
     assert registry.rollback(who="Ann", why="misses effusions").version == "first"
     assert not registry.may_promote("second")
     assert registry.may_promote("first")
-    with pytest.raises(RegistryError, match=r"left behind on .* by Ann \(misses effusions\)"):
+    with pytest.raises(RegistryError, match=r"rolled back on .* by Ann \(misses effusions\)"):
         registry.promote("second")
-    with pytest.raises(RegistryError, match="left behind"):
+    with pytest.raises(RegistryError, match="rolled back"):
         registry.rollback(to="second", who="Ann", why="")
     assert registry.champion() == "first"
     registry.promote("second", again=True)
@@ -377,7 +377,7 @@ def test_a_version_left_behind_is_not_promoted_again(registry: Registry) -> None
 
 
 def test_rolling_back_again_goes_further_back(registry: Registry, shipped: Path) -> None:
-    """Each rollback goes to what served before, past what was left behind, until there is none."""
+    """Each rollback goes to what served before, past versions rolled back, until there is none."""
     packages.copy_package(shipped, registry.root, version="third")
     registry.promote("second")
     registry.promote("third")
