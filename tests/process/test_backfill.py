@@ -166,7 +166,7 @@ def test_films_that_are_explained_and_tried_again_where_they_lie(site: Site) -> 
     for row in site.results():
         scan = str(row["scan_id"])
         if row["refusal_code"]:
-            assert "lies in an archive" in site.call("retry", scan, status=1).stdout
+            assert "is in an archive" in site.call("retry", scan, status=1).stdout
         else:
             site.call("explain", scan, "-o", str(site.root / "film.png"))
     assert (site.root / "film.png").stat().st_size > 0

@@ -1,5 +1,5 @@
-"""The inbox and the two folders that films leave it for.
+"""The inbox, and the folders of archived and refused films.
 
-The watcher's events are hints and the scanner's listing is the truth. A film is ready once it has
-stopped changing, and is moved without replacing any other.
+File-system events are hints; the periodic listing decides. A film is ready once it has stopped
+changing. A move never replaces a file.
 """

@@ -1,4 +1,4 @@
-"""The inbox and the two folders films leave it for: list, look, archive, refuse.
+"""The inbox and the archive and refused folders: list files, look at them, move them.
 
 Nothing here opens a film, follows a link, deletes, or overwrites.
 """
@@ -23,10 +23,10 @@ from worker.system.files import MistakenError, aside_of, fsync_folder, lies_acro
 from worker.system.folders import Folders
 from worker.types import Recorded, Sighting
 
-# A copy to another mount holds everything else up, and what is so large is no film.
+# Copying to another mount blocks everything else, and no film is larger than this.
 _LARGEST_COPY = 256 << 20  # bytes
-_ROOM = 16 << 20  # bytes free, with which it is the film that is too large, and not the disk full
-# What keeps one film from being moved where others can be: another's in a sticky folder, immutable.
+_ROOM = 16 << 20  # bytes; with this much free, a film that does not fit is too large
+# Errors of one film while others can be moved: another user's in a sticky folder, or immutable.
 _THIS_FILM = {errno.EPERM, errno.EACCES, errno.EBUSY, errno.ETXTBSY}
 
 
@@ -34,19 +34,19 @@ class Inbox:
     """The inbox folder, and where its files go."""
 
     def __init__(self, folders: Folders) -> None:
-        """Name the three folders. Nothing is opened."""
+        """Set the three folders. Nothing is opened."""
         self.folder = folders.inbox
         self.archive = folders.archive
         self.refused = folders.refused
-        self.others: dict[str, int] = {}  # kinds of what the last listing passed over, counted
-        self._durable: set[Path] = set()  # days' folders whose own names are
+        self.others: dict[str, int] = {}  # files the last listing ignored, by kind
+        self._durable: set[Path] = set()  # folders of a day whose own name is durable
 
     def identity(self) -> tuple[int, int]:
-        """Return (device, inode) of the inbox as it is now.
+        """Return (device, inode) of the inbox.
 
         Raises:
-            StorageTrouble: it is not there: removed, renamed away, or not mounted; or it may not
-                be entered, so that none of its films can be looked at, though it may be listed.
+            StorageTrouble: it was removed, renamed or unmounted; or it may be listed but not
+                entered, so that no film can be looked at.
         """
         try:
             facts = os.stat(os.path.join(os.fsencode(self.folder), b"."))
@@ -55,9 +55,9 @@ class Inbox:
         return (facts.st_dev, facts.st_ino)
 
     def names(self) -> Iterator[str]:
-        """Stream the names in the inbox that could be films, in no order.
+        """Yield the names in the inbox that may be films, in no order.
 
-        What lies there and is never read is counted on the way, and told by `others` at the end.
+        Other files are counted by kind in `others` when the listing ends.
 
         Raises:
             StorageTrouble: the folder cannot be listed.
@@ -77,16 +77,16 @@ class Inbox:
         self.others = dict(others)
 
     def look(self, name: str) -> Sighting | None:
-        """Return what stands under a name if it is a regular file, without following links.
+        """Return a file's sighting, or None if there is no regular file; links are not followed.
 
         Raises:
-            FilmStuck: this one cannot be looked at.
+            FilmStuck: this file cannot be looked at.
             StorageTrouble: the inbox cannot be reached.
         """
         try:
             facts = os.stat(self._path(name), follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError, ValueError):  # the last: a NUL in the name
-            self.identity()  # an inbox that is not there says nothing of what is in it
+            self.identity()  # raises if the inbox itself is gone
             return None
         except OSError as error:
             self.identity()
@@ -94,18 +94,17 @@ class Inbox:
         return sighting_of(name, facts)
 
     def file_away(self, scan: Recorded) -> str | None:
-        """Move a recorded scan's file to its folder; do nothing twice.
+        """Move a recorded scan's file to its folder, once.
 
-        A refused one gets a JSON beside it that says why. A crash at any instant leaves either
-        the file in the inbox or the file in its place, and calling again finishes the job.
+        A refused file gets a JSON file with the reason next to it. After a crash the file is either
+        in the inbox or in its folder; calling this again finishes the job.
 
         Returns:
-            The path below its folder, or None where the file is no longer anywhere, or cannot be
-            told to be gone from the inbox.
+            The path below the folder, or None if the file is gone or may still be in the inbox.
 
         Raises:
-            FilmStuck: this one cannot be moved.
-            StorageTrouble: none can be moved now.
+            FilmStuck: this file cannot be moved.
+            StorageTrouble: no file can be moved now.
         """
         root = self.archive if scan.refusal is None else self.refused
         try:
@@ -120,13 +119,13 @@ class Inbox:
         folder.mkdir(parents=True, exist_ok=True)
         if self.look(scan.sighting.name) == scan.sighting:
             name: bytes | None = self._move(scan, folder)
-        else:  # moved before a crash, or taken away by someone before it was filed
+        else:  # moved before a crash, or removed by someone
             name = _where_moved(scan, folder)
             there = os.fsencode(folder)
             aside = aside_of(there, scan.sighting.inode, scan.sighting.mtime_ns)
             if os.path.lexists(aside) and not lies_across(os.fsencode(self.folder), there):
-                # It was copied from another mount, and not seen to go from there. What is the
-                # inbox now is what that one was mounted over, and says nothing of it.
+                # It was copied from another mount and perhaps not removed there. That mount is
+                # gone, and what is mounted at the inbox now does not show it.
                 return None
             with suppress(FileNotFoundError):
                 os.unlink(aside)
@@ -137,9 +136,9 @@ class Inbox:
         return f"{folder.name}/{spell(name)}"
 
     def _move(self, scan: Recorded, folder: Path) -> bytes | None:
-        """Move a scan's file into a folder, and return the name it got there.
+        """Move a scan's file into a folder, and return its name there.
 
-        Or None, where another film took its name since it was looked at: that one stays here.
+        Return None if another film has taken its name since; that film stays in the inbox.
         """
         source = self._path(scan.sighting.name)
         size_bytes = scan.sighting.size_bytes
@@ -154,25 +153,25 @@ class Inbox:
         try:
             return take_name(bytes_of(scan.sighting.name), scan.scan_id, take)
         except FileExistsError as error:
-            raise FilmStuck(f"no name will do for scan {scan.scan_id} in {folder.name}") from error
+            raise FilmStuck(f"no name is free for scan {scan.scan_id} in {folder.name}") from error
         except MistakenError as mistake:
             if mistake.moved_to is not None:
                 self._take_in(mistake.moved_to, scan.sighting.name, scan.scan_id)
             return None
 
     def _may_move_to(self, folder: Path) -> bool:
-        """Whether both folders would let a film pass, so that it is the film that will not."""
+        """Whether both folders permit moves, so that the error concerns this film alone."""
         wanted = os.W_OK | os.X_OK
         return all(os.access(one, wanted, effective_ids=True) for one in (self.folder, folder))
 
     def bring_back(self, filed_as: str | None, name: str, scan_id: int) -> str | None:
         """Move a refused file back into the inbox, under its own name or a free one like it.
 
-        One that was kept in the inbox (`filed_as` is None) is given the present time: a new
-        sighting of it.
+        A file that was kept in the inbox (`filed_as` is None) gets the present time, which makes it
+        a new sighting.
 
         Returns:
-            None, or a sentence that says why it could not be done.
+            None, or the reason why it failed.
         """
         if filed_as is None:
             return self._touch(name)
@@ -192,7 +191,7 @@ class Inbox:
         take_name(bytes_of(name), scan_id, lambda free: move(source, os.path.join(inbox, free)))
 
     def has_left(self, filed_as: str) -> bool:
-        """Whether a refused film has left its place, whose folder is there to say so."""
+        """Whether a refused file is gone from its place, while its folder exists."""
         source = self._refused_at(filed_as)
         return not os.path.lexists(source) and os.path.isdir(os.path.dirname(source))
 
@@ -202,7 +201,7 @@ class Inbox:
 
     def _touch(self, name: str) -> str | None:
         if os.path.isabs(bytes_of(name)):
-            return "its film lies in an archive: touch it, and `lungwatch backfill` again"
+            return "its film is in an archive: touch the file, then run `lungwatch backfill` again"
         try:
             os.utime(self._path(name), follow_symlinks=False)
         except OSError as error:
@@ -210,7 +209,7 @@ class Inbox:
         return None
 
     def make_durable(self, days: set[str]) -> None:
-        """Make the moves of a batch survive a power cut.
+        """Fsync the folders, so that a batch of moves survives a power cut.
 
         Raises:
             StorageTrouble: a folder cannot be synced.
@@ -231,16 +230,16 @@ class Inbox:
 
 
 def _signed(number: int) -> int:
-    """Fold a number into the 64 bits with a sign that a database holds."""
+    """Wrap a number into signed 64 bits, which databases can hold."""
     return (number + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 def _check_copy(size_bytes: int, folder: Path) -> None:
-    """Let no film so large be copied that others would have to wait, or found no room.
+    """Refuse to copy a film that would block the others for long, or does not fit.
 
     Raises:
-        FilmStuck: it stays where it is.
-        OSError: the folder cannot be asked how much it holds.
+        FilmStuck: it is too large.
+        OSError: the folder's free space cannot be read.
     """
     disk = os.statvfs(folder)
     free_bytes = disk.f_bavail * disk.f_frsize
@@ -249,9 +248,9 @@ def _check_copy(size_bytes: int, folder: Path) -> None:
 
 
 def _is_as_sighted(sighting: Sighting, facts: os.stat_result) -> bool:
-    """Whether this may be the file that was sighted: of its size, and of its time or its number.
+    """Whether a file may be the one sighted: same size, and same time or inode.
 
-    With another name some file systems give a file another number, and some another time.
+    A rename changes the inode on some file systems, and the time on others.
     """
     now = sighting_of(sighting.name, facts)
     if now is None or now.size_bytes != sighting.size_bytes:
@@ -260,7 +259,7 @@ def _is_as_sighted(sighting: Sighting, facts: os.stat_result) -> bool:
 
 
 def _passed_over_as(entry: os.DirEntry[bytes], name: str) -> str | None:
-    """Return as what a name is passed over, or None where it could be a film."""
+    """Return the kind of a file that is ignored, or None if it may be a film."""
     try:
         if entry.is_symlink():
             return "link"
@@ -268,13 +267,13 @@ def _passed_over_as(entry: os.DirEntry[bytes], name: str) -> str | None:
             return "folder"
         if not entry.is_file(follow_symlinks=False):
             return "special"
-    except OSError:  # it went away, or cannot be looked at: `look` will say
+    except OSError:  # it is gone or unreadable; `look` will tell
         return None
     return "temporary" if is_passed_over(name) else None
 
 
 def sighting_of(name: str, facts: os.stat_result) -> Sighting | None:
-    """Return the sighting of a `stat` result, or None where it is no regular file."""
+    """Return the sighting of a `stat` result, or None if it is not a regular file."""
     if not stat.S_ISREG(facts.st_mode):
         return None
     return Sighting(
@@ -286,13 +285,13 @@ def sighting_of(name: str, facts: os.stat_result) -> Sighting | None:
 
 
 def _where_moved(scan: Recorded, folder: Path) -> bytes | None:
-    """Return the name under which a scan's file stands in a folder, renamed there or copied."""
+    """Return the name of a scan's file in a folder, whether it was renamed or copied there."""
     copied = None
     for name, facts in taken_names(os.fsencode(folder), bytes_of(scan.sighting.name), scan.scan_id):
         there = sighting_of(scan.sighting.name, facts)
         if there == scan.sighting:
             return name
-        # The last such: its own name may be a twin's, those with its number are its alone.
+        # Take the last: the plain name may belong to a twin, names with the scan's id do not.
         if there is not None and replace(there, inode=scan.sighting.inode) == scan.sighting:
             copied = name
     return copied

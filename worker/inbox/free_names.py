@@ -1,6 +1,6 @@
-"""A film's own name in a folder, or one like it where that is taken or the folder cannot hold it.
+"""A free name for a film in a folder: its own, or one like it.
 
-The names are tried in the same order every time, so that what got one of them is found again.
+Names are tried in a fixed order, so a name that was taken is found again.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-LONGEST_NAME = 255  # bytes, where Linux keeps names itself; shares and NTFS count letters
-_LONGEST_EXTENSION = 16  # more than this behind a dot is part of the name
+LONGEST_NAME = 255  # bytes on Linux file systems; shares and NTFS count characters
+_LONGEST_EXTENSION = 16  # a longer extension counts as part of the stem
 _PLAIN_EXTENSION = re.compile(rb"\.[0-9A-Za-z]{1,15}\Z")
-# What a folder says of a name that it cannot hold, where others would do.
+# Errors of a folder that cannot hold this name, although it could hold another.
 _UNFIT = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}
 
 Result = TypeVar("Result")
@@ -24,13 +24,13 @@ def take_name(name: bytes, scan_id: int, take: Callable[[bytes], Result]) -> Res
     """Try names until one can be taken, and return what `take` returns for it.
 
     Args:
-        name: the one to begin with.
-        scan_id: of the film, whose number makes names its own.
-        take: takes a name, or raises FileExistsError where it is taken.
+        name: the first name to try.
+        scan_id: of the film; further names contain it.
+        take: takes a name, or raises FileExistsError if it is taken.
 
     Raises:
-        FileExistsError: no name will do.
-        OSError: what `take` raises, unless it is about the name.
+        FileExistsError: no name is free.
+        OSError: from `take`, unless it concerns the name.
     """
     for names in _families(name, scan_id):
         for candidate in names:
@@ -42,14 +42,14 @@ def take_name(name: bytes, scan_id: int, take: Callable[[bytes], Result]) -> Res
                 if error.errno not in _UNFIT:
                     raise
                 break
-    raise FileExistsError(errno.EEXIST, "no name will do", name)
+    raise FileExistsError(errno.EEXIST, "no name is free", name)
 
 
 def taken_names(folder: bytes, name: bytes, scan_id: int) -> Iterator[tuple[bytes, os.stat_result]]:
-    """Yield those names that `take_name` may have taken and something stands under, with its facts.
+    """Yield the existing files, with their facts, under names that `take_name` may have taken.
 
     Raises:
-        OSError: the folder cannot be looked into.
+        OSError: the folder cannot be read.
     """
     for names in _families(name, scan_id):
         for number, candidate in enumerate(names):
@@ -59,7 +59,7 @@ def taken_names(folder: bytes, name: bytes, scan_id: int) -> Iterator[tuple[byte
             except FileNotFoundError:
                 if number > 0:
                     break
-                continue  # what had the plain name may have gone since
+                continue  # the file with the plain name may be gone since
             except OSError as error:
                 if error.errno not in _UNFIT:
                     raise
@@ -68,7 +68,7 @@ def taken_names(folder: bytes, name: bytes, scan_id: int) -> Iterator[tuple[byte
 
 
 def cut(name: bytes, longest: int) -> bytes:
-    """Cut a name to so many bytes; where it is UTF-8, between two characters."""
+    """Cut a name to at most `longest` bytes, not inside a UTF-8 character."""
     end = longest
     while len(name) > longest and end > longest - 4 and name[end] & 0xC0 == 0x80:
         end -= 1
@@ -76,14 +76,14 @@ def cut(name: bytes, longest: int) -> bytes:
 
 
 def _families(name: bytes, scan_id: int) -> Iterator[Iterator[bytes]]:
-    """Yield names like a file's own, then those for a folder that can hold none of them."""
+    """Yield names like the file's own, then plain ones for a folder that can hold none of those."""
     yield _like(name, scan_id)
     extension = _PLAIN_EXTENSION.search(name)
     yield _like(b"scan-%d" % scan_id + (extension[0] if extension else b""), scan_id)
 
 
 def _like(name: bytes, scan_id: int) -> Iterator[bytes]:
-    """Yield a name, then the same with the scan's number in it."""
+    """Yield a name, then the same with the scan's id in it."""
     stem, extension = os.path.splitext(name)
     if len(extension) > _LONGEST_EXTENSION:
         stem, extension = name, b""

@@ -1,4 +1,4 @@
-"""Brings names from the inbox: what events tell, and the listing that leaves nothing out."""
+"""Finds names in the inbox, by events and by a complete listing from time to time."""
 
 from __future__ import annotations
 
@@ -10,49 +10,49 @@ from worker.errors import StorageTrouble
 from worker.inbox.folders import Inbox
 from worker.inbox.watcher import Watcher
 
-_LISTED_A_STEP = 512  # names: a step stays short however full the inbox is
-_LEFT_TO_ANOTHER = 9  # listings in a row, before this worker does one all the same
+_LISTED_A_STEP = 512  # names, which keeps each step short
+_LEFT_TO_ANOTHER = 9  # listings left to another worker before this one lists once
 
 
 class TakeNote(Protocol):
-    """Takes note of a name."""
+    """Accepts a name from the inbox."""
 
     def __call__(self, name: str, now: float, *, whole: bool) -> None:
-        """Take note of a name, at a time in monotonic seconds."""
+        """Accept a name; `now` is in monotonic seconds."""
 
 
 class Lookout:
-    """Looks at the inbox, a little at a time."""
+    """Looks for names in the inbox, a few at a time."""
 
     def __init__(self, inbox: Inbox, watcher: Watcher, *, scan_seconds: float) -> None:
-        """List the inbox every `scan_seconds`, and at once when events are in doubt."""
+        """List the inbox every `scan_seconds`, and at once if events may have been lost."""
         self._inbox = inbox
         self._watcher = watcher
         self._scan_seconds = scan_seconds
         self._listing: Iterator[str] | None = None
         self._next_listing = 0.0
-        self._again = False  # what events may have missed came behind what is listed
-        self._left = 0  # listings in a row that were left to another worker
-        self.can_list = False  # it has shown at least one film, or that there is none
-        self.listed_once = False  # by this worker or, as far as it knows, by another
+        self._again = False  # events may have been lost during this listing
+        self._left = 0  # listings in a row left to another worker
+        self.can_list = False  # a listing has returned a name or ended
+        self.listed_once = False  # by this worker, or left to another
 
     @property
     def listing(self) -> bool:
-        """Whether a listing is under way."""
+        """Whether a listing is in progress."""
         return self._listing is not None
 
     @property
     def next_listing(self) -> float:
-        """When the next listing is due, in monotonic seconds; never while one is under way."""
+        """When the next listing is due, in monotonic seconds; infinity during a listing."""
         return inf if self.listing else self._next_listing
 
     @property
     def by_events(self) -> bool:
-        """Whether events are to be had."""
+        """Whether the file system sends events."""
         return self._watcher.by_events
 
     def is_due(self, now: float) -> bool:
-        """Whether a listing is to begin: it is time, or events are in doubt.
+        """Whether to begin a listing: it is time, or events may have been lost.
 
         Raises:
             StorageTrouble: the inbox cannot be reached.
@@ -63,7 +63,7 @@ class Lookout:
         return not self.listing and now >= self._next_listing
 
     def begin(self, now: float, *, another_lists: bool = False) -> None:
-        """Begin a listing, or leave it to the worker that lists, but for one in ten."""
+        """Begin a listing. If another worker lists, leave nine in ten to it."""
         self._watcher.try_again()
         if another_lists and self._left < _LEFT_TO_ANOTHER:
             self._left += 1
@@ -74,12 +74,12 @@ class Lookout:
         self._listing = self._inbox.names()
 
     def look(self, now: float, *, notice: TakeNote, has_room: Callable[[], bool]) -> None:
-        """Tell the names that events brought, then some of the listing.
+        """Report the names from events, then some of the listing.
 
         Args:
             now: monotonic seconds.
-            notice: is told each name, the time, and whether the film is known to be whole.
-            has_room: whether another name of the listing may be told.
+            notice: called with each name, the time, and whether the film is known to be complete.
+            has_room: whether another name of the listing can be accepted.
 
         Raises:
             StorageTrouble: the inbox cannot be listed.
@@ -101,7 +101,7 @@ class Lookout:
         try:
             name = next(listing, None)
         except StorageTrouble:
-            self._listing = None  # start anew when it is over
+            self._listing = None  # the next listing starts from the beginning
             raise
         self.can_list = True
         if name is None:

@@ -1,4 +1,4 @@
-"""The JSON that lies beside a refused file and says why."""
+"""The JSON file next to a refused film, with the reason."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from worker.inbox.free_names import LONGEST_NAME, cut, take_name, taken_names
 from worker.system.files import fsync_folder, move, open_regular, write_durably
 from worker.types import Recorded
 
-_LARGEST = 1 << 16  # bytes of such a JSON
-_ALWAYS = {"file_name", "refusal_code", "sentence", "what_to_do"}  # is said of each
-_LONGEST_WHY = LONGEST_NAME - len(b".1234567890123456789-999.json")  # bytes, before its number
+_LARGEST = 1 << 16  # bytes of such a file
+_ALWAYS = {"file_name", "refusal_code", "sentence", "what_to_do"}  # in every such file
+_LONGEST_WHY = LONGEST_NAME - len(b".1234567890123456789-999.json")  # bytes, without the number
 
 
 def write_why(folder: Path, name: bytes, scan: Recorded) -> None:
-    """Write the JSON beside a refused file, unless it is there from before a crash.
+    """Write the JSON file of a refused film, unless it exists from before a crash.
 
-    It replaces nothing: another worker may file a film of that very name meanwhile.
+    It replaces nothing, because another worker may file a film of the same name at that moment.
     """
     why = _why_of(scan)
     aside = folder / f".why-{scan.scan_id}.tmp"
@@ -38,56 +38,56 @@ def write_why(folder: Path, name: bytes, scan: Recorded) -> None:
         if take_name(_why_name(name), scan.scan_id, take):
             fsync_folder(folder)
     except FileExistsError:
-        pass  # a thousand strangers' files have its names: the row says why, too
+        pass  # other files took all its names; the row has the reason too
     finally:
         with suppress(OSError):
             aside.unlink()
 
 
 def find_why(folder: Path, name: bytes, scan_id: int) -> Path | None:
-    """Return the JSON that was written beside a refused file, if it is there, and is this scan's.
+    """Return the JSON file of a refused film, if it exists and belongs to this scan.
 
     Raises:
-        OSError: the folder cannot be looked into.
+        OSError: the folder cannot be read.
     """
-    # The second is how long names were cut at first.
+    # The second is how early releases cut long names.
     for wanted in (_why_name(name), name[:_LONGEST_WHY] + b".json"):
         for candidate, _ in taken_names(os.fsencode(folder), wanted, scan_id):
             path = folder / os.fsdecode(candidate)
-            with suppress(OSError):  # if it cannot be read, it is another's of a like name
+            with suppress(OSError):  # an unreadable file is not ours
                 if _is_of(_read(path, _LARGEST), scan_id):
                     return path
     return None
 
 
 def remove_why(folder: Path, name: bytes, scan_id: int) -> None:
-    """Remove the JSON of a refused file that has left the folder. What cannot be removed stays."""
-    with suppress(OSError):  # it is only in the way of a plain name for the next
+    """Remove the JSON file of a refused film that left the folder, if possible."""
+    with suppress(OSError):  # a leftover only blocks a plain name
         why = find_why(folder, name, scan_id)
         if why is not None:
             why.unlink()
 
 
 def _holds(path: Path, why: bytes) -> bool:
-    with suppress(OSError):  # if it may not be read, it is another's
+    with suppress(OSError):  # an unreadable file is not ours
         return _read(path, len(why)) == why
     return False
 
 
 def _read(path: Path, most: int) -> bytes | None:
-    """Return what a file holds, or None of one that holds more than so much.
+    """Return the content of a file, or None if it has more than `most` bytes.
 
-    Whatever stands under such a name may be a film that was refused itself, of any size.
+    The file may be a refused film of any size.
 
     Raises:
-        OSError: there is none, or it cannot be read.
+        OSError: it does not exist or cannot be read.
     """
     with open_regular(path) as file:
         return file.read(most) if os.fstat(file.fileno()).st_size <= most else None
 
 
 def _is_of(data: bytes | None, scan_id: int) -> bool:
-    """Whether this is what `_why_of` writes of a scan, and not some other program's JSON."""
+    """Whether the JSON was written by `_why_of` for this scan, not by another program."""
     try:
         why = json.loads(data or b"")
         return bool(why["scan_id"] == scan_id and why.keys() >= _ALWAYS)
@@ -96,7 +96,7 @@ def _is_of(data: bytes | None, scan_id: int) -> bool:
 
 
 def _why_of(scan: Recorded) -> bytes:
-    """Return what the JSON says: no more than the scan's row holds."""
+    """Return the content of the JSON file. It holds no more than the scan's row."""
     refusal = scan.refusal
     if refusal is None:
         raise ValueError(f"scan {scan.scan_id} was not refused")

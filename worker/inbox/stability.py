@@ -1,9 +1,8 @@
-"""Has this file stopped changing? Pure logic: sightings and times are handed in.
+"""Decides whether a file has stopped changing. Pure logic on sightings and times.
 
-Each name is looked at, and looked at again when it is due. If nothing of it changed for
-`settle_seconds` it is ready; if something did, its wait starts again. A name that could not be read
-comes back after longer and longer waits. Times are monotonic seconds; files' own times are never
-trusted to say how old they are.
+Each name is looked at again when it is due. If the file has not changed for `settle_seconds`, it is
+ready; if it has, the wait starts again. A name that could not be read is tried again after ever
+longer waits. Times are monotonic seconds; a file's own times are never used to tell its age.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from worker.types import Sighting
 
 @dataclass(frozen=True, kw_only=True)
 class Settled:
-    """A sighting that has stood still, and since when."""
+    """A sighting that has stopped changing, and since when."""
 
     sighting: Sighting
     still_since: float  # monotonic seconds
@@ -32,32 +31,32 @@ class _Waiting:
 
 
 class Tracker:
-    """Names on their way to being ready, at most `capacity` of them."""
+    """Names that are waiting to be ready, at most `capacity` of them."""
 
     def __init__(self, *, settle_seconds: float, capacity: int = 8192) -> None:
-        """Wait `settle_seconds` for stillness; hold no more than `capacity` names at once."""
+        """Wait `settle_seconds` after the last change; hold at most `capacity` names."""
         self.settle_seconds = settle_seconds
         self.capacity = capacity
-        # Every name waits the same time, so in order of arrival is in order of when it is due.
+        # All names wait equally long, so order of arrival is order of due time.
         self._settling: OrderedDict[str, _Waiting] = OrderedDict()
         self._held: dict[str, _Waiting] = {}
-        self.unreadable: Counter[str] = Counter()  # names, by how often they could not be read
+        self.unreadable: Counter[str] = Counter()  # failures to read, by name
 
     def __len__(self) -> int:
-        """How many names are being waited for."""
+        """Return the number of names waiting."""
         return len(self._settling) + len(self._held)
 
     @property
     def has_room(self) -> bool:
-        """Whether more names may be brought in. Those held back do not count: they are few."""
+        """Whether more names may be added. Those held back are few and do not count."""
         return len(self._settling) < self.capacity
 
     def __contains__(self, name: str) -> bool:
-        """Whether this name is being waited for."""
+        """Whether this name is waiting."""
         return name in self._settling or name in self._held
 
     def observe(self, sighting: Sighting, now: float) -> None:
-        """Take note of a file as it is now. Known and unchanged, it keeps its place."""
+        """Note a file as it is now. If it is known and unchanged, its wait goes on."""
         name = sighting.name
         known = self._settling.get(name) or self._held.get(name)
         if known is not None and known.sighting == sighting:
@@ -66,34 +65,34 @@ class Tracker:
         self._settling[name] = _Waiting(sighting, now, now + self.settle_seconds)
 
     def hold(self, settled: Settled, *, until: float) -> None:
-        """Keep a still file waiting until a time: it may be incomplete, or another's."""
+        """Keep a settled file waiting until a time: it may be incomplete, or another worker's."""
         self.forget(settled.sighting.name)
         self._held[settled.sighting.name] = _Waiting(settled.sighting, settled.still_since, until)
 
     def put_off(self, settled: Settled, now: float) -> None:
-        """Keep a still file waiting that could not be read, each time for longer."""
+        """Keep a settled file waiting that could not be read, longer each time."""
         self.hold(settled, until=self._next_try(settled.sighting.name, now))
 
     def postpone(self, name: str, now: float) -> None:
-        """Look again later at a name that could not be looked at, each time after longer."""
+        """Look again later at a name that could not be looked at, later each time."""
         waiting = self._pop(name) or _Waiting(None, now, now)
         due = self._next_try(name, now)
         self._held[name] = _Waiting(waiting.sighting, waiting.still_since, due)
 
     def forget(self, name: str) -> None:
-        """Stop waiting for a name. One that could never be looked at starts afresh."""
+        """Stop waiting for a name. The failures of a name never looked at are cleared."""
         waiting = self._pop(name)
         if waiting is not None and waiting.sighting is None:
             self.clear_failures(name)
 
     def clear_failures(self, name: str) -> None:
-        """Count a name no more among those that could not be read."""
+        """Clear the failures of a name."""
         self.unreadable.pop(name, None)
 
     def due(self, now: float) -> Iterator[str]:
-        """Yield the names that must be looked at again, one at a time.
+        """Yield the names that are due, one at a time.
 
-        Follow each with `look_again` or `postpone` before taking the next.
+        Call `look_again` or `postpone` for each before taking the next.
         """
         while self._settling:
             name, waiting = next(iter(self._settling.items()))
@@ -104,7 +103,7 @@ class Tracker:
             yield name
 
     def look_again(self, name: str, sighting: Sighting | None, now: float) -> Settled | None:
-        """Take a second look at a name that was due: ready, changed (and waits anew), or gone."""
+        """Return a due file as settled if it is unchanged; if it changed, wait again."""
         waiting = self._settling.get(name) or self._held.get(name)
         self.forget(name)
         if sighting is None or waiting is None:
@@ -115,7 +114,7 @@ class Tracker:
         return None
 
     def next_due(self) -> float | None:
-        """Return when the next name is due, in monotonic seconds, or None if nothing waits."""
+        """Return when the next name is due, in monotonic seconds, or None if none waits."""
         times = [waiting.due for waiting in self._held.values()]
         if self._settling:
             times.append(next(iter(self._settling.values())).due)

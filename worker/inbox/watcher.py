@@ -1,8 +1,8 @@
-"""File-system events, as hints; and knowing when there are none to be had.
+"""File-system events, as hints.
 
-The listing of the inbox is the truth; events only make it quick. So an event lost costs time,
-never a film, and this module's duty is to say when events may have been lost: the kernel's queue
-overflowed, the watched folder is no longer the inbox, the file system sends none.
+The listing of the inbox is complete; events only make the worker faster. A lost event costs time,
+never a film. This module reports when events may have been lost: the kernel's queue overflowed, the
+watched folder is no longer the inbox, or the file system sends no events.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from watchdog.observers.inotify_c import InotifyConstants, Mask
 
 from worker.system.filenames import is_passed_over, spell
 
-# Changes made from elsewhere reach no kernel event on these.
+# On these, changes made by other hosts cause no event.
 _WITHOUT_EVENTS = frozenset(
     (
         *("9p", "afs", "ceph", "cifs", "coda", "fuse", "fuseblk", "gfs", "gfs2", "glusterfs"),
@@ -39,8 +39,8 @@ _WITHOUT_EVENTS = frozenset(
         *("vboxsf", "virtiofs"),
     )
 )
-_QUEUE = 100_000  # hints kept; with more waiting, the listing is the quicker way
-# Its complaints name paths, so they are not for the log: see `_Complaints`.
+_QUEUE = 100_000  # hints; with more waiting, a listing is faster
+# watchdog's messages contain paths, so they must not reach the log: see `_Complaints`.
 _chatter = logging.getLogger("watchdog")
 _chatter.propagate = False
 _chatter.addHandler(logging.NullHandler())
@@ -49,32 +49,32 @@ _INTERESTING = [FileCreatedEvent, FileModifiedEvent, FileClosedEvent, FileMovedE
 
 @dataclass(frozen=True)
 class Hint:
-    """A name that something happened to."""
+    """A name for which there was an event."""
 
     name: str  # as `filenames.spell` writes it
-    whole: bool  # it was moved in, as writers do who write aside: nothing is to be waited for
+    whole: bool  # it was renamed into the inbox, so there is no need to wait
 
 
 class Watcher:
-    """Watches one folder, and tells hints and doubts through a queue."""
+    """Watches one folder, and queues hints and doubts."""
 
     def __init__(self, folder: Path, wake: Callable[[], None]) -> None:
-        """Prepare to watch. `wake` is called, from another thread, when there is something."""
+        """Prepare to watch. `wake` is called from another thread when there is an event."""
         self._folder = folder
         self._wake = wake
         self._hints: queue.Queue[Hint] = queue.Queue(_QUEUE)
         self._doubt = False
-        self._lost = False  # the watched folder was deleted; one made anew may have its inode
+        self._lost = False  # the watched folder was deleted; a new one may have its inode
         self._observer: BaseObserver | None = None
         self._identity: tuple[int, int] | None = None
         self._complaints = _Complaints(self._notify)
-        self.by_events = False  # whether events are to be had at all
+        self.by_events = False  # whether events are received at all
 
     def follow(self, identity: tuple[int, int]) -> bool:
-        """Watch the folder that is the inbox now: (device, inode), whatever was watched before.
+        """Watch the present inbox, identified by (device, inode), in place of an earlier one.
 
         Returns:
-            Whether this is news: then events may have been missed, and the inbox must be listed.
+            Whether it is another folder. Then events may have been missed: list the inbox.
         """
         alive = self._observer is None or self._observer.is_alive()
         if identity == self._identity and alive and not self._lost:
@@ -86,7 +86,7 @@ class Watcher:
         return True
 
     def try_again(self) -> None:
-        """Watch what could not be watched before, for want of watches or threads."""
+        """Try again to watch, if watches or threads had run out."""
         if self._identity is not None and self._observer is None:
             self._watch()
 
@@ -98,14 +98,14 @@ class Watcher:
         handler = _Handler(self._folder, self._hints, self._notify)
         _chatter.addHandler(self._complaints)
         kinds = [*_INTERESTING, DirDeletedEvent, DirMovedEvent]
-        with suppress(OSError, RuntimeError):  # out of watches, or threads: the listing will do
+        with suppress(OSError, RuntimeError):  # out of watches or threads: listings are enough
             observer.schedule(handler, os.fspath(self._folder), event_filter=kinds)
             observer.start()
             self._observer = observer
             self.by_events = True
 
     def hints(self) -> list[Hint]:
-        """Return what events told of since the last call: of each name the last."""
+        """Return the hints since the last call, the last one of each name."""
         latest: dict[str, Hint] = {}
         while True:
             try:
@@ -115,10 +115,10 @@ class Watcher:
             latest[hint.name] = hint
 
     def doubts(self) -> bool:
-        """Whether events may have been lost since the last call: list the inbox."""
+        """Whether events may have been lost since the last call. If so, list the inbox."""
         if not self._doubt:
             return False
-        self._doubt = False  # before the listing: what is doubted from here on is doubted again
+        self._doubt = False  # before the listing, so that a later doubt counts
         return True
 
     def stop(self) -> None:
@@ -139,10 +139,10 @@ class Watcher:
 
 
 class _Arrivals(InotifyFullEmitter):
-    """Asks the kernel for arrivals alone, and tells a file that was moved in from one being made.
+    """Receives arrivals only, and distinguishes a file moved in from one being written.
 
-    A departure is held back for half a second, and everything behind it, to be paired with an
-    arrival elsewhere; and every film that we file away departs.
+    watchdog would hold back each departure, and all events after it, for half a second to pair it
+    with an arrival elsewhere. Every film that is filed departs.
     """
 
     def get_event_mask_from_filter(self) -> Mask:
@@ -156,7 +156,7 @@ class _Observer(InotifyObserver):
 
 
 class _Complaints(logging.Handler):
-    """Takes any complaint of watchdog's for a doubt: it tells of an overflow in no other way."""
+    """Turns any warning of watchdog into a doubt, because it reports an overflow only so."""
 
     def __init__(self, notify: Callable[..., None]) -> None:
         super().__init__(logging.WARNING)
@@ -167,7 +167,7 @@ class _Complaints(logging.Handler):
 
 
 class _Handler(FileSystemEventHandler):
-    """Runs in watchdog's thread: puts hints in a queue and does nothing else."""
+    """Runs in watchdog's thread, and only queues hints."""
 
     def __init__(self, folder: Path, hints: queue.Queue[Hint], notify: Callable[..., None]) -> None:
         self._folder = os.fsencode(folder)
@@ -189,7 +189,7 @@ class _Handler(FileSystemEventHandler):
 
 
 def file_system_of(folder: Path) -> str:
-    """Return the type of the file system a folder is on, as the kernel calls it; "" if unknown."""
+    """Return the kernel's name for a folder's file system; "" if unknown."""
     try:
         device = folder.stat().st_dev
         mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")

@@ -748,7 +748,7 @@ def test_a_folder_that_holds_no_name_for_a_film(
 
     monkeypatch.setattr(worker.inbox.folders, "move", none_will_do)
     drop(inbox)
-    with pytest.raises(FilmStuck, match="no name will do"):
+    with pytest.raises(FilmStuck, match="no name is free"):
         inbox.file_away(recorded(inbox))
     assert standing(inbox.folder) == {"film.jpg": FILM}
 
