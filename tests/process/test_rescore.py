@@ -180,7 +180,7 @@ def test_what_must_not_serve_screens_nothing_again(screened: Site, shipped: Path
     assert SERVED in screened.call("rescore", "--model", "cold", status=2).stderr
     change_manifest(screened.models / "steady", temperature=3.0)
     told = screened.call("rescore", "--model", "steady", status=2).stderr
-    assert "its temperature is not that on record" in told
+    assert "its temperature is not the one on record" in told
     screened.settings["PREDICT_MILLISECONDS"] = "0.001"
     assert "ms a film" in screened.call("rescore", "--model", "hot", status=2).stderr
     assert rescored(screened) == []

@@ -135,7 +135,7 @@ def test_films_become_rows(machine: Machine, some_films: list[Path]) -> None:
     # A kernel may lack Landlock; of what it has the unit takes nothing away.
     for line in machine.run(missing, status=None).splitlines():
         assert line.endswith(
-            "missing=no Landlock: the kernel does not have it, or has it switched off"
+            "missing=no Landlock: the kernel does not have it, or it is switched off"
         )
     assert json.loads(machine.run("lungwatch status --json"))["well"] is True
 

@@ -1,5 +1,5 @@
 """Screeners: child processes that read and score one film at a time.
 
-Each works behind limits on time, memory and system calls. A film that ends its screener costs
-no other film its verdict.
+Each is limited in time, memory and system calls. A film that crashes its screener does not affect
+other films.
 """

@@ -1,7 +1,7 @@
-"""What a screener and its parent say to each other, and how it travels.
+"""Messages between a screener and its parent, and the channel that carries them.
 
-Messages are JSON, never pickles: bytes from outside are decoded in the screener, and one that they
-took over must have nothing to say that its parent would run, or trip over.
+Messages are JSON, not pickles. The screener decodes foreign bytes, so the parent trusts nothing it
+sends: no message may make the parent run code or fail.
 
     parent -> child   Setup, then any number of Job
     child -> parent   Ready or Unfit, then for each Job one Result
@@ -18,31 +18,31 @@ from typing import Any, Literal, get_args
 from worker.errors import FilmRefused, RefusalCode
 from worker.types import Facts, Sighting
 
-_LARGEST = 1 << 16  # bytes of a message
-_LONGEST_TEXT = 2000  # letters
+_LARGEST = 1 << 16  # bytes, of a message
+_LONGEST_TEXT = 2000  # characters
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _ENCODING = re.compile(r"[0-9a-f]{8}")
 ResultKind = Literal["predicted", "refused", "lost", "unreadable", "out_of_memory"]
 
 
 class Message:
-    """A message that is JSON on the wire, tagged with its class's name."""
+    """A message, sent as JSON with the name of its class."""
 
     def encode(self) -> bytes:
-        """Write it as JSON."""
+        """Return the message as JSON."""
         return json.dumps([type(self).__name__, vars(self)]).encode()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setup(Message):
-    """What a screener needs to know once."""
+    """What a screener needs at its start."""
 
     inbox: str
     package: str  # folder of the model package
     limits: dict[str, Any]
-    memory_mb: int  # beyond what code and model take
-    predict_seconds: float = 0.25  # of processor time, that the network may take for a film
-    screen_seconds: float = 20.0  # for a film, after which the parent ends the screener
+    memory_mb: int  # beyond code and model
+    predict_seconds: float = 0.25  # limit on the network's processor time for a film
+    screen_seconds: float = 20.0  # for a film; then the parent ends the screener
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ class Job(Message):
 
     @property
     def sighting(self) -> Sighting:
-        """What the file must still be."""
+        """The sighting that the file must still match."""
         return Sighting(
             name=self.name,
             size_bytes=self.size_bytes,
@@ -68,27 +68,27 @@ class Job(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class Ready(Message):
-    """The model is loaded and checked; jobs may come."""
+    """The model is loaded and checked. Jobs can be sent."""
 
     model_version: str
-    unfenced: str = ""  # what of the fence could not be put up
+    unfenced: str = ""  # parts of the sandbox that are missing
 
     def __post_init__(self) -> None:
-        """Believe nothing that could not be."""
+        """Check what the child sent."""
         if not _is_plain(self.unfenced):
-            raise ValueError("other than plain words")
+            raise ValueError("unfenced is not plain text")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unfit(Message):
-    """The model package must not serve."""
+    """The model package is not fit to serve."""
 
     why: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result(Message):
-    """How a job ended."""
+    """The outcome of a job."""
 
     scan_id: int
     kind: ResultKind
@@ -98,8 +98,8 @@ class Result(Message):
     contrast: float | None = None
     encoding: str | None = None
     logit: float | None = None  # if predicted
-    strangeness: float | None = None  # the same, if the package has limits of the familiar
-    # To read, check, decode and resize it, and to predict, if predicted: no part of the answer.
+    strangeness: float | None = None  # if predicted, and the package has familiarity limits
+    # Time to read, check, decode and resize, and to predict. Not part of the outcome.
     prepare_seconds: float | None = field(default=None, compare=False)
     predict_seconds: float | None = field(default=None, compare=False)
     code: str | None = None  # if refused
@@ -108,26 +108,26 @@ class Result(Message):
     limit: str | None = None
 
     def __post_init__(self) -> None:
-        """Believe nothing that could not be: the child may be in the hands of what it decoded."""
+        """Check what the child sent: a film may have taken control of the child."""
         if self.kind not in get_args(ResultKind):
-            raise ValueError(f"no way for a job to end: {self.kind!r}")
+            raise ValueError(f"unknown kind of result: {self.kind!r}")
         texts = (self.sha256, self.encoding, self.code, self.sentence, self.measured, self.limit)
         numbers = (
             *(self.width, self.height, self.contrast, self.logit, self.strangeness),
             *(self.prepare_seconds, self.predict_seconds),
         )
         if not all(one is None or _is_plain(one) for one in texts):
-            raise ValueError("a result with other than plain words")
-        # Written so that NaN passes: whoever judges it says what it is.
+            raise ValueError("a result with text that is not plain")
+        # Written so that NaN passes; `judge` raises on NaN.
         if any(one is not None and (not _is_number(one) or abs(one) >= 2**31) for one in numbers):
-            raise ValueError("a result with impossible numbers")
+            raise ValueError("a result with an impossible number")
         sides, seconds = (self.width, self.height), (self.prepare_seconds, self.predict_seconds)
         if any(one is not None and (type(one) is not int or one < 1) for one in sides):
-            raise ValueError("a film of impossible size")
+            raise ValueError("a film with an impossible size")
         if any(one is not None and not one >= 0 for one in seconds):
-            raise ValueError("a result that took impossible time")
+            raise ValueError("a result with an impossible time")
         if self.encoding is not None and not _ENCODING.fullmatch(self.encoding):
-            raise ValueError("an encoding that is no digest")
+            raise ValueError("an encoding that is not a digest")
         if self.kind == "refused":
             RefusalCode.of(self.code or "")
         if self.kind == "predicted" and not _SHA256.fullmatch(self.sha256 or ""):
@@ -149,7 +149,7 @@ def _is_number(value: object) -> bool:
 
 
 def decode(data: bytes) -> Message:
-    """Read what `encode` wrote.
+    """Decode a message that `encode` wrote.
 
     Raises:
         ValueError: it is not a message.
@@ -165,18 +165,18 @@ def decode(data: bytes) -> Message:
 
 
 class Channel:
-    """One end of a pair of sockets. A message comes whole or not at all."""
+    """One end of a socket pair. A message arrives complete or not at all."""
 
     def __init__(self, end: socket.socket) -> None:
-        """Speak over a SOCK_SEQPACKET socket."""
+        """Wrap a SOCK_SEQPACKET socket."""
         self._end = end
 
     @classmethod
     def pair(cls) -> tuple[Channel, socket.socket]:
-        """Make the parent's end, and the socket for the child's.
+        """Return the parent's channel, and the socket for the child.
 
-        The parent never waits for a child that does not listen: what cannot be sent at once is
-        not sent, and the child is found out by its silence.
+        The parent never blocks: a message that cannot be sent at once is dropped, and a child that
+        does not read is noticed because it does not answer.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.settimeout(0)
@@ -190,12 +190,12 @@ class Channel:
         """Send a message.
 
         Raises:
-            OSError: the other side is gone, or does not listen.
+            OSError: the other side is gone or does not read.
         """
         self._end.send(message.encode())
 
     def receive(self) -> Message | None:
-        """Return the next message, or None where there is none yet and this end does not wait.
+        """Return the next message, or None if there is none and the channel does not block.
 
         Raises:
             EOFError: the other side is gone.
@@ -212,15 +212,15 @@ class Channel:
         return decode(data)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the channel."""
         self._end.close()
 
 
 def refusal_from(result: Result) -> FilmRefused:
-    """Return the refusal that a result tells of.
+    """Return the refusal in a result.
 
     Raises:
-        ValueError: its code is none of ours.
+        ValueError: its code is unknown.
     """
     return FilmRefused(
         RefusalCode.of(result.code or ""),

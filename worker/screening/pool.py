@@ -1,9 +1,9 @@
-"""Keeps screeners alive: starts them, hands them films, times them out, replaces them.
+"""The pool of screeners: starts them, gives them films, ends slow ones, replaces ended ones.
 
-Each screener has a short queue of films so that it never waits for its parent; the one at the
-head is the one it reads. When a screener ends, only that film is held to account, the others go
-back unharmed. A new model is served by new screeners: they come up and check the package first,
-then the old ones finish what they have and go.
+Each screener has a short queue, so that it never waits for its parent, and reads the first film in
+it. If a screener ends, only that film counts as the cause; the others are handed back. A new model
+gets new screeners. They load and check the package first; then the old ones finish their films and
+end.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from worker.system.filenames import bytes_of
 from worker.system.trouble import doubling
 from worker.types import Claim
 
-_QUEUE = 12  # films with one screener: enough to bridge a commit
-# Nothing of our surroundings reaches a screener. One thread each: the processes are the threads.
+_QUEUE = 12  # films per screener, enough to keep it busy during a commit
+# Screeners inherit no environment. One thread each, because there is a process per core.
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8"}
-_LONGEST_TURN = 2.0  # seconds between two looks at screeners, if the loop is well
-_LOAD_SECONDS = 60.0  # to load and check a package before its screener is given up
-_AGAIN_SECONDS = 5.0  # before a screener that could not be replaced is again tried to be
-_FENCED_OUT = "EACCES"  # what a screener is told of a film beyond its fence
-_HEARD_A_TURN = 64  # messages of one screener, before the others have theirs
+_LONGEST_TURN = 2.0  # seconds between two turns of a healthy loop
+_LOAD_SECONDS = 60.0  # limit to load and check a package
+_AGAIN_SECONDS = 5.0  # until the next try to replace a screener
+_FENCED_OUT = "EACCES"  # a screener's error for a film outside its sandbox
+_MESSAGES_A_TURN = 64  # read from one screener before the others get their turn
 
 
 @dataclass(frozen=True, kw_only=True)
 class Screened:
-    """A screener is done with a film."""
+    """A screener has finished a film."""
 
     claim: Claim
     result: Result
@@ -48,7 +48,7 @@ class Screened:
 
 @dataclass(frozen=True, kw_only=True)
 class Died:
-    """A screener ended while it read this film: by itself, or ended for taking too long."""
+    """A screener ended while it read this film, by a crash or because it took too long."""
 
     claim: Claim
     overran: bool
@@ -57,26 +57,26 @@ class Died:
 
 @dataclass(frozen=True, kw_only=True)
 class HandedBack:
-    """A film that waited behind one that ended its screener. It was not looked at."""
+    """A film queued behind one that ended its screener. It was not read."""
 
     claim: Claim
 
 
 @dataclass(frozen=True, kw_only=True)
 class Serving:
-    """Every screener serves this model version from now on."""
+    """All screeners serve this model version from now on."""
 
     model_version: str
-    unfenced: str = ""  # what of their fence could not be put up
+    unfenced: str = ""  # parts of their sandbox that are missing
 
 
 @dataclass(frozen=True, kw_only=True)
 class NotServing:
-    """This package could not be taken into service; the one before it serves on."""
+    """This package could not be put into service. The one before still serves."""
 
     package: Path
     why: str
-    proven: bool = True  # the package itself is at fault; else it may do another time
+    proven: bool = True  # the package is at fault; if False, a later try may succeed
 
 
 PoolEvent = Screened | Died | HandedBack | Serving | NotServing
@@ -84,24 +84,24 @@ PoolEvent = Screened | Died | HandedBack | Serving | NotServing
 
 @dataclass(eq=False)
 class _Child:
-    """A screener as its parent has it: process, channel, and the films it was handed."""
+    """A screener as seen by its parent: process, channel and queue of films."""
 
     package: Path
     process: subprocess.Popen[bytes]
     channel: Channel
     started: float  # monotonic seconds
-    version: str | None = None  # once ready
-    unfenced: str = ""  # what of its fence could not be put up
-    outside: bool = False  # its fence stands around an inbox that is gone
+    version: str | None = None  # set when ready
+    unfenced: str = ""  # parts of its sandbox that are missing
+    outside: bool = False  # its sandbox is around an inbox that is gone
     jobs: deque[Claim] = field(default_factory=deque)
     head_since: float = 0.0
     overran: bool = False
     unfit: str | None = None
-    alone: bool = False  # takes no other film until it is done with this one
+    alone: bool = False  # gets no other film until this one is finished
 
     @classmethod
     def start(cls, package: Path, setup: Setup, now: float) -> Self:
-        """Start a screener on a package, and tell it what it needs to know.
+        """Start a screener on a package, and send it the setup.
 
         Raises:
             ScreenerTrouble: it cannot be started.
@@ -134,12 +134,12 @@ class _Child:
 
     @property
     def room(self) -> int:
-        """How many more films it can be handed."""
+        """The number of films it can still take."""
         return 0 if self.alone or self.version is None else _QUEUE - len(self.jobs)
 
     def send(self, message: Message) -> None:
         """Send it a message."""
-        # One that has ended is found out, and what it had dealt with, when it is read from.
+        # If it has ended, that is noticed when its channel is read.
         with suppress(OSError):
             self.channel.send(message)
 
@@ -151,13 +151,13 @@ class _Child:
         self.alone = alone
         self.send(job)
 
-    def forgive(self, seconds: float) -> None:
-        """Count so much of the time that it took as not its own."""
+    def extend_time(self, seconds: float) -> None:
+        """Extend its time limits, because the loop was held up for this long."""
         self.head_since += seconds
         self.started += seconds
 
     def end(self, *, wait_seconds: float = 0.0) -> None:
-        """End it: at once, or if it has not gone by itself within so many seconds."""
+        """Kill it, unless it exits within `wait_seconds`."""
         self.channel.close()
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(wait_seconds)
@@ -166,32 +166,32 @@ class _Child:
 
 
 class Pool:
-    """Screener processes and what they have in hand."""
+    """Screener processes and the films they have in hand."""
 
     def __init__(self, inbox: Path, options: ScreenerOptions) -> None:
-        """Prepare to keep screeners that read films below `inbox`. None starts before `serve`."""
+        """Prepare to keep screeners that read films below `inbox`. `serve` starts them."""
         self._inbox = inbox
         self._options = options
         self._selector = selectors.DefaultSelector()
         self._screeners: list[_Child] = []
-        self._serving: Path | None = None  # what films go to
-        self._coming: Path | None = None  # what is coming up to replace it
+        self._serving: Path | None = None  # the package that gets films
+        self._coming: Path | None = None  # the package that is being loaded to replace it
         self._retry_at = 0.0
-        self._tended = inf  # when screeners were last tended
+        self._tended = inf  # time of the last `tend`
         self._failures = 0
-        self.lacking = ""  # why there are fewer screeners than there should be, if they cannot be
-        self.ended = 0  # screeners that ended unasked, or were ended for taking too long
+        self.lacking = ""  # why screeners are missing, if they cannot be started
+        self.ended = 0  # screeners that crashed or were ended for taking too long
         self._events: deque[PoolEvent] = deque()
 
-    # What the service asks of it
+    # The interface
 
     def serve(self, package: Path, now: float) -> None:
-        """Bring up screeners on a package; they take over when all of them are ready.
+        """Start screeners on a package. They take over when all of them are ready.
 
-        What was coming up before is given up; what serves already serves on.
+        A package that was still loading is dropped. The one that serves continues.
 
         Raises:
-            ScreenerTrouble: they cannot be started. Ask again.
+            ScreenerTrouble: they cannot be started. Try again.
         """
         if package == self._coming:
             return
@@ -204,35 +204,35 @@ class Pool:
             for _ in range(self._options.count):
                 self._start(package, now)
         except ScreenerTrouble:
-            self._coming = None  # some of them would wait for the others for ever
+            self._coming = None  # else those started would wait for the others for ever
             self._retire()
             raise
 
     @property
     def in_hand(self) -> int:
-        """How many films are with screeners."""
+        """The number of films with screeners."""
         return sum(len(one.jobs) for one in self._screeners)
 
     @property
     def alive(self) -> int:
-        """How many screeners can take films."""
+        """The number of screeners that can take films."""
         return len(self._ready())
 
     @property
     def capacity(self) -> int:
-        """How many films may be with screeners at most."""
+        """The largest number of films that can be with screeners."""
         return self._options.count * _QUEUE
 
     @property
     def room(self) -> int:
-        """How many more films can be handed out now."""
+        """The number of films that can be submitted now."""
         return sum(one.room for one in self._ready())
 
     def submit(self, claim: Claim, now: float, *, alone: bool = False) -> bool:
-        """Hand a film to the least busy screener, or to an idle one all to itself.
+        """Give a film to the least busy screener, or to an idle one alone.
 
         Returns:
-            False where there is none with room now.
+            False if no screener has room now.
         """
         fits = [one for one in self._ready() if one.room and not (alone and one.jobs)]
         if not fits:
@@ -244,28 +244,28 @@ class Pool:
         return True
 
     def watch(self, descriptor: int) -> None:
-        """End `poll` early when this descriptor can be read."""
+        """Make `poll` return early when this descriptor is readable."""
         self._selector.register(descriptor, selectors.EVENT_READ)
 
     def poll(self, timeout: float, now: float) -> Iterator[PoolEvent]:
-        """Wait until something happens, at most `timeout` seconds, and yield what did."""
+        """Wait for events, at most `timeout` seconds, and yield them."""
         for key, _ in self._selector.select(0 if self._events else max(0.0, timeout)):
-            if key.data in self._screeners:  # and not let go of a moment ago
-                self._listen(key.data, now)
+            if key.data in self._screeners:  # else it was removed a moment ago
+                self._read_messages(key.data, now)
         while self._events:
             yield self._events.popleft()
 
     def tend(self, now: float) -> None:
-        """End screeners that overran, replace those that ended, let the superseded go.
+        """End screeners that took too long, replace those that ended, retire old ones.
 
         Raises:
-            ScreenerTrouble: no screener is left, and none can be started or lives.
+            ScreenerTrouble: no screener is left and none can be started, or none stays alive.
         """
-        # The loop comes round every second. If it did not, it was held up, and not the screeners.
+        # The loop runs at least once a second. A longer gap was the loop's delay, not a screener's.
         stalled = max(0.0, now - self._tended - _LONGEST_TURN)
         self._tended = now
         for screener in list(self._screeners):
-            screener.forgive(stalled)
+            screener.extend_time(stalled)
             if screener.jobs and now - screener.head_since > self._options.screen_seconds:
                 screener.overran = True
                 screener.process.kill()
@@ -273,12 +273,12 @@ class Pool:
                 screener.process.kill()
         self._retire()
         if self._serving is not None and now >= self._retry_at:
-            self._make_up(self._serving, now)
+            self._replace_missing(self._serving, now)
         if self._failures > 2 * self._options.count and not self._ready():
-            raise ScreenerTrouble("screeners end as soon as they are started")
+            raise ScreenerTrouble("screeners end as soon as they start")
 
     def close(self, *, wait_seconds: float = 5.0) -> list[Claim]:
-        """Stop every screener. Returns the claims they had."""
+        """Stop all screeners, and return the claims they had."""
         left = [claim for screener in self._screeners for claim in screener.jobs]
         for screener in self._screeners:
             screener.channel.close()
@@ -288,7 +288,7 @@ class Pool:
         self._selector.close()
         return left
 
-    # How it does it
+    # Implementation
 
     def _ready(self) -> list[_Child]:
         return [
@@ -299,8 +299,8 @@ class Pool:
             and not (one.overran or one.outside)
         ]
 
-    def _make_up(self, package: Path, now: float) -> None:
-        """Start screeners in place of those that have gone."""
+    def _replace_missing(self, package: Path, now: float) -> None:
+        """Start screeners in place of those that ended."""
         ours = sum(one.package == package and not one.outside for one in self._screeners)
         try:
             for _ in range(self._options.count - ours):
@@ -309,7 +309,7 @@ class Pool:
         except ScreenerTrouble as error:
             if not self._ready():
                 raise
-            self.lacking = str(error)  # and those that are left go on
+            self.lacking = str(error)  # the remaining ones continue
             self._retry_at = now + _AGAIN_SECONDS
 
     def _start(self, package: Path, now: float) -> None:
@@ -329,18 +329,18 @@ class Pool:
             raise ScreenerTrouble(f"a screener cannot be started: {error}") from error
         self._screeners.append(screener)
 
-    def _listen(self, screener: _Child, now: float) -> None:
+    def _read_messages(self, screener: _Child, now: float) -> None:
         try:
-            for _ in range(_HEARD_A_TURN):
+            for _ in range(_MESSAGES_A_TURN):
                 message = screener.channel.receive()
                 if message is None:
                     return
-                self._hear(screener, message, now)
-        except (ValueError, EOFError, OSError):  # it ended, or speaks nonsense: as good as ended
+                self._handle(screener, message, now)
+        except (ValueError, EOFError, OSError):  # it ended, or sent an invalid message
             if screener in self._screeners:
-                self._bury(screener, now)
+                self._handle_end(screener, now)
 
-    def _hear(self, screener: _Child, message: Message, now: float) -> None:
+    def _handle(self, screener: _Child, message: Message, now: float) -> None:
         head = screener.jobs[0] if screener.jobs else None
         match message:
             case Ready(model_version=str()) if screener.version is None:
@@ -358,13 +358,13 @@ class Pool:
                     Screened(claim=head, result=message, model_version=screener.version or "")
                 )
             case _:
-                raise ValueError("out of turn")
+                raise ValueError("unexpected message")
 
     def _inbox_moved(self, claim: Claim) -> bool:
-        """Whether a film that a screener may not open can be opened.
+        """Whether this process can open a film that a screener may not open.
 
-        A screener is fenced into the folder that was the inbox when it started. Where a share was
-        mounted anew it is another, and so must the screener be.
+        A screener's sandbox is tied to the folder that was the inbox at its start. If a share was
+        mounted again, the inbox is another folder, and a new screener is needed.
         """
         path = os.path.join(os.fsencode(self._inbox), bytes_of(claim.sighting.name))
         try:
@@ -374,7 +374,7 @@ class Pool:
         return True
 
     def _take_over(self) -> None:
-        """Serve the coming package once all of its screeners are ready."""
+        """Put the loaded package into service once all of its screeners are ready."""
         coming = [one for one in self._screeners if one.package == self._coming]
         versions = {(one.version, one.unfenced) for one in coming}
         ready = all(one.version is not None for one in coming)
@@ -386,14 +386,14 @@ class Pool:
         self._retire()
 
     def _retire(self) -> None:
-        """Let go of idle screeners on a package that is no longer served."""
+        """Remove idle screeners on a package that no longer serves."""
         for screener in list(self._screeners):
             wanted = screener.package in (self._serving, self._coming)
             if (screener.outside or not wanted) and not screener.jobs:
                 self._remove(screener)
 
-    def _bury(self, screener: _Child, now: float) -> None:
-        """Deal with a screener that ended."""
+    def _handle_end(self, screener: _Child, now: float) -> None:
+        """Replace a screener that ended, and hand back its films."""
         self._remove(screener)
         self.ended += 1
         code = screener.process.returncode
@@ -410,11 +410,11 @@ class Pool:
         if screener.version is None:
             self._failures += 1
             self._retry_at = now + doubling(self._failures, first=0.5, longest=30.0)
-        if screener.package == self._coming:  # be it ready or not: they take over all together
+        if screener.package == self._coming:  # ready or not, because all take over together
             self._give_up(screener)
 
     def _give_up(self, screener: _Child) -> None:
-        """Stop bringing up a package, one of whose screeners ended before it served."""
+        """Stop loading a package if one of its screeners ended before it served."""
         why = screener.unfit or f"{screener.package.name}: its screener ended before it served"
         proven = screener.unfit is not None
         self._events.append(NotServing(package=screener.package, why=why, proven=proven))
@@ -424,4 +424,4 @@ class Pool:
     def _remove(self, screener: _Child) -> None:
         self._screeners.remove(screener)
         self._selector.unregister(screener.channel)
-        screener.end()  # it is idle, or has ended: a signal changes nothing then
+        screener.end()  # it is idle or has ended, so a signal loses nothing

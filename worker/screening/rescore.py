@@ -1,7 +1,7 @@
-"""Screens archived films again with another version, through the screeners that serve.
+"""Screens archived films again with another model version.
 
-`rescore` keeps what it finds as further rows in `predictions`; `results` goes on showing the
-screening. `compare_decisions` keeps nothing: it is for the night, before a promotion.
+`rescore` stores predictions as further rows; `results` still shows the screening.
+`compare_decisions` stores nothing: a night uses it before a promotion.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from worker.model.decision import Verdict
 from worker.model.manifest import read_manifest
 from worker.screening.rescreen import Means, Skipped, screen_again
 
-_BATCH = 64  # verdicts in one commit
+_BATCH = 64  # verdicts per commit
 
 
 class ChampionUnfitError(LungwatchError):
-    """What serves must not: the one that may replace it has nothing to be compared with."""
+    """The champion is not fit to serve, so there is nothing to compare the challenger with."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rescored:
-    """What a rescore came to."""
+    """The result of a rescore."""
 
     screened: int
     skipped: tuple[Skipped, ...]
@@ -36,19 +36,19 @@ class Rescored:
 
 @dataclass(frozen=True, kw_only=True)
 class Turned:
-    """A film whose decision would be another."""
+    """A film whose decision would change."""
 
     scan_id: int
     sha256: str
-    champion: Verdict | None  # None: refused as no chest film
+    champion: Verdict | None  # None: refused as not a chest X-ray
     challenger: Verdict | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What a challenger would decide otherwise."""
+    """The films that a challenger would decide differently."""
 
-    screened: int  # films that both could screen
+    screened: int  # films that both screened
     turned: tuple[Turned, ...]  # newest first
     skipped: tuple[Skipped, ...]
 
@@ -61,26 +61,26 @@ def rescore(
     *,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Rescored:
-    """Screen archived films again with a version, and keep what it says.
+    """Screen archived films again with a version, and store its predictions.
 
-    Ended at any moment, it can be started again and goes on: what is there is not done twice.
+    If it is ended early, another run continues: films that have a prediction are not done again.
 
     Args:
-        database: where films and predictions are.
+        database: with films and predictions.
         package: folder of the model package.
-        means: where the films lie, and what to screen them with.
-        selection: which films; those that the version has spoken of are left out.
-        progress: is called with how many films are done.
+        means: where the films are, and how to screen them.
+        selection: which films; those with a prediction of this version are left out.
+        progress: called with the number of films done.
 
     Raises:
-        ModelPackageError: the package must not serve.
-        OwnTrouble: database or screeners are in trouble.
+        ModelPackageError: the package is not fit to serve.
+        OwnTrouble: trouble with database or screeners.
     """
     manifest = read_manifest(package)
     register_model(database, manifest)
     differs = Promotions(database).what_differs(manifest)
     if differs is not None:
-        raise ModelPackageError(f"{manifest.version}: its {differs} is not that on record")
+        raise ModelPackageError(f"{manifest.version}: its {differs} is not the one on record")
     archive = ArchivedFilms(database)
     pending: list[tuple[int, Verdict]] = []
     skipped: list[Skipped] = []
@@ -104,22 +104,22 @@ def rescore(
 def compare_decisions(
     database: Database, means: Means, *, champion: Path, challenger: Path, last: int
 ) -> Comparison:
-    """Screen the last archived films with both versions, and say which decisions would change.
+    """Screen the latest archived films with both versions, and return changed decisions.
 
-    For the night, before a promotion: nothing is written, and both packages go through the
-    screeners that would serve them, the challenger first: that it may serve is what matters.
+    For a night, before a promotion. Nothing is written. Both packages run in screeners as they
+    would in service; the challenger comes first, because its fitness matters most.
 
     Args:
-        database: where the films are on record.
-        means: where they lie, and what to screen them with.
+        database: with the rows of the films.
+        means: where the films are, and how to screen them.
         champion: folder of the package that serves.
-        challenger: folder of the one that may replace it, staged or in its place.
-        last: so many of the newest films.
+        challenger: folder of the package that may replace it, staged or published.
+        last: the number of films, the newest.
 
     Raises:
-        ChampionUnfitError: the champion must not serve, on this machine as it is now.
-        ModelPackageError: the challenger must not.
-        OwnTrouble: database or screeners are in trouble.
+        ChampionUnfitError: the champion is not fit to serve on this machine now.
+        ModelPackageError: the challenger is not.
+        OwnTrouble: trouble with database or screeners.
     """
     films = list(ArchivedFilms(database).films(Selection(limit=last)))
     after = {film.scan_id: answer for film, answer in screen_again(films, challenger, means)}

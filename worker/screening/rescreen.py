@@ -1,6 +1,6 @@
-"""Has screeners look at archived films again, with whatever model package is wanted.
+"""Runs screeners on archived films again, with any model package.
 
-Nothing is written and nothing moves: each film is yielded with what the package says of it.
+Nothing is written or moved. Each film is yielded with its verdict.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _WAIT_SECONDS = 0.2
 
 @dataclass(frozen=True, kw_only=True)
 class Means:
-    """Where archived films lie, and the screeners to read them with."""
+    """Where archived films are, and how to screen them."""
 
     folders: Folders
     screeners: ScreenerOptions
@@ -38,20 +38,20 @@ class Means:
 
 @dataclass(frozen=True, kw_only=True)
 class Skipped:
-    """An archived film that could not be screened again."""
+    """An archived film without a new verdict."""
 
     scan_id: int
     why: str
-    as_none: bool = False  # the model refuses it: it is no chest film
+    as_none: bool = False  # the model refuses it as not a chest X-ray
 
 
 def screen_again(
     films: Iterable[Archived], package: Path, means: Means
 ) -> Iterator[tuple[Archived, Verdict | Skipped]]:
-    """Yield each film with what a package says of it, or why it could not be asked.
+    """Yield each film with a package's verdict, or why there is none.
 
     Raises:
-        ModelPackageError: the package must not serve.
+        ModelPackageError: the package is not fit to serve.
         ScreenerTrouble: screeners cannot be started or kept.
     """
     bench = _Bench(package, means)
@@ -68,15 +68,15 @@ def screen_again(
 
 
 class _Bench:
-    """A pool of screeners on one package, and the films that are with it."""
+    """A pool of screeners on one package, and the films they have."""
 
     def __init__(self, package: Path, means: Means) -> None:
         self._package = package
         self._means = means
         self._manifest: Manifest = read_manifest(package)
         self._with: dict[int, Archived] = {}  # by scan id
-        self._again: deque[Claim] = deque()  # handed back, or to be tried alone
-        # Films lie in the archive or in the inbox: their names are whole paths.
+        self._again: deque[Claim] = deque()  # handed back, or to be screened alone
+        # Films may be in the archive or in the inbox, so their names are absolute paths.
         self.pool = Pool(Path("/"), means.screeners)
 
     @property
@@ -88,13 +88,13 @@ class _Bench:
         while not self.pool.alive:
             for event in self._events():
                 if isinstance(event, NotServing):
-                    # One that was killed as it came up tells nothing of the package.
+                    # If a screener was killed while starting, the package may be fine.
                     raise (ModelPackageError if event.proven else ScreenerTrouble)(event.why)
                 if isinstance(event, Serving):
                     return
 
     def hand_out(self, films: Iterator[Archived]) -> Iterator[tuple[Archived, Skipped]]:
-        """Give screeners what they have room for; yield films that are not where they were."""
+        """Give screeners films while they have room; yield films that are missing."""
         while self._again:
             claim = self._again[0]
             if not self.pool.submit(claim, time.monotonic(), alone=claim.crashes > 0):
@@ -112,7 +112,7 @@ class _Bench:
             self.pool.submit(claim_or_why, time.monotonic())
 
     def collect(self) -> Iterator[tuple[Archived, Verdict | Skipped]]:
-        """Wait for screeners to say something, and yield what they are done with."""
+        """Wait for screeners, and yield the films they have finished."""
         for event in self._events():
             match event:
                 case Screened(claim=claim, result=result):
@@ -127,7 +127,7 @@ class _Bench:
                 case HandedBack(claim=claim):
                     self._again.append(claim)
                 case _:
-                    pass  # about the model, which is known to serve
+                    pass  # about the model, which serves
 
     def _events(self) -> Iterator[PoolEvent]:
         now = time.monotonic()
@@ -135,7 +135,7 @@ class _Bench:
         self.pool.tend(now)
 
     def _look(self, film: Archived) -> Claim | Skipped:
-        """Return a claim on the film as it lies there now."""
+        """Return a claim on the film as it is now."""
         path = self._means.folders.path_of(film.place, in_inbox=film.in_inbox)
         try:
             facts = os.lstat(path)

@@ -1,10 +1,10 @@
-"""A fence around a process that reads bytes from strangers: what it may still ask of the kernel.
+"""The sandbox of a process that reads foreign bytes: limits on what it may ask of the kernel.
 
-For good, and for all that it starts. Two walls, each where the kernel has it: Landlock (Linux 5.13
-and newer) leaves it files to read below one folder and nothing else of any file system; seccomp, by
-libseccomp, leaves it the system calls of reading, computing and answering, and fails all others
-with EPERM: no socket, no program, no file written, no word to another process. Limits on files
-stand in any case. See landlock(7), seccomp(2) and seccomp_rule_add(3).
+It holds for the rest of the process and for its children, and uses what the kernel offers. Landlock
+(Linux 5.13 and newer) allows reading files below one folder, and nothing else in any file system.
+seccomp, by libseccomp, allows the system calls for reading, computing and answering; all others
+fail with EPERM: no sockets, no programs, no writing of files, no signals to other processes. Limits
+on files apply in any case. See landlock(7), seccomp(2) and seccomp_rule_add(3).
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ import termios
 from pathlib import Path
 
 _PR_SET_NO_NEW_PRIVS = 38
-_DESCRIPTORS = 64  # open at once: its own, and the film's
+_DESCRIPTORS = 64  # open at once, including the film
 
 # The same numbers on every architecture.
 _LANDLOCK_CREATE_RULESET, _LANDLOCK_ADD_RULE, _LANDLOCK_RESTRICT_SELF = 444, 445, 446
 _LANDLOCK_CREATE_RULESET_VERSION = 1
 _LANDLOCK_RULE_PATH_BENEATH = 1
 _ACCESS_FS_READ_FILE = 1 << 2
-_ACCESS_FS = {1: 0x1FFF, 2: 0x3FFF, 3: 0x7FFF, 5: 0xFFFF}  # all rights that a version knows
+_ACCESS_FS = {1: 0x1FFF, 2: 0x3FFF, 3: 0x7FFF, 5: 0xFFFF}  # all rights known to a version
 _ACCESS_NET = {4: 0x3}  # TCP, to bind and to connect
 _SCOPED = {6: 0x3}  # abstract sockets, and signals
 
 _ALLOW, _FAIL = 0x7FFF0000, 0x00050000 | errno.EPERM
-_CTL_TSYNC = 4  # the filter holds for threads that there are already
+_CTL_TSYNC = 4  # apply the filter to existing threads too
 _EQUAL, _MASKED_EQUAL = 4, 7
-# Memory, time, threads' waiting; the film's descriptor; the socket to the parent; the end.
+# Memory, time, waiting of threads; the film's descriptor; the socket to the parent; exit.
 _CALLS = (
     *("brk", "mmap", "munmap", "mremap", "mprotect", "madvise", "membarrier"),
     *("clock_gettime", "clock_getres", "clock_nanosleep", "nanosleep", "gettimeofday", "time"),
@@ -73,15 +73,14 @@ class _Argument(ctypes.Structure):
 
 
 def enclose(readable: str | Path) -> list[str]:
-    """Fence this process in, for good. Call it with everything loaded that will be needed.
+    """Restrict this process for the rest of its life. Load everything it needs before.
 
     Args:
-        readable: the folder below which files may still be opened, to read. It is the folder that
-            is there now: another that takes its place cannot be read, and where there is none,
-            nothing can.
+        readable: the folder below which files may still be opened for reading. It is the folder as
+            it is now: a folder that replaces it cannot be read. If there is none, no file can.
 
     Returns:
-        What could not be done, a sentence each: nothing on a Linux of 2022 or later with
+        The parts that are missing, a sentence each: none on Linux of 2022 or later with
         libseccomp.
 
     Raises:
@@ -95,7 +94,7 @@ def enclose(readable: str | Path) -> list[str]:
         raise OSError(ctypes.get_errno(), "no_new_privs cannot be set")
     missing = []
     try:
-        # Found while files may still be opened; put up last, as it fails Landlock's own calls.
+        # Loaded while files can be opened; applied last, because it blocks Landlock's calls.
         library = ctypes.CDLL("libseccomp.so.2")
     except OSError:
         library = None
@@ -113,9 +112,9 @@ def enclose(readable: str | Path) -> list[str]:
 
 
 def limit_processor_time(seconds: float) -> None:
-    """Let the kernel end this process once it has computed for so many seconds more.
+    """Have the kernel end this process after this many more seconds of processor time.
 
-    The parent ends what takes too long; this holds while the parent itself is stopped.
+    The parent ends slow screeners; this limit works even if the parent is stopped.
     """
     spent = resource.getrusage(resource.RUSAGE_SELF)
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
@@ -125,12 +124,12 @@ def limit_processor_time(seconds: float) -> None:
 
 def _landlock(libc: ctypes.CDLL, readable: str | Path) -> None:
     if len(list(Path("/proc/self/task").iterdir())) > 1:
-        raise OSError(errno.EBUSY, "threads run that it would not hold")
+        raise OSError(errno.EBUSY, "other threads are running, which it would not restrict")
     version = libc.syscall(
         _LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), _LANDLOCK_CREATE_RULESET_VERSION
     )
     if version < 1:
-        raise OSError(ctypes.get_errno(), "the kernel does not have it, or has it switched off")
+        raise OSError(ctypes.get_errno(), "the kernel does not have it, or it is switched off")
     ruleset = _Ruleset(
         handled_access_fs=_known(_ACCESS_FS, version),
         handled_access_net=_known(_ACCESS_NET, version),
@@ -139,7 +138,7 @@ def _landlock(libc: ctypes.CDLL, readable: str | Path) -> None:
     size = ctypes.c_size_t(ctypes.sizeof(ruleset))
     rules = _made(libc.syscall(_LANDLOCK_CREATE_RULESET, ctypes.byref(ruleset), size, 0))
     try:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # a share that is away
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # not mounted
             _let_read(libc, rules, readable)
         _made(libc.syscall(_LANDLOCK_RESTRICT_SELF, rules, 0))
     finally:
@@ -160,7 +159,7 @@ def _let_read(libc: ctypes.CDLL, rules: int, readable: str | Path) -> None:
 
 
 def _known(since: dict[int, int], version: int) -> int:
-    """Return the rights of the newest version that this kernel knows."""
+    """Return the rights of the newest version known to this kernel."""
     return next((since[at] for at in sorted(since, reverse=True) if at <= version), 0)
 
 
@@ -178,12 +177,12 @@ def _seccomp(library: ctypes.CDLL) -> None:
     library.seccomp_load.argtypes = library.seccomp_release.argtypes = [ctypes.c_void_p]
     rules = library.seccomp_init(_FAIL)
     if not rules:
-        raise OSError(errno.ENOMEM, "libseccomp made no filter")
+        raise OSError(errno.ENOMEM, "libseccomp could not make a filter")
     try:
         _check(library.seccomp_attr_set(rules, _CTL_TSYNC, 1))
         for name in _CALLS:
             _allow(library, rules, name)
-        # Open to read; limits and signals of its own; nothing that has the kernel signal others.
+        # Open for reading only; limits and signals only on itself; no ioctl or fcntl that signals.
         for name, flags in (("openat", 2), ("open", 1)):
             _allow(library, rules, name, _Argument(flags, _MASKED_EQUAL, _NOT_READING, 0))
         for name, itself in (("prlimit64", 0), ("kill", os.getpid()), ("tgkill", os.getpid())):
@@ -197,7 +196,7 @@ def _seccomp(library: ctypes.CDLL) -> None:
 
 
 def _allow(library: ctypes.CDLL, rules: int, name: str, *where: _Argument) -> None:
-    """Let a system call pass. What this architecture does not have is passed over."""
+    """Allow a system call. One that this architecture lacks is skipped."""
     number = library.seccomp_syscall_resolve_name(name.encode())
     if number < 0:
         return
@@ -208,6 +207,6 @@ def _allow(library: ctypes.CDLL, rules: int, name: str, *where: _Argument) -> No
 
 
 def _check(result: int) -> None:
-    """Raise what libseccomp returns: 0, or a negative number of an error."""
+    """Raise an OSError for a negative return value of libseccomp."""
     if result < 0:
         raise OSError(-result, os.strerror(-result))

@@ -1,7 +1,7 @@
-"""A screener: a child process that reads, hashes, decodes and predicts, one film at a time.
+"""A screener: a child process that reads, hashes, decodes and predicts one film at a time.
 
-Run by the pool as `python -m worker.screening.screener FD`. Its only way out is a socket to its
-parent: see `ipc`. Once its model is loaded it locks itself in: see `sandbox`.
+The pool runs it as `python -m worker.screening.screener FD`. It talks only to its parent, over a
+socket: see `ipc`. Once its model is loaded it restricts itself: see `sandbox`.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from worker.screening.ipc import Channel, Job, Ready, Result, Setup, Unfit
 from worker.system.filenames import bytes_of
 
 _PR_SET_PDEATHSIG = 1
-_FROZEN = 2.0  # times what a film may take: then the parent, which ends it sooner, is frozen
+_FROZEN = 2.0  # times the limit for a film; by then the parent should have ended it
 
 
 class _Lost(Exception):
-    """The file is not the one that was sighted."""
+    """The file is not the one that was seen."""
 
 
 class Screener:
-    """The loop of the child. Holds the model and the connection."""
+    """The loop of the child process, with its model and channel."""
 
     def __init__(self, channel: Channel, setup: Setup, model: Model) -> None:
-        """Serve jobs that come over `channel`."""
+        """Serve jobs that arrive over `channel`."""
         self._channel = channel
         self._inbox = os.fsencode(setup.inbox)
         self._limits = FilmLimits(**setup.limits)
@@ -47,7 +47,7 @@ class Screener:
         self._model = model
 
     def run(self) -> None:
-        """Screen until the parent hangs up."""
+        """Screen until the parent closes the channel."""
         while True:
             job = self._channel.receive()
             if isinstance(job, Job):
@@ -101,13 +101,13 @@ class Screener:
         )
 
     def _read(self, job: Job) -> bytes:
-        """Read the sighted file whole, and nothing else: no link, no device, no other file."""
+        """Read the claimed file completely, never a link, a device or another file."""
         path = os.path.join(self._inbox, bytes_of(job.name))
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
             descriptor = os.open(path, flags)
         except OSError as error:
-            # The fence answers for a folder in its place as rights would that are lacking.
+            # The sandbox reports a folder of this name as a lack of permission.
             if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO) or os.path.isdir(path):
                 raise _Lost from error
             raise
@@ -133,16 +133,16 @@ def _named(error: OSError) -> str:
 
 
 def _limit_memory(memory_mb: int) -> None:
-    """Bound the address space at what is taken now plus so many MiB."""
+    """Limit the address space to the present size plus `memory_mb` MiB."""
     taken_pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     limit = taken_pages * resource.getpagesize() + memory_mb * 1024 * 1024
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 def main(descriptor: int) -> None:
-    """Serve the parent at the other end of a socket until it hangs up."""
-    # The parent decides when to stop: a Ctrl-C reaches both, as do a terminal that is closed and a
-    # `timeout` around us. A film in hand would count as one that ended its screener.
+    """Serve the parent at the other end of a socket until it closes it."""
+    # The parent decides when to stop. Ctrl-C, a closed terminal and a `timeout` around the worker
+    # signal both, and a film in hand would count as one that crashed its screener.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -150,7 +150,7 @@ def main(descriptor: int) -> None:
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         setup = channel.receive()
         if not isinstance(setup, Setup):
-            raise ValueError("the first message must be Setup")  # noqa: TRY004 - a wrong value
+            raise ValueError("the first message must be Setup")  # noqa: TRY004 - the value is wrong
         try:
             model = load(Path(setup.package), predict_seconds=setup.predict_seconds)
         except ModelPackageError as error:

@@ -426,7 +426,7 @@ def test_screeners_that_cannot_live_are_trouble(
             ward.said.extend(ward.pool.poll(0.02, now))
             ward.pool.tend(now)
 
-    with pytest.raises(ScreenerTrouble, match="as soon as they are started"):
+    with pytest.raises(ScreenerTrouble, match="as soon as they start"):
         fail()
     assert started < 10
 
