@@ -138,5 +138,5 @@ def test_a_node_that_does_not_see_the_archive(tmp_path: Path) -> None:
     setup = ActorSetup(
         settings=Settings(), version="any", package=None, root=tmp_path / "share", screeners=1
     )
-    with pytest.raises(DataError, match="share is not to be seen from"):
+    with pytest.raises(DataError, match="share is not visible from"):
         Screening(setup)

@@ -1,5 +1,5 @@
-"""Work on films that are kept.
+"""Commands on kept films.
 
-An archive is screened in place by one machine or by a Ray cluster. Old films are discarded, refused
-ones go back to the inbox, and so do those that no row names.
+An archive is screened in place, by one machine or a Ray cluster. Old films are discarded. Refused
+films, and films that have no row, can go back to the inbox.
 """

@@ -1,7 +1,8 @@
-"""Screens an archive in place: the same screeners, the same rows, and nothing is moved.
+"""Screens an archive in place: with the same screeners and rows, without moving files.
 
-A film's row is `kept`, under its whole path. Whoever begins anew asks for each film and is told
-which have their verdict: so it goes on where it was, and several may work on one archive.
+A film's row has state `kept` and its absolute path as name. A run that starts again offers every
+film, and the claim returns those that have their verdict. So it continues where it stopped, and
+several may work on one archive.
 """
 
 from __future__ import annotations
@@ -30,28 +31,28 @@ from worker.types import BackfillReport, Outcome
 _BEAT_SECONDS = 5.0
 _LONGEST_WAIT = 1.0
 _AHEAD = 512  # films known and not yet claimed
-_TRIES = 3  # to read a film, before it is left
-_STOP_SECONDS = 20.0  # for films in hand to come back when told to stop
+_TRIES = 3  # to read a film, before it is given up
+_STOP_SECONDS = 20.0  # to finish films in hand after a stop
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tally:
-    """What became of an archive's films, so far."""
+    """The films of an archive so far, by outcome."""
 
     predicted: int = 0
     refused: int = 0
-    before: int = 0  # had their verdict already
-    missing: int = 0  # listed, and no regular file is there
-    unreadable: int = 0  # there, and cannot be read
+    before: int = 0  # had a verdict before
+    missing: int = 0  # listed, but not a regular file
+    unreadable: int = 0  # exist, but cannot be read
 
     @property
     def films(self) -> int:
-        """How many have ended in one of these ways."""
+        """The number of films with an outcome."""
         return self.predicted + self.refused + self.before + self.missing + self.unreadable
 
 
 class Backfill:
-    """Screeners on one model, for as long as the context lasts, and the loop that feeds them."""
+    """Screeners on one model, while the context lasts, and the loop that feeds them."""
 
     def __init__(
         self,
@@ -67,12 +68,12 @@ class Backfill:
         """Prepare to screen with the model in `package`.
 
         Args:
-            store: where rows go.
-            pool: screeners, fenced into `root`. None is started before the context is entered.
+            store: for the rows.
+            pool: screeners restricted to `root`; entering the context starts them.
             package: of the model.
-            policy: films are kept where they are, and listed once.
-            root: the folder that the films lie below.
-            note: is told of each kind of trouble once.
+            policy: films are kept in place, and listed once.
+            root: the folder with the films.
+            note: called once for each kind of trouble.
             clock: monotonic seconds.
         """
         self._store = store
@@ -98,11 +99,11 @@ class Backfill:
         self._next_beat = 0.0
 
     def __enter__(self) -> Self:
-        """Bring the screeners up.
+        """Start the screeners.
 
         Raises:
-            ModelPackageError: the model must not serve.
-            DatabaseTrouble: the database is away before there was anything to do.
+            ModelPackageError: the model is not fit to serve.
+            DatabaseTrouble: the database failed at the start.
             ScreenerTrouble: screeners cannot be started.
         """
         self._store.register_model(self._manifest)
@@ -122,7 +123,7 @@ class Backfill:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Let films in hand come back, record them, and leave nothing claimed."""
+        """Finish and record films in hand, and release all claims."""
         deadline = self._clock() + _STOP_SECONDS
         while self._pool.in_hand and error is None and self._clock() < deadline:
             now = self._clock()
@@ -132,7 +133,7 @@ class Backfill:
             self._pipeline.record(self._clock())
             self._store.beat(self._report(), lease_seconds=self._lease_seconds, stopped=True)
         except OwnTrouble:
-            if error is None:  # leases run out, and whoever comes next finishes it
+            if error is None:  # leases run out, and another run finishes the films
                 raise
 
     def screen(
@@ -142,10 +143,10 @@ class Backfill:
         progress: Callable[[Tally], object] = lambda _: None,
         stopped: Callable[[], bool] = lambda: False,
     ) -> Tally:
-        """Screen films by their whole paths, and return what became of all so far.
+        """Screen films by their absolute paths, and return all outcomes so far.
 
-        Trouble of our own is waited out, as a worker does. `progress` is called with every turn;
-        when `stopped` says so there may be more.
+        Own trouble is waited out, as in a worker. `progress` is called on every turn. If `stopped`
+        returns True, films may be left.
         """
         left = iter(names)
         more = True
@@ -160,7 +161,7 @@ class Backfill:
 
     @property
     def tally(self) -> Tally:
-        """What became of films so far."""
+        """The outcomes so far."""
         return Tally(
             predicted=self._ended["predicted"],
             refused=self._ended["refused"],
@@ -188,7 +189,7 @@ class Backfill:
         return more
 
     def _bring(self, left: Iterator[str], now: float) -> bool:
-        """Have names noticed, and return whether there may be more."""
+        """Pass names on, and return whether there may be more."""
         names = self._pipeline.again
         ahead = self._ahead
         while self._pipeline.waiting < ahead:
@@ -197,7 +198,7 @@ class Backfill:
                 if name is None:
                     return False
                 names.append(name)
-            # It stays among them until all is done: `left` gives no name twice.
+            # The name stays queued until it is noticed, because `left` yields each name once.
             before = self._pipeline.waiting
             self._pipeline.notice(names[0], now, whole=True)
             if self._pipeline.waiting == before:
@@ -216,7 +217,7 @@ class Backfill:
 
     @property
     def _ahead(self) -> int:
-        """How many films may wait: those that cannot be read are looked at again to the end."""
+        """How many films may wait, including those given up, which are looked at again."""
         return _AHEAD + len(self._given_up())
 
     def _given_up(self) -> list[str]:
@@ -240,7 +241,7 @@ class Backfill:
             self._sharing.adopt_orphans()
             self._store.beat(self._report(), lease_seconds=self._lease_seconds)
             self._next_beat = now + min(_BEAT_SECONDS, self._lease_seconds / 4)
-            # What one that died had in hand and is there is claimed as it is listed.
+            # Films of a backfill that died are claimed again when they are listed.
             self._pipeline.withdraw_gone(archive=spell(os.fsencode(self._root)))
 
     def _report(self) -> BackfillReport:
@@ -255,7 +256,7 @@ class Backfill:
 
     def _manifest_of(self, version: str) -> Manifest:
         if version != self._manifest.version:
-            raise ModelPackageError(f"screeners speak of {version}, not {self._manifest.version}")
+            raise ModelPackageError(f"screeners serve {version}, not {self._manifest.version}")
         return self._manifest
 
     def _count(self, outcome: Outcome) -> None:

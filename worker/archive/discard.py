@@ -1,4 +1,4 @@
-"""Films that are old enough to go: their files are removed, and their rows stay."""
+"""Removes the files of old films. Their rows stay."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from worker.system.filenames import bytes_of
 
 
 class Discarding:
-    """Archived films or refused ones. Every method may raise `DatabaseTrouble`."""
+    """Old archived or refused films. Every method may raise `DatabaseTrouble`."""
 
     def __init__(
         self, database: Database, folder: Path, *, refused: bool, before: datetime
     ) -> None:
-        """Look at films screened before then, whose files lie below `folder`."""
+        """Choose films screened before `before`, with files below `folder`."""
         self._database = database
         self._folder = folder
         self._refused = refused
         self._films = OldFilms(database, refused=refused, before=before)
 
     def extent(self) -> Extent:
-        """Return how much would go, and what would stay for its label."""
+        """Return how much would be removed, and how many films stay for their label."""
         return self._films.extent()
 
     def discard(self) -> Iterator[tuple[OldFilm, str | None]]:
-        """Remove files, and yield each film with why its file stays, or None where it is gone.
+        """Remove files, and yield each film with why its file stays, or None if it is removed.
 
-        A file is removed before its row says so: killed between the two, the next run finds it
-        gone. One that is not what was screened stays, and so does everything of a folder that is
-        not there: it may be a share that is not mounted.
+        A file is removed before its row is changed. If the run is killed in between, the next one
+        finds the file gone. A file that is not the one screened stays. So do all files of a folder
+        that does not exist, because a share may not be mounted.
         """
         for page in self._films.pages():
             done = [(film, self._remove(film)) for film in page]
             gone = [film for film, why in done if why is None]
             forget_places(self._database, [film.scan_id for film in gone])
             for day in {film.place.partition("/")[0] for film in gone}:
-                with suppress(OSError):  # there are others in it
+                with suppress(OSError):  # not empty
                     (self._folder / day).rmdir()
             yield from done
 
@@ -54,9 +54,9 @@ class Discarding:
         path = folder / os.fsdecode(bytes_of(name))
         try:
             if not folder.is_dir():
-                return "its folder is not there: is a share not mounted?"
+                return "its folder does not exist: is a share not mounted?"
             if not _is_what_was_screened(path, film):
-                return "what lies in its place is not what was screened"
+                return "the file in its place is not the one that was screened"
             path.unlink()
         except FileNotFoundError:
             pass
@@ -73,6 +73,6 @@ def _is_what_was_screened(path: Path, film: OldFilm) -> bool:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode) or facts.st_size != film.size_bytes:
             return False
-        if film.sha256 is None:  # it was refused unread
+        if film.sha256 is None:  # refused without being read
             return True
         return hashlib.file_digest(file, "sha256").hexdigest() == film.sha256

@@ -1,9 +1,9 @@
-"""Screens an archive on a Ray cluster: Ray Data streams its films to actors that hold screeners.
+"""Screens an archive on a Ray cluster: Ray Data streams films to actors that run screeners.
 
-Each actor is a `Backfill` of its own on the node where it runs. Rows are the checkpoint, as they
-are on one machine: what a node that died had in hand is claimed again when its leases run out, and
-what it had recorded is found so. The archive is seen under the same path on every node, and
-Lungwatch is installed there; the model and the settings are brought along.
+Each actor runs a `Backfill` on its node. Rows are the checkpoint: films that a dead node had in
+hand are claimed again when its leases run out, and films it had recorded are found done. All nodes
+must see the archive under the same path and have Lungwatch installed. The actors get model and
+settings from here.
 """
 
 from __future__ import annotations
@@ -30,37 +30,37 @@ from worker.archive.sources import fence_around
 from worker.errors import DataError, ScreenerTrouble, SettingsError, not_installed
 from worker.settings import Settings
 
-_NAMES = 512  # in one task: seconds of work, which is what a node that dies can cost
-_WAVE = 2048  # tasks: a million names are listed while the million before are screened
-_SCREENERS = 4  # with an actor, and one connection to the database
-_LOOK_SECONDS = 0.5  # between looks whether to stop
+_NAMES = 512  # per task: seconds of work, which is what a dead node can cost
+_WAVE = 2048  # tasks: the next million names are listed while one million are screened
+_SCREENERS = 4  # per actor, with one connection to the database
+_LOOK_SECONDS = 0.5  # between checks for a stop
 _CONNECT_SECONDS = 5.0
 _COLUMN = "path"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ActorSetup:
-    """What an actor needs to bring its screeners up."""
+    """What an actor needs to start its screeners."""
 
     settings: Settings
     version: str  # of the model
-    package: Any  # reference to its files: name to bytes
+    package: Any  # reference to its files, bytes by name
     root: Path
     screeners: int
 
 
 class Screening:
-    """What an actor holds for as long as it lives: screeners on the model that it was given."""
+    """The state of an actor: screeners on the model that it was given."""
 
     def __init__(self, setup: ActorSetup) -> None:
-        """Bring the screeners up on this node.
+        """Start the screeners on this node.
 
         Raises:
-            DataError: the archive cannot be seen from here.
-            LungwatchError: as `open_screeners` does.
+            DataError: the archive is not visible from this node.
+            LungwatchError: as `open_screeners`.
         """
         if not setup.root.is_dir():
-            raise DataError(f"{setup.root} is not to be seen from {socket.gethostname()}")
+            raise DataError(f"{setup.root} is not visible from {socket.gethostname()}")
         import ray  # noqa: PLC0415 - see `Cluster`
 
         self._open = ExitStack()
@@ -69,7 +69,7 @@ class Screening:
         package.mkdir()
         for name, data in ray.get(setup.package).items():
             (package / name).write_bytes(data)
-        # Processes of one name may tell each other dead, so a node's name is its own.
+        # Each node needs its own host name, because workers of one host declare each other dead.
         node = ray.get_runtime_context().get_node_id()[:12]
         self._backfill = self._open.enter_context(
             open_screeners(
@@ -83,36 +83,36 @@ class Screening:
         )
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[int]]:
-        """Screen films by their names, and return how many ended in each way."""
+        """Screen films by their names, and return the number with each outcome."""
         before = asdict(self._backfill.tally)
         after = asdict(self._backfill.screen(batch[_COLUMN].tolist()))
         return {way: [count - before[way]] for way, count in after.items()}
 
     def __del__(self) -> None:
-        """Let the screeners go: Ray has no other word for the end of what an actor holds."""
-        with suppress(AttributeError):  # it never came up
+        """Stop the screeners. Ray offers no other hook for an actor's end."""
+        with suppress(AttributeError):  # the constructor failed
             self._open.close()
 
 
 class Cluster:
-    """A Ray cluster that screens archives, for as long as the context lasts."""
+    """A Ray cluster that screens archives while the context lasts."""
 
     def __init__(self, settings: Settings, archive: Path, *, address: str | None) -> None:
         """Prepare to screen `archive` with the model in service.
 
         Args:
-            settings: of this process; actors have the same.
-            archive: a folder or a list, as `names_in` takes it.
-            address: of a cluster, as `ray.init` takes it. None for the one that RAY_ADDRESS names
-                or that runs here, else for one of this machine's cores alone.
+            settings: of this process, also used by the actors.
+            archive: a folder or a list, as for `names_in`.
+            address: of a cluster, as for `ray.init`. None for the cluster that RAY_ADDRESS names or
+                that runs here, else for a new one of this machine's cores.
 
         Raises:
-            SettingsError: no model is there to serve, or the database is not one for many machines.
+            SettingsError: there is no model to serve, or the database is SQLite.
         """
         if settings.database_url.get_secret_value().startswith("sqlite"):
             raise SettingsError(
-                "LUNGWATCH_DATABASE_URL names a SQLite file, and actors on other machines cannot "
-                "write to it: a cluster needs Postgres. `--engine local` does with SQLite."
+                "LUNGWATCH_DATABASE_URL is a SQLite file, which other machines cannot write to: "
+                "a cluster needs Postgres. With SQLite use `--engine local`."
             )
         package = model_in_service(settings)
         self._settings = settings
@@ -123,14 +123,14 @@ class Cluster:
         self._ended: Counter[str] = Counter()
 
     def __enter__(self) -> Self:
-        """Join the cluster, or make one.
+        """Connect to the cluster, or start one.
 
         Raises:
-            SettingsError: Ray is not installed, or no cluster is at that address.
+            SettingsError: Ray is not installed, or there is no cluster at that address.
         """
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a clinic's box tells nobody
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # send no usage statistics
         try:
-            import ray  # noqa: PLC0415 - only who has it needs it
+            import ray  # noqa: PLC0415 - optional
             import ray.data  # noqa: PLC0415
         except ImportError as error:
             raise SettingsError(f"`--engine ray` {not_installed('ray[data]')}") from error
@@ -140,7 +140,7 @@ class Cluster:
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise SettingsError(f"no Ray cluster: {str(error).splitlines()[0]}") from error
         ray.data.DataContext.get_current().enable_progress_bars = False
-        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # it raises as well
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors are raised too
         return self
 
     def __exit__(
@@ -149,15 +149,15 @@ class Cluster:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Leave the cluster; what was made for this process alone ends with it."""
+        """Leave the cluster. One that was started for this process ends."""
         import ray  # noqa: PLC0415
 
-        logging.getLogger("ray").setLevel(logging.CRITICAL)  # what is cut short complains of it
+        logging.getLogger("ray").setLevel(logging.CRITICAL)  # else it warns of interrupted tasks
         ray.shutdown()
 
     @property
     def tally(self) -> Tally:
-        """What became of films so far."""
+        """The outcomes so far."""
         return Tally(**self._ended)
 
     def screen(
@@ -167,10 +167,10 @@ class Cluster:
         progress: Callable[[Tally], object] = lambda _: None,
         stopped: Callable[[], bool] = lambda: False,
     ) -> Tally:
-        """Screen films by their whole paths, and return what became of all so far.
+        """Screen films by their absolute paths, and return all outcomes so far.
 
         Raises:
-            ScreenerTrouble: no actor comes up, or Ray itself fails.
+            ScreenerTrouble: no actor starts, or Ray fails.
         """
         left = iter(names)
         while not stopped() and (wave := list(islice(_tables(left), _WAVE))):
@@ -180,15 +180,15 @@ class Cluster:
         return self.tally
 
     def _screened(self, tables: list[Any], stopped: Callable[[], bool]) -> Iterator[dict[str, int]]:
-        """Yield how many films ended in each way, task by task."""
+        """Yield the number of films with each outcome, task by task."""
         results: queue.Queue[dict[str, int] | BaseException | None] = queue.Queue()
 
-        # Ray is waited for beside the loop: one that waits for a database must hear of a stop.
+        # Ray runs in a thread of its own, so that a stop is noticed while tasks wait.
         def run() -> None:
             try:
                 for batch in self._stream(tables):
                     results.put({way: int(counts.sum()) for way, counts in batch.items()})
-            except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
+            except Exception as error:  # noqa: BLE001 - raised in the loop below
                 results.put(error)
             else:
                 results.put(None)
@@ -202,7 +202,7 @@ class Cluster:
             if result is None:
                 return
             if isinstance(result, BaseException):
-                raise ScreenerTrouble(f"the cluster gave up: {_in_short(result)}") from result
+                raise ScreenerTrouble(f"the cluster failed: {_in_short(result)}") from result
             yield result
 
     def _stream(self, tables: list[Any]) -> Iterator[dict[str, Any]]:
@@ -210,12 +210,12 @@ class Cluster:
 
         cores = [int(cpus) for node in ray.nodes() if (cpus := _cores(node)) >= 1]
         if not cores:
-            raise ScreenerTrouble("the cluster has no node with a core to give")
+            raise ScreenerTrouble("the cluster has no node with a free core")
         screeners = self._settings.screeners or min(_SCREENERS, *cores)
         if screeners > max(cores):
             raise SettingsError(
                 f"LUNGWATCH_SCREENERS is {screeners}, and no node of the cluster has more than "
-                f"{max(cores)} cores: an actor of so many screeners would never come up"
+                f"{max(cores)} cores: an actor with so many screeners would never start"
             )
         setup = ActorSetup(
             settings=self._settings,
@@ -238,12 +238,12 @@ class Cluster:
 
 
 def _look_for(address: str | None) -> None:
-    """Find that a cluster listens at an address: Ray itself looks for minutes."""
+    """Check that something listens at the address, because Ray itself would try for minutes."""
     if address in (None, "", "auto", "local"):
         return
     host, _, port = address.rpartition(":")
     if not (host and port.isdigit()):
-        raise SettingsError(f"no Ray cluster: its address is {address!r}, and not host:port")
+        raise SettingsError(f"no Ray cluster: its address is {address!r}, not host:port")
     try:
         socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
@@ -251,7 +251,7 @@ def _look_for(address: str | None) -> None:
 
 
 def _in_short(error: BaseException) -> str:
-    """Return what an actor raised: the last line of the trace that Ray brings."""
+    """Return an actor's error: the last line of Ray's traceback."""
     last = [line for line in str(error).splitlines() if line.strip()][-1]
     return last.removeprefix("worker.errors.")
 

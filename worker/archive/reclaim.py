@@ -1,4 +1,4 @@
-"""Archived and refused files that no row names, as after a database restored from a backup."""
+"""Finds archived and refused files without a row, as after restoring a database backup."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 def unnamed(database: Database, inbox: Inbox) -> Iterator[Path]:
     """Yield the files in the archive and refused folders that no row names, by day.
 
-    JSON that lies beside refused files is no film. While a film is recorded and not yet filed, its
-    row does not say where it lies: then nothing can be told.
+    The JSON files of refused films are skipped. While a film is recorded and not yet filed, its row
+    does not name its place; then this raises.
 
     Raises:
-        DatabaseTrouble: the database cannot be asked.
+        DatabaseTrouble: the database failed.
+        StorageTrouble: a folder cannot be listed, or films are being filed.
         StorageTrouble: a folder cannot be listed, or films are being filed.
     """
     if is_filing(database):
@@ -46,8 +47,8 @@ def _is_day(name: str) -> bool:
 
 
 def _unnamed_of(database: Database, folder: Path, *, refused: bool) -> Iterator[Path]:
-    # In this order, for a worker may go on filing: a film that is listed was recorded before, and
-    # if no row is only recorded any more, the film's says by now where it lies.
+    # List files first, then read rows: a listed film was recorded before. If no row is unfiled by
+    # then, the film's row names its place.
     films = list(_films(folder))
     whole = spell(os.fsencode(folder.resolve()))
     named, filing = named_films(database, folder.name, whole, [name for name, _ in films])
@@ -60,7 +61,7 @@ def _unnamed_of(database: Database, folder: Path, *, refused: bool) -> Iterator[
 
 
 def _films(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Yield the files in a folder that could be films: names as rows spell them, and paths."""
+    """Yield (name as in rows, path) of the files in a folder that may be films."""
     try:
         entries = sorted(os.scandir(os.fsencode(folder)), key=lambda one: one.name)
     except OSError as error:
@@ -72,4 +73,4 @@ def _films(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _cannot_tell() -> StorageTrouble:
-    return StorageTrouble("films are being filed: let the worker end that, or start it once")
+    return StorageTrouble("films are being filed: wait for the worker, or run it once")

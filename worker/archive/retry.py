@@ -1,4 +1,4 @@
-"""Refused films that go back into the inbox, to be screened anew."""
+"""Moves refused films back into the inbox, to be screened again."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from worker.system.filenames import bytes_of
 
 
 def send_back(database: Database, inbox: Inbox, wanted: str) -> Iterator[tuple[int, str | None]]:
-    """Move refused films back into the inbox; their rows name no place any more.
+    """Move refused films back into the inbox, and clear the place in their rows.
 
     Args:
-        database: where scans are.
+        database: with the scans.
         inbox: with its archive and refused folders.
         wanted: an id, a file name, or the beginning of a SHA-256.
 
     Yields:
-        The id of each scan that is meant and whose film is there, and why its film stays, or None
-        where it went.
+        (scan id, problem) for each scan that matches and whose film exists; problem is None if the
+        film was moved.
 
     Raises:
-        DatabaseTrouble: the database cannot be asked.
+        DatabaseTrouble: the database failed.
     """
     for scan in Results(database).retriable(wanted):
         problem = inbox.bring_back(scan.filed_as, scan.file_name, scan.scan_id)
@@ -37,7 +37,7 @@ def send_back(database: Database, inbox: Inbox, wanted: str) -> Iterator[tuple[i
 
 
 def _clear_place(database: Database, inbox: Inbox, scan: Retriable, filed_as: str) -> None:
-    """Leave nothing of a film in the place it went back from: the next may take that."""
+    """Remove the JSON file of a film that went back, and free its place."""
     day, _, name = filed_as.partition("/")
     for scan_id in _scans_of(scan):
         remove_why(inbox.refused / day, bytes_of(name), scan_id)

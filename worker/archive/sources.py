@@ -1,4 +1,4 @@
-"""Which films an archive holds: those below a folder, or those that a manifest lists."""
+"""Lists the films of an archive: those below a folder, or those in a Parquet file."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from typing import Any
 from worker.errors import DataError, StorageTrouble, not_installed
 from worker.system.filenames import is_passed_over, spell
 
-_COLUMN = "path"  # of a manifest
-_ROWS = 4096  # of a manifest, at a time
+_COLUMN = "path"  # of a Parquet file
+_ROWS = 4096  # of a Parquet file, at a time
 
 
 def names_in(source: Path) -> Iterator[str]:
-    """Stream the films of an archive, by whole paths as `filenames.spell` writes them.
+    """Return an iterator over the films of an archive: absolute paths, as `filenames.spell` writes.
 
     Args:
-        source: a folder, whose films are found however deep they lie; links are not followed, and
-            names that are passed over in an inbox are here. Or a Parquet file with a column
-            `path`, where a relative path is taken from the file's own folder.
+        source: a folder, which is searched at any depth, without following links and without the
+            names that an inbox ignores. Or a Parquet file with a column `path`; a relative path
+            starts at the file's folder.
 
     Returns:
-        An iterator that raises StorageTrouble while the archive is away, and can be asked again.
+        An iterator that raises StorageTrouble while the archive is away, and can be resumed.
 
     Raises:
-        DataError: it is neither, or cannot be read. A list that breaks off is found to later.
+        DataError: it is neither, or cannot be read. A truncated list raises later.
     """
     try:
         is_folder = stat.S_ISDIR(source.stat().st_mode)
@@ -42,15 +42,14 @@ def names_in(source: Path) -> Iterator[str]:
 
 
 def fence_around(source: Path) -> Path:
-    """Return the folder that whoever reads an archive's films need not look out of."""
+    """Return the folder that contains all films of an archive."""
     return source.resolve() if source.is_dir() else Path("/")
 
 
 class _Below(Iterator[str]):
-    """The films below a folder, each folder's in the order of their names.
+    """The films below a folder, by name within each folder.
 
-    A folder that cannot be listed when its turn comes is given in place of its films, so that
-    whoever looks for one there says that it is missing.
+    A folder that cannot be listed is yielded itself, so that it is counted as missing.
     """
 
     def __init__(self, root: bytes) -> None:
@@ -67,7 +66,7 @@ class _Below(Iterator[str]):
             try:
                 is_folder = entry.is_dir(follow_symlinks=False)
                 is_film = entry.is_file(follow_symlinks=False)
-            except OSError:  # it cannot be looked at: whoever looks at films finds out why
+            except OSError:  # reading it will give the reason
                 is_folder, is_film = False, True
             if is_folder:
                 below = self._below(entry.path)
@@ -82,7 +81,7 @@ class _Below(Iterator[str]):
         raise StopIteration
 
     def _below(self, folder: bytes) -> list[os.DirEntry[bytes]] | None:
-        """List a folder; None where it alone cannot be."""
+        """List a folder; None if only this folder cannot be listed."""
         try:
             return _entries(folder)
         except OSError:
@@ -95,7 +94,7 @@ class _Below(Iterator[str]):
 
 
 def _entries(folder: bytes) -> list[os.DirEntry[bytes]]:
-    """Return what lies in a folder and could be a film or hold some, the last name first."""
+    """Return the entries of a folder that may be films or folders, the last name first."""
     with os.scandir(folder) as entries:
         could_be_films = [one for one in entries if not is_passed_over(spell(one.name))]
     return sorted(could_be_films, key=lambda entry: entry.name, reverse=True)
@@ -103,7 +102,7 @@ def _entries(folder: bytes) -> list[os.DirEntry[bytes]]:
 
 def _parquet(path: Path) -> Any:
     try:
-        from pyarrow import ArrowException, parquet, types  # noqa: PLC0415 - only who has one needs it
+        from pyarrow import ArrowException, parquet, types  # noqa: PLC0415 - optional
     except ImportError as error:
         raise DataError(f"{path.name}: reading it {not_installed('pyarrow')}") from error
     try:
@@ -119,7 +118,7 @@ def _parquet(path: Path) -> Any:
 
 
 def _listed(file: Any, folder: Path) -> Iterator[str]:
-    from pyarrow import ArrowException  # noqa: PLC0415 - it is there: `file` is of it
+    from pyarrow import ArrowException  # noqa: PLC0415 - `file` is from it
 
     base = os.fsencode(folder)
     try:
@@ -128,4 +127,4 @@ def _listed(file: Any, folder: Path) -> Iterator[str]:
                 if path:
                     yield spell(os.path.normpath(os.path.join(base, os.fsencode(path))))
     except (OSError, ArrowException) as error:
-        raise DataError(f"the list breaks off: {str(error).splitlines()[0]}") from error
+        raise DataError(f"the list cannot be read further: {str(error).splitlines()[0]}") from error
