@@ -176,7 +176,7 @@ def test_a_film_that_is_not_what_was_screened_is_not_explained(screened: Site) -
     with database.writing() as connection:
         connection.exec_driver_sql("UPDATE predictions SET logit = logit + 0.2")
     database.close()
-    with pytest.raises(ScanError, match="stands in its row"):
+    with pytest.raises(ScanError, match="is in its row"):
         explained(screened, "hazy.jpeg")
 
 

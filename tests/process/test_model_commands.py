@@ -162,7 +162,7 @@ def test_show_and_diff(site: Site, shipped: Path) -> None:
     change_manifest(
         site.models / "third", created_at=registry_of(site).manifest("first").created_at
     )
-    assert "nothing but their names" in site.call("models", "diff", "first", "third").stdout
+    assert "differ only in their names" in site.call("models", "diff", "first", "third").stdout
 
 
 def test_show_counts_every_film_marked_review(site: Site) -> None:
@@ -203,7 +203,7 @@ def test_explain_tells_the_rest_where_the_card_is_damaged(site: Site, harm: str)
     told = site.call("models", "explain", "first").stdout
     assert "Evaluation" in told
     assert ("# Model" in told) == (harm == "damaged")
-    assert ("It cannot be read: Is a directory" in told) == (harm == "a folder")
+    assert ("The card cannot be read: Is a directory" in told) == (harm == "a folder")
 
 
 def test_explain_before_there_is_a_database_or_a_package(site: Site) -> None:

@@ -14,7 +14,7 @@ from worker.db.engine import Database
 from worker.db.results import Results
 from worker.model.registry import Registry
 from worker.reports.explain import explain
-from worker.reports.models import told_measures
+from worker.reports.models import describe_measures
 from worker.reports.page import Page, days_of, listed, pictures_of, refusals_of
 from worker.settings import Settings
 
@@ -79,4 +79,4 @@ def _draw(settings: Settings, database: Database, registry: Registry, scan_id: i
 
 def _measures(registry: Registry, version: str | None) -> dict[str, str]:
     """Return what the model in service was measured to be, in words."""
-    return {} if version is None else told_measures(registry, version)
+    return {} if version is None else describe_measures(registry, version)

@@ -1,4 +1,4 @@
-"""What people read: tables, the report page, exports, and explanations of single films.
+"""Reports for people: tables, the HTML page, exports, and explanations of single films.
 
 Nothing here changes a row or moves a film.
 """

@@ -1,7 +1,7 @@
-"""Why a film was scored as it was: the archived bytes screened again, and where the evidence lies.
+"""Explains a stored score: screens the archived film again and draws where the evidence lies.
 
-What is explained is what is on record: the very bytes, by the version that made the row, and
-giving the row's logit again; anything else is an error, not a picture.
+The explanation must match the record: the same bytes, the model version in the row, and the row's
+logit. Otherwise it is an error, not a picture.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from worker.system.folders import Folders
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """A film as a person looks at it, what the model said of it, and where it saw that."""
+    """A film for display, the prediction, and its evidence map."""
 
-    grey: Pixels  # (height, width) uint8, upright, of the film's own aspect
-    evidence: Floats  # (rows, columns): adds up to the logit
+    grey: Pixels  # (height, width) uint8, upright, in the film's aspect ratio
+    evidence: Floats  # (rows, columns): sums to the logit
     caption: Caption
 
     def draw(self) -> bytes:
-        """Return it as a PNG."""
+        """Return the explanation as a PNG."""
         return draw(self.grey, self.evidence, self.caption)
 
     def thumbnail(self) -> bytes:
-        """Return film and evidence alone, small, as a PNG."""
+        """Return a small PNG of film and evidence, without text."""
         return thumbnail(self.grey, self.evidence)
 
 
@@ -58,25 +58,25 @@ def explain(
     predict_seconds: float | None = None,
     prevalence: float | None = None,
 ) -> Explanation:
-    """Screen an archived film again and say where its evidence lies.
+    """Screen an archived film again and return where its evidence lies.
 
     Args:
-        database: where scans and predictions are.
+        database: with scans and predictions.
         registry: of the model packages.
-        folders: where films lie.
+        folders: of the films.
         wanted: a scan, by id, file name, or beginning of the SHA-256.
-        limits: what a film may measure.
-        version: of the model; the one that made the row where not given.
-        predict_seconds: of processor time, that the network may take for a film; None for any.
-        prevalence: of PNEUMONIA at this site, where the version has said nothing of the film yet;
-            None for the package's own.
+        limits: on a film.
+        version: of the model; None for the one that made the row.
+        predict_seconds: limit on the network's processor time for a film; None for no limit.
+        prevalence: of PNEUMONIA at this site, if this version has no prediction of the film; None
+            for the package's own.
 
     Raises:
-        ScanError: there is no such scan, it was refused, its film is not where it was or not what
-            it was, or it does not give the logit on record.
-        RegistryError: the version is not there, or not any more.
-        ModelPackageError: it is, and must not serve.
-        DatabaseTrouble: the database cannot be asked.
+        ScanError: no such scan, it was refused, its film was moved or changed, or it does not
+            give the logit on record.
+        RegistryError: the version is not in the registry.
+        ModelPackageError: the version is not fit to serve.
+        DatabaseTrouble: the database failed.
     """
     archive = ArchivedFilms(database)
     film = archive.find(wanted)
@@ -98,7 +98,7 @@ def _package(
             raise ScanError(f"scan {film.scan_id} has no prediction")
         if not registry.has(said.version):
             raise RegistryError(
-                f"scan {film.scan_id} was screened by {said.version}, which is gone from "
+                f"scan {film.scan_id} was screened by {said.version}, which is no longer in "
                 f"{registry.root}: name another version with --model"
             )
         version = said.version
@@ -140,7 +140,7 @@ def _explain(
     elif not abs(output.logit - said.logit) <= SAME_LOGIT:
         raise ScanError(
             f"scan {film.scan_id}: {said.version} gives a logit of {output.logit:.4f} now, and "
-            f"{said.logit:.4f} stands in its row: the row is not explained by this package"
+            f"{said.logit:.4f} is in its row: this package does not explain the row"
         )
     return Explanation(
         grey=_look(data, limits),
@@ -161,11 +161,11 @@ def _explain(
 
 
 def _look(data: bytes, limits: FilmLimits) -> Pixels:
-    """Return a film at a size to look at, (height, width) uint8, in its own aspect."""
+    """Return a film at display size, (height, width) uint8, in its aspect ratio."""
     header = check_header(data, limits)
     size = (header.width, header.height)
     width, height = fit(*(reversed(size) if header.orientation in TURNED else size))
-    # That it is not blank is the network's size to say.
+    # Contrast is checked at the network's size, not here.
     return read_film(
         data,
         height=height,
@@ -176,7 +176,7 @@ def _look(data: bytes, limits: FilmLimits) -> Pixels:
 
 
 def _read(film: Archived, folders: Folders, limits: FilmLimits) -> bytes:
-    """Read an archived film whole, and nothing else: no link, no device, no other file."""
+    """Read an archived film completely, never a link, a device or another file."""
     path = folders.path_of(film.place, in_inbox=film.in_inbox)
     lost = f"scan {film.scan_id}: its film is not where it was filed, {film.place}"
     try:
@@ -191,7 +191,7 @@ def _read(film: Archived, folders: Folders, limits: FilmLimits) -> bytes:
         facts = os.fstat(file.fileno())
         if facts.st_size > limits.max_bytes:
             raise ScanError(
-                f"scan {film.scan_id}: {facts.st_size:,} bytes are over the limit now, "
+                f"scan {film.scan_id}: {facts.st_size:,} bytes are over the present limit, "
                 f"{limits.max_bytes:,}"
             )
         data = file.read(facts.st_size)

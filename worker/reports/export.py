@@ -1,4 +1,4 @@
-"""Writes rows of the `results` view to a file for statistics, with what each column holds."""
+"""Writes rows of the view `results` to a file for statistics, with a description of the columns."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from worker.db.results import ResultColumn, result_columns
 from worker.errors import DataError, not_installed
 
 FORMATS = (".csv", ".parquet")
-_NAMES = frozenset({"file_name", "filed_as"})  # what may carry a patient's name
-# Where a formula would begin: at a cell's beginning, which for some is behind any `;` or tab.
+_NAMES = frozenset({"file_name", "filed_as"})  # may contain a patient's name
+# Where a spreadsheet sees a formula: at the start of a cell, or after a `;` or tab.
 _FORMULA = re.compile(r"^(?=[=+\-@\t\r])|(?<=[;\t\r\n\"])(?=\s*[=+\-@])")
 _ROWS = 5000  # of a Parquet file's group
 
 
 def columns(*, names: bool) -> list[ResultColumn]:
-    """Return the columns of an export, in their order; without file names if so wanted."""
+    """Return the columns of an export, in order, with or without file names."""
     return [column for column in result_columns() if names or column.name not in _NAMES]
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], *, names: bool) -> int:
-    """Write rows as they come, so that a whole archive's may pass, and return how many.
+    """Write rows one by one, so that an archive of any size fits, and return their number.
 
     Args:
-        path: ends in one of `FORMATS`. In CSV what is null is empty, and moments are ISO 8601; in
-            Parquet they are timestamps in UTC.
+        path: ends in one of `FORMATS`. CSV has nulls empty and times as ISO 8601. Parquet has
+            timestamps in UTC.
         rows: of the view.
         names: whether to write file names.
 
     Raises:
-        DataError: pyarrow is wanted and not there.
+        DataError: pyarrow is needed and not installed.
         OSError: the file cannot be written.
     """
     chosen = columns(names=names)
@@ -52,7 +52,7 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], *, names: bool) ->
 
 
 def write_dictionary(path: Path, *, names: bool) -> None:
-    """Write what each column is called, of what type it is, and what it holds, as CSV."""
+    """Write the name, type and meaning of each column, as CSV."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["column", "type", "meaning"])
@@ -61,11 +61,11 @@ def write_dictionary(path: Path, *, names: bool) -> None:
 
 
 def csv_cell(value: Any) -> Any:
-    """Return a value as CSV has it: moments as ISO 8601, and no text that is a formula.
+    """Return a value for CSV: times as ISO 8601, and text that no spreadsheet takes for a formula.
 
-    File names come from strangers, and a spreadsheet would reckon out one that begins like a
-    formula, or goes on so behind what it may take for the end of a cell: an apostrophe goes before
-    that (OWASP, *CSV Injection*).
+    File names are foreign text. A spreadsheet would evaluate one that starts like a formula, or
+    that continues so after a character it takes for the end of a cell. An apostrophe is inserted
+    before it (OWASP, *CSV Injection*).
     """
     if isinstance(value, datetime):
         return value.isoformat()
@@ -76,12 +76,12 @@ def _write_parquet(
     path: Path, rows: Iterable[Mapping[str, Any]], chosen: Sequence[ResultColumn]
 ) -> int:
     try:
-        import pyarrow as pa  # noqa: PLC0415 - only who has it needs it
+        import pyarrow as pa  # noqa: PLC0415 - optional
         from pyarrow import parquet  # noqa: PLC0415
     except ImportError as error:
         raise DataError(
             f"{path.name}: writing it {not_installed('pyarrow')}. "
-            "A name that ends in .csv does without."
+            "Use a name that ends in .csv instead."
         ) from error
     types = {
         "timestamp": pa.timestamp("us", tz="UTC"),

@@ -1,4 +1,4 @@
-"""Writes what is known of models for a person: the list, one, the difference of two, all of one."""
+"""Writes models for people: the list, one model, a difference, and everything known of one."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from worker.model.evaluation import EVALUATION, TRACES, Evaluation, Shortcuts, r
 from worker.model.history import Change, Kind
 from worker.model.manifest import Manifest
 from worker.model.registry import Registry
-from worker.reports.tables import console, new_table, told_time
+from worker.reports.tables import console, format_time, new_table
 
 CARD = "card.md"
-_LONGEST = 100  # characters of one value that are shown beside its name
+_LONGEST = 100  # characters shown of one value
 
 
 def write_models(registry: Registry) -> None:
-    """Write which packages there are, and which serves."""
+    """Write which packages there are, and which one serves."""
     champion = registry.champion()
     table = new_table(
         "serves", "version", "made", "input", "threshold", "review band", "trained on"
@@ -55,12 +55,12 @@ def write_models(registry: Registry) -> None:
 
 
 def write_model(registry: Registry, version: str) -> None:
-    """Write a version's manifest, and its evaluation in short."""
+    """Write a version's manifest and a summary of its evaluation."""
     manifest = registry.manifest(version)
     console().print(_facts(_standing(registry, version) | _manifest_facts(manifest)))
     evaluation = read_evaluation(registry.folder(version))
     if evaluation is None:
-        sys.stdout.write("\nNo evaluation lies in the package.\n")
+        sys.stdout.write("\nThe package has no evaluation.\n")
         return
     counts = ", ".join(f"{count} {name}" for name, count in evaluation.films.items())
     sys.stdout.write(f"\nMeasured on {evaluation.data}: {counts}\n")
@@ -83,8 +83,8 @@ def _write_shortcuts(shortcuts: Shortcuts) -> None:
     console().print(table)
 
 
-def told_measures(registry: Registry, version: str) -> dict[str, str]:
-    """Return what was measured of a version, by name, each with its interval if it has one."""
+def describe_measures(registry: Registry, version: str) -> dict[str, str]:
+    """Return a version's measures by name, each with its interval if it has one."""
     return {
         name.replace("_", " "): f"{value} ({interval})" if interval else value
         for name, value, interval in _measured(read_evaluation(registry.folder(version)))
@@ -92,7 +92,7 @@ def told_measures(registry: Registry, version: str) -> dict[str, str]:
 
 
 def _measured(evaluation: Evaluation | None) -> Iterator[tuple[str, str, str]]:
-    """Yield measures with their values and 95 % intervals."""
+    """Yield (name, value, 95 % interval) of each measure."""
     if evaluation is None:
         return
     for name, value in (
@@ -111,7 +111,7 @@ def _measured(evaluation: Evaluation | None) -> Iterator[tuple[str, str, str]]:
 
 
 def write_difference(registry: Registry, one: str, other: str) -> None:
-    """Write what differs between two versions' manifests and evaluations."""
+    """Write the differences between two versions' manifests and evaluations."""
     table = new_table("what", one, other)
     both = []
     for version in (one, other):
@@ -125,11 +125,11 @@ def write_difference(registry: Registry, one: str, other: str) -> None:
     if table.row_count:
         console().print(table)
     else:
-        sys.stdout.write(f"{one} and {other} differ in nothing but their names.\n")
+        sys.stdout.write(f"{one} and {other} differ only in their names.\n")
 
 
 def write_explanation(registry: Registry, database: Database | None, version: str) -> None:
-    """Write all that is known of a version: standing, history, nights, rows, package, card."""
+    """Write all that is known of a version: status, history, nights, rows, package, card."""
     out = console()
     out.print(_facts(_standing(registry, version)))
     promotions = None if database is None else Promotions(database)
@@ -144,7 +144,7 @@ def write_explanation(registry: Registry, database: Database | None, version: st
             f"{one['origin']} {one['decision']}": one["count"]
             for one in known["predictions"]["counts"]
         }
-        spell = {name: told_time(known["predictions"][name]) for name in ("first_at", "last_at")}
+        spell = {name: format_time(known["predictions"][name]) for name in ("first_at", "last_at")}
         _section(
             out, "Predictions that name it", _facts(counts | spell if counts else {"": "none"})
         )
@@ -166,7 +166,7 @@ def _section(out: Console, name: str, body: Table | str) -> None:
 
 
 def _history(registry: Registry, promotions: Promotions | None, version: str) -> Table:
-    """Return what served when, as far as it concerns a version, from folder and database."""
+    """Return the changes of champion that concern a version, from folder and database."""
     changes = {
         (change.at, change.version): change
         for change in registry.history()
@@ -179,7 +179,7 @@ def _history(registry: Registry, promotions: Promotions | None, version: str) ->
     table = new_table("at", "what", "version", "in place of", "who", "why")
     for _, one in sorted(changes.items()):
         table.add_row(
-            told_time(one.at),
+            format_time(one.at),
             one.kind.value,
             one.version,
             one.from_version or "",
@@ -226,23 +226,23 @@ def _trained_on(manifest: Manifest) -> str:
 
 
 def _evaluation(registry: Registry, version: str) -> dict[str, Any]:
-    """Return all that was measured of a version, as its file has it; nothing if it has none."""
+    """Return a version's evaluation as in its file; empty if it has none."""
     evaluation = read_evaluation(registry.folder(version))
     return {} if evaluation is None else evaluation.model_dump(mode="json", exclude_unset=True)
 
 
 def _card(registry: Registry, version: str) -> str:
-    """Return a version's card, damaged letters as such; "" where there is none."""
+    """Return a version's card, with replacement characters if damaged; "" if it has none."""
     try:
         return (registry.folder(version) / CARD).read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return ""
     except OSError as error:
-        return f"It cannot be read: {error.strerror}\n"
+        return f"The card cannot be read: {error.strerror}\n"
 
 
 def _flat(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested facts under names with dots: `{"a": {"b": 1}}` as `{"a.b": 1}`."""
+    """Return nested facts with dotted names: `{"a": {"b": 1}}` as `{"a.b": 1}`."""
     return dict(_leaves(facts, ""))
 
 

@@ -1,8 +1,8 @@
-"""Draws an evidence map over its film, with its scale and what the model said.
+"""Draws an evidence map over its film, with its scale and the prediction.
 
-One colour scale for all films and versions, so that two pictures can be laid side by side: warm
-where the evidence speaks for PNEUMONIA, blue where it speaks for NORMAL, no colour where there is
-none. The map is drawn smoothly, and still adds up to the logit.
+All films and versions share one colour scale, so that pictures can be compared: warm for evidence
+of PNEUMONIA, blue for evidence of NORMAL, no colour for none. The map is drawn smoothly and still
+sums to the logit.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from worker.model.decision import REVIEW
 from worker.model.manifest import NEGATIVE, POSITIVE
 from worker.model.runtime import Floats
 
-# Evidence is told for this part of a film, so that maps of more or fewer cells compare.
+# Evidence is given per 1/64 of a film, so that maps with more or fewer cells are comparable.
 PARTS = 64
-END_OF_SCALE = 0.2  # logits for each such part; in 146 films one value in 300 lay beyond
+END_OF_SCALE = 0.2  # logits per part; in 146 films one value in 300 was beyond
 LONGER_SIDE = 640  # of the film as drawn, pixels
 
 _FOR = np.array([255, 70, 0], dtype=np.float32)  # PNEUMONIA
 _AGAINST = np.array([0, 110, 255], dtype=np.float32)  # NORMAL
-_COVER = 0.6  # how much of the film the strongest colour hides
+_COVER = 0.6  # opacity of the strongest colour
 _MARGIN, _BAR, _NUMBERS = 24, 22, 64  # pixels
 _LEAST_WIDTH = 900
 _PAPER: Colour = (250, 250, 250)
@@ -35,7 +35,7 @@ _FAINT: Colour = (90, 90, 90)
 
 @dataclass(frozen=True, kw_only=True)
 class Caption:
-    """What stands beside the picture."""
+    """The text around the picture."""
 
     scan_id: int
     sha256: str
@@ -46,11 +46,11 @@ class Caption:
     label: str
     decision: str
     review_reason: str | None
-    on_record: bool  # the row says so; else it was computed for this picture
+    on_record: bool  # from the row; else computed for this picture
 
 
 def fit(width: int, height: int) -> tuple[int, int]:
-    """Return (width, height) of a film as drawn: its own aspect, the longer side always the same.
+    """Return (width, height) of a film as drawn: its aspect ratio, the longer side fixed.
 
     >>> fit(2000, 1000)
     (640, 320)
@@ -60,16 +60,16 @@ def fit(width: int, height: int) -> tuple[int, int]:
 
 
 def spread(evidence: Floats, *, width: int, height: int) -> Floats:
-    """Spread an evidence map over a film: (rows, columns) to (height, width) float32.
+    """Interpolate an evidence map over a film: (rows, columns) to (height, width) float32.
 
-    Each value is that of a 64th of the film lying there; their mean is a 64th of the logit.
+    Each value is the evidence per 1/64 of the film at that point; their mean is 1/64 of the logit.
     """
     parts = np.asarray(evidence, dtype=np.float32) * (evidence.size / PARTS)
     return stretch(parts, height=height, width=width)
 
 
 def colour(grey: Pixels, parts: Floats) -> Pixels:
-    """Colour a film, (height, width) uint8, by evidence spread over it, of the same shape.
+    """Colour a film, (height, width) uint8, by evidence of the same shape.
 
     Returns:
         (height, width, 3) uint8.
@@ -83,12 +83,12 @@ def colour(grey: Pixels, parts: Floats) -> Pixels:
 
 
 def draw(grey: Pixels, evidence: Floats, caption: Caption) -> bytes:
-    """Return a PNG: the film, the film with the evidence over it, the scale, and what was said.
+    """Return a PNG: the film, the film with its evidence, the scale, and the prediction.
 
     Args:
-        grey: (height, width) uint8, upright, of the size `fit` gives.
-        evidence: (rows, columns), of the whole film; adds up to the logit.
-        caption: what the model said.
+        grey: (height, width) uint8, upright, of the size from `fit`.
+        evidence: (rows, columns), of the whole film; sums to the logit.
+        caption: the prediction.
     """
     height, width = grey.shape
     page_width = max(_LEAST_WIDTH, 2 * width + 4 * _MARGIN + _BAR + _NUMBERS)
@@ -111,7 +111,7 @@ def draw(grey: Pixels, evidence: Floats, caption: Caption) -> bytes:
 
 
 def thumbnail(grey: Pixels, evidence: Floats) -> bytes:
-    """Return a PNG of half the size: the film, and beside it the film with the evidence over it."""
+    """Return a PNG at half size: the film, and next to it the film with its evidence."""
     height, width = grey.shape
     coloured = colour(grey, spread(evidence, width=width, height=height))
     pair = Page(2 * width, height, _PAPER)
@@ -141,15 +141,15 @@ def _source(caption: Caption) -> str:
 
 def _reading(caption: Caption) -> str:
     return (
-        f"Warm speaks for {POSITIVE}, blue for {NEGATIVE}; where there is no colour there is no "
-        f"evidence. All of it adds up to the logit, {caption.logit:+.3f}. The scale is the same "
-        f"for every film: logits for each 1/{PARTS} of the film, from {-END_OF_SCALE:g} to "
-        f"{END_OF_SCALE:+g}; what lies beyond has the colour of the end."
+        f"Warm colours are evidence of {POSITIVE}, blue of {NEGATIVE}; no colour is no evidence. "
+        f"All evidence sums to the logit, {caption.logit:+.3f}. The scale is the same for every "
+        f"film: logits per 1/{PARTS} of the film, from {-END_OF_SCALE:g} to {END_OF_SCALE:+g}; "
+        f"values beyond it have the colour of its end."
     )
 
 
 def _draw_scale(page: Page, *, left: int, top: int, height: int) -> None:
-    """Draw the scale as it looks over a film's middle grey, the largest value on top."""
+    """Draw the scale as it looks over medium grey, the largest value on top."""
     values = np.linspace(END_OF_SCALE, -END_OF_SCALE, height, dtype=np.float32)
     grey = np.full((height, _BAR), 128, dtype=np.uint8)
     bar = colour(grey, np.repeat(values[:, np.newaxis], _BAR, axis=1))

@@ -1,4 +1,4 @@
-"""One HTML page of what was screened: self-contained, for a browser or for paper."""
+"""A self-contained HTML page of results, for a browser or for print."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ _TEMPLATE = Path(__file__).with_name("report.html.jinja")
 
 @dataclass(frozen=True, kw_only=True)
 class DayCounts:
-    """What came on a day, UTC."""
+    """The films of one day, UTC."""
 
     day: str
     counts: Mapping[str, int]  # by decision, or REFUSED
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """The number of films."""
         return sum(self.counts.values())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A film with the evidence on it, or why there is none."""
+    """A film with its evidence, or why it cannot be shown."""
 
     scan_id: int
     caption: str
@@ -46,7 +46,7 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """All that stands on the page."""
+    """The content of the page."""
 
     since: str
     made: str
@@ -62,17 +62,17 @@ class Page:
 
     @property
     def most(self) -> int:
-        """The films of the day that had most."""
+        """The largest number of films in a day."""
         return max((day.total for day in self.days), default=1)
 
     def as_html(self) -> str:
-        """Return the page."""
+        """Return the page as HTML."""
         environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
         return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(page=self)
 
 
 def days_of(counts: Iterable[tuple[str, str, int]]) -> list[DayCounts]:
-    """Gather (day, decision or REFUSED, count), newest day first."""
+    """Group (day, decision or REFUSED, count) by day, newest first."""
     counts_by_day: dict[str, Counter[str]] = {}
     for day, what, count in counts:
         counts_by_day.setdefault(day, Counter())[what] += count
@@ -82,7 +82,7 @@ def days_of(counts: Iterable[tuple[str, str, int]]) -> list[DayCounts]:
 
 
 def listed(row: Mapping[str, Any], *, names: bool) -> dict[str, Any]:
-    """Return a row of the view as the worklist shows it."""
+    """Return a row of the view for the worklist."""
     screened: datetime = row["screened_at"]
     return {
         **row,
@@ -92,7 +92,7 @@ def listed(row: Mapping[str, Any], *, names: bool) -> dict[str, Any]:
 
 
 def refusals_of(counts: Mapping[str, int]) -> list[dict[str, Any]]:
-    """Return refusals by code, most first, each with what it means."""
+    """Return refusals by code, the most frequent first, with their meanings."""
     meanings = {code.value: code.meaning for code in RefusalCode}
     return [
         {"code": code, "count": count, "meaning": meanings.get(code, "")}
@@ -103,9 +103,9 @@ def refusals_of(counts: Mapping[str, int]) -> list[dict[str, Any]]:
 def pictures_of(
     rows: Iterable[Mapping[str, Any]], draw: Callable[[int], bytes], *, names: bool
 ) -> list[Picture]:
-    """Draw films of these rows; where one cannot be drawn the page says so, and goes on.
+    """Draw the films of these rows. A film that cannot be drawn gets a caption that says so.
 
-    Why, it says where file names may stand on the page: they are in the reason.
+    The reason is given only if file names may be shown, because it contains them.
     """
     drawn = []
     for row in rows:

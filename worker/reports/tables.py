@@ -1,4 +1,4 @@
-"""Writes results and status for a person, or results for a program."""
+"""Writes results and status as tables for people, or as CSV and JSON for programs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from worker.types import BackfillReport, Report, WorkerReport
 def write_results(rows: Iterable[Mapping[str, Any]], form: str, *, refused: bool = False) -> None:
     """Write rows of the `results` view to standard output as `table`, `csv` or `json`.
 
-    CSV is written as rows come, so that a whole archive's may pass.
+    CSV is written row by row, so that an archive of any size fits.
     """
     if form == "json":
         json.dump([_plain(row) for row in rows], sys.stdout, indent=2, ensure_ascii=False)
@@ -53,7 +53,7 @@ def _results(rows: Sequence[Mapping[str, Any]]) -> Table:
             _number(row["probability"]),
             _number(row["confidence"]),
             row["model_version"] or "",
-            told_time(row["screened_at"]),
+            format_time(row["screened_at"]),
         )
     return table
 
@@ -68,13 +68,13 @@ def _refusals(rows: Sequence[Mapping[str, Any]]) -> Table:
             escape(row["refusal_sentence"] or ""),
             escape(row["refusal_measured"] or ""),
             escape(row["refusal_limit"] or ""),
-            told_time(row["screened_at"]),
+            format_time(row["screened_at"]),
         )
     return table
 
 
 def write_status(status: Status) -> None:
-    """Write how things stand."""
+    """Write the status."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim")
     table.add_column(overflow="fold")
@@ -90,32 +90,32 @@ def write_status(status: Status) -> None:
         table.add_row("worker", "[bold red]none[/bold red]: start one with `lungwatch run`")
     table.add_row("claimed", str(status.claimed))
     if status.offered:
-        table.add_row("on offer", f"{status.offered}, to whichever worker has room")
+        table.add_row("on offer", f"{status.offered}, to any worker with room")
     table.add_row("to be filed", str(status.recorded))
     table.add_row("screened today", _counts(status.screened_today, status.decisions_today))
     refused = status.refused_today
     table.add_row("refused today", _counts(sum(refused.values()), refused))
     table.add_row("last hour", f"{status.last_hour} films")
-    table.add_row("last film", told_time(status.last_screened_at) or "none yet")
+    table.add_row("last film", format_time(status.last_screened_at) or "none yet")
     console().print(table)
 
 
 def write_status_as_json(status: Status) -> None:
-    """Write how things stand for a program: what `Status` holds, and whether all is well."""
+    """Write the status as JSON: the fields of `Status`, and whether all is well."""
     facts = {"well": status.is_well, **asdict(status)}
     json.dump(facts, sys.stdout, indent=2, ensure_ascii=False, default=_json_of)
     sys.stdout.write("\n")
 
 
 def _json_of(value: Any) -> Any:
-    """Write what JSON has no word for. A report is written as its row has it."""
+    """Return a value that JSON can hold. A report is written as in its row."""
     if isinstance(value, WorkerReport | BackfillReport):
         return value.model_dump(mode="json", exclude_unset=True)
     return str(value)
 
 
 def _facts(report: Report) -> list[tuple[str, Any]]:
-    """Return what a worker says of itself, in words, without what is not so."""
+    """Return a worker's report as (name, value) pairs, without empty values."""
     if isinstance(report, BackfillReport):
         facts: list[tuple[str, Any]] = [
             ("archive", report.backfill),
@@ -148,12 +148,12 @@ def _counted(kinds: Mapping[str, int]) -> str:
 
 
 def _watching(report: WorkerReport) -> str:
-    lists = "listing" if report.lists else "what another worker lists"
-    return f"events and {lists}" if report.events else f"{lists} alone"
+    lists = "listing" if report.lists else "the listing of another worker"
+    return f"events and {lists}" if report.events else f"only {lists}"
 
 
 def new_table(*columns: str) -> Table:
-    """Return an empty table with these heads."""
+    """Return an empty table with these column heads."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         numeric = column in ("probability", "confidence", "scan")
@@ -162,8 +162,8 @@ def new_table(*columns: str) -> Table:
 
 
 def console() -> Console:
-    """Return what writes to standard output."""
-    # Piped into a file or `less`, a table is as wide as it needs to be.
+    """Return a console for standard output."""
+    # Into a file or `less`, a table is as wide as it needs to be.
     return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 
@@ -176,8 +176,8 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-def told_time(value: datetime | None) -> str:
-    """Write a moment as a person reads it: UTC, to the second."""
+def format_time(value: datetime | None) -> str:
+    """Return a time for people: UTC, to the second."""
     return "" if value is None else f"{value:%Y-%m-%d %H:%M:%S}"
 
 

@@ -65,9 +65,9 @@ def test_whether_all_is_well(
     ("report", "words"),
     [
         ({"events": True, "lists": True}, "watching events and listing "),
-        ({"events": False, "lists": True}, "watching listing alone "),
-        ({"events": True, "lists": False}, "watching events and what another worker lists "),
-        ({"events": False, "lists": False}, "watching what another worker lists alone "),
+        ({"events": False, "lists": True}, "watching only listing "),
+        ({"events": True, "lists": False}, "watching events and the listing of another worker "),
+        ({"events": False, "lists": False}, "watching only the listing of another worker "),
         ({"unfenced": "Landlock: not supported"}, "screeners lack Landlock: not supported "),
     ],
 )
@@ -102,4 +102,4 @@ def test_what_is_not_so_is_not_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert "offer" not in quiet
     assert "lack" not in quiet
     assert "tested" not in quiet
-    assert "on offer 7, to whichever worker has room" in told(capsys, offered=7)
+    assert "on offer 7, to any worker with room" in told(capsys, offered=7)
