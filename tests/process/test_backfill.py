@@ -75,7 +75,7 @@ def test_an_archive_gets_rows_and_stays_as_it_is(any_site: Site) -> None:
     assert all(Path(row["file_name"]).is_file() for row in rows)
     assert {row["refusal_code"] for row in rows} == {None, "not_a_jpeg", "empty"}
     again = site.call("backfill", str(archive)).stdout
-    assert again == "42 films: 42 had their verdict\n"
+    assert again == "42 films: 42 had a verdict\n"
     assert site.results() == rows
 
 
@@ -111,7 +111,7 @@ def test_stopped_half_way_it_goes_on(any_site: Site, number: signal.Signals) -> 
     done = site.finished()
     assert 50 < done < len(pictures), "it was to be stopped half-way"
     told = site.call("backfill", str(archive)).stdout
-    assert f"{done} had their verdict" in told
+    assert f"{done} had a verdict" in told
     names = Counter(Path(row["file_name"]).name for row in site.results())
     assert names == Counter(list(pictures))
     assert site.query("SELECT count(*) AS n FROM predictions")[0]["n"] == len(pictures)
@@ -373,9 +373,7 @@ def test_what_one_that_died_had_in_hand(any_site: Site) -> None:
     for path in names:
         if path.name == "gone.jpg":
             path.unlink()
-    assert site.call("backfill", str(archive)).stdout == (
-        "4 films: 1 screened, 3 had their verdict\n"
-    )
+    assert site.call("backfill", str(archive)).stdout == ("4 films: 1 screened, 3 had a verdict\n")
     states = {row["file_name"]: row["state"] for row in site.query("SELECT * FROM scans")}
     assert {str(path.relative_to(site.root)): states[str(path)] for path in names} == {
         "films/there.jpg": "kept",

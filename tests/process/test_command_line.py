@@ -107,7 +107,7 @@ def test_results_are_narrowed(screened: Site) -> None:
     assert found("--before", third, "--refused") == [
         one for one in everything[3:] if one["refusal_code"]
     ]
-    assert "777: no scan" in screened.call("results", "--before", "777", status=2).stderr
+    assert "777: there is no" in screened.call("results", "--before", "777", status=2).stderr
     for decision in ("NORMAL", "PNEUMONIA", "REVIEW"):
         assert found("--decision", decision) == [
             one for one in everything if one["decision"] == decision
@@ -115,7 +115,7 @@ def test_results_are_narrowed(screened: Site) -> None:
     assert {one["file_name"] for one in found("--refused")} == {"empty.jpg", "text.jpg"}
     assert found("--since", "1h") == everything
     assert found("--since", "2999-01-01") == []
-    assert "give 2026-11-23" in screened.call("results", "--since", "lately", status=2).stderr
+    assert "use 2026-11-23" in screened.call("results", "--since", "lately", status=2).stderr
 
 
 def test_results_before_there_are_any(site: Site) -> None:

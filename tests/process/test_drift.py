@@ -333,7 +333,7 @@ def _said(database: Database) -> list[Any]:
 def test_the_command(any_site: Site) -> None:
     """A table and exit status 1 at an alarm; where there is little, a line and 0."""
     any_site.call("run", "--once")
-    assert "Nothing to tell yet" in any_site.call("drift").stdout
+    assert "No result yet" in any_site.call("drift").stdout
     database = Database(any_site.database_url)
     fill(database, days=42, shift_from=35)
     database.close()

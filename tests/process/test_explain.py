@@ -201,12 +201,12 @@ def test_the_command_writes_a_picture_and_replaces_none(screened: Site) -> None:
     drawn = picture.read_bytes()
     picture.write_bytes(b"mine")
     again = screened.call("explain", "hazy.jpeg", "-o", "hazy.png", status=2)
-    assert "is there already" in again.stderr
+    assert "exists: use --force" in again.stderr
     assert picture.read_bytes() == b"mine"
     screened.call("explain", "hazy.jpeg", "-o", "hazy.png", "--force")
     assert picture.read_bytes() == drawn
     for arguments, why in (
-        (("hazy.jpeg", "-o", "hazy.jpeg"), "ends in .png"),
+        (("hazy.jpeg", "-o", "hazy.jpeg"), "end in .png"),
         (("hazy.jpeg", "-o", "nowhere/hazy.png"), "cannot be written"),
         (("text.jpg", "-o", "text.png"), "refused (not_a_jpeg)"),
         (("hazy.jpeg", "-o", "cold.png", "--model", "cold"), "no model cold"),

@@ -78,12 +78,12 @@ def test_what_is_there_stays(screened: Site, tmp_path: Path) -> None:
     """Unless told otherwise; and a name says which format."""
     path = tmp_path / "rows.csv"
     path.write_text("mine", encoding="utf-8")
-    assert "is there already" in screened.call("export", str(path), status=2).stderr
+    assert "exists: use --force" in screened.call("export", str(path), status=2).stderr
     assert path.read_text(encoding="utf-8") == "mine"
     screened.call("export", str(path), "--force", "--since", "1h")
     assert len(read_csv(path)) == 6
     told = screened.call("export", str(tmp_path / "rows.xlsx"), status=2).stderr
-    assert "ends in .csv or .parquet" in told
+    assert "end in .csv or .parquet" in told
     assert "cannot be written" in screened.call("export", "/nowhere/a.csv", status=2).stderr
 
 

@@ -103,7 +103,7 @@ def test_only_a_person_who_insists_promotes_what_was_rolled_back(site: Site) -> 
     assert "misses effusions" in refused.stderr
     assert registry_of(site).champion() == "first"
     overruled = site.call("models", "promote", "second", "--again", "--why", "was the machine")
-    assert "because you say so" in overruled.stdout
+    assert "as you asked" in overruled.stdout
     assert registry_of(site).champion() == "second"
 
 
@@ -141,7 +141,7 @@ def test_verify_has_a_line_for_each(site: Site) -> None:
     assert site.call("models", "verify", "first").stdout.startswith("ok ")
     assert "no model nine" in site.call("models", "verify", "nine", status=1).stdout
     site.settings["MODELS"] = str(site.root / "another")
-    assert "no model is in" in site.call("models", "verify").stdout
+    assert "there is no model in" in site.call("models", "verify").stdout
 
 
 def test_show_and_diff(site: Site, shipped: Path) -> None:

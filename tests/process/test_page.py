@@ -79,7 +79,7 @@ def test_it_is_alone_and_obeys_nobody(screened: Site) -> None:
     assert "its film cannot be shown" in without
     for row in screened.results():
         assert html.escape(row["file_name"]) not in without
-    assert "is there already" in screened.call("report", "-o", str(path), status=2).stderr
+    assert "exists: use --force" in screened.call("report", "-o", str(path), status=2).stderr
 
 
 def test_a_film_called_like_the_id_of_another_takes_no_picture_away(any_site: Site) -> None:

@@ -104,7 +104,7 @@ def test_a_laptop_is_told_to_stop(on_postgres: Site) -> None:
     done = site.finished()
     assert done < len(pictures), "it was to be stopped half-way"
     told = site.call("backfill", str(archive)).stdout
-    assert f"{done:,} had their verdict" in told
+    assert f"{done:,} had a verdict" in told
     assert site.query("SELECT count(*) AS n FROM predictions")[0]["n"] == len(pictures)
 
 
@@ -117,7 +117,7 @@ def test_what_cannot_be(on_postgres: Site) -> None:
         (alone, ray, "a cluster needs Postgres"),
         (on_postgres, (*ray, "--address", "localhost:1"), "no Ray cluster at localhost:1"),
         (on_postgres, (*ray, "--address", "here"), "not host:port"),
-        (on_postgres, ("backfill", str(archive), "--address", "here:1"), "goes with --engine ray"),
+        (on_postgres, ("backfill", str(archive), "--address", "here:1"), "needs --engine ray"),
     ):
         told = site.call(*command, status=2).stderr
         assert why in told

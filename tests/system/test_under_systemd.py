@@ -201,7 +201,7 @@ def test_a_night_begins_by_its_timer(machine: Machine, some_films: list[Path]) -
 def test_drift_is_looked_for(machine: Machine) -> None:
     """Within its sandbox; of eight films it says that there is nothing to tell yet."""
     machine.run("systemctl start lungwatch-drift.service")
-    assert machine.says("journalctl -u lungwatch-drift.service -o cat", "Nothing to tell yet")
+    assert machine.says("journalctl -u lungwatch-drift.service -o cat", "No result yet")
 
 
 # Of the documents' commands what is done elsewhere in this story, and what there is no place for.

@@ -1,5 +1,5 @@
 """The command line.
 
-`app` lists the commands; each has a module of its name, which is imported when it is called.
-`common` reads settings and opens the database for them, and `failure` says what is wrong.
+`app` lists the commands. Each has a module of its name, imported when the command is called.
+`common` reads settings and opens the database; `failure` reports errors.
 """

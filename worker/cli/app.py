@@ -1,6 +1,6 @@
 """The command line: `lungwatch run`, `results`, `status`, `retry` and the rest.
 
-Each command has a module of its name, which is imported when the command is called.
+Each command has a module of its name, imported when the command is called.
 """
 
 from __future__ import annotations
@@ -19,32 +19,30 @@ from worker.cli.lazy import LazyCommand
 from worker.errors import LungwatchError
 from worker.system.redaction import shut_out_others
 
-# What a full or broken disk says of standard output.
+# Errors of a write to standard output on a full or broken disk.
 _NOT_WRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
-# In the order of `--help`, each with the first sentence of its own help.
+# In the order of `--help`, each with the first sentence of its help.
 _COMMANDS = {
-    "run": "Watch the inbox and screen what arrives, until told to stop.",
+    "run": "Watch the inbox and screen new films until stopped.",
     "results": "Show what was screened, newest first.",
-    "label": "Say what a reader saw on a scan. Later labels count; earlier ones stay on record.",
-    "status": "Show whether a worker is alive, what waits, and what troubled it last.",
-    "retry": "Put refused films back into the inbox, to be screened anew.",
-    "check": "Check settings, folders, rights, database, migrations and model, a line each.",
+    "label": "Store a reader's label of a scan. The latest label counts; earlier ones are kept.",
+    "status": "Show whether a worker is alive, its backlog, and its last trouble.",
+    "retry": "Move refused films back into the inbox, to be screened again.",
+    "check": "Check settings, folders, permissions, database, migrations and model, one line each.",
     "rescore": (
-        "Screen archived films again with another version, as further rows in `predictions`."
+        "Screen archived films again with another model, as further rows in `predictions`."
     ),
-    "backfill": "Screen an archive in place: its films get rows, and nothing is moved.",
-    "explain": (
-        "Draw where on an archived film the model's evidence lies, with score and threshold."
-    ),
+    "backfill": "Screen an archive in place: its films get rows, and no file is moved.",
+    "explain": ("Draw the model's evidence on an archived film, with score and threshold."),
     "export": (
-        "Write all rows of the view `results`, newest first, and beside them what each "
-        "column holds."
+        "Write all rows of the view `results` to a file, newest first, and a file that "
+        "describes the columns."
     ),
-    "discard": "Remove the files of archived films that are old enough to go. Their rows stay.",
+    "discard": "Remove the files of old archived films. Their rows stay.",
     "drift": (
-        "Compare the last week of films with the first weeks of the model here, without labels."
+        "Compare the last week of films with the model's first weeks at this site, without labels."
     ),
-    "reclaim": "Put films back into the inbox that lie in the archive and have no row.",
+    "reclaim": "Move archived films that have no row back into the inbox.",
     "report": (
         "Write one HTML page: films by day, a worklist, refusals by reason, the model in service."
     ),
@@ -53,10 +51,10 @@ _COMMANDS = {
 
 
 class Commands(TyperGroup):
-    """All commands, none of whose modules is imported yet."""
+    """All commands; no command's module is imported yet."""
 
     def __init__(self, **options: Any) -> None:
-        """List them."""
+        """Add the commands."""
         super().__init__(**options)
         for name, sentence in _COMMANDS.items():
             self.add_command(LazyCommand(name, module=f"worker.cli.{name}", sentence=sentence))
@@ -71,22 +69,22 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command line; end on trouble of ours with one line and status 2."""
+    """Run the command line; on an error of ours, print one line and exit with status 2."""
     shut_out_others()
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # whatever letters a terminal has not
+        sys.stdout.reconfigure(errors="backslashreplace")  # for characters the terminal lacks
     try:
         app()
     except LungwatchError as error:
         fail(str(error))
     except BrokenPipeError:
-        # The reader of our output has gone, as `| head` does.
+        # The reader of our output ended, as `| head` does.
         sys.stderr.close()
         raise SystemExit(0) from None
     except OSError as error:
         if error.filename is not None or error.errno not in _NOT_WRITTEN:
             raise
-        fail(f"what was asked for cannot be written: {error.strerror}")
+        fail(f"the output cannot be written: {error.strerror}")
 
 
 def _say_version(asked: bool) -> None:  # noqa: FBT001 # as typer calls it
@@ -99,11 +97,12 @@ def _say_version(asked: bool) -> None:  # noqa: FBT001 # as typer calls it
 def lungwatch(
     *,
     version: Annotated[
-        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say which.")
+        bool,
+        typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
     """Screens chest X-rays the moment they arrive: NORMAL, PNEUMONIA or REVIEW.
 
     Decision support for people who read films; not a medical device.
     """
-    del version  # said and done
+    del version  # printed by the callback

@@ -1,4 +1,4 @@
-"""`lungwatch backfill`: screens an archive in place, moving nothing."""
+"""`lungwatch backfill`: screens an archive in place, without moving files."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from worker.errors import LungwatchError
 from worker.system.processes import stop_flag
 from worker.system.progress import bar
 
-_TOLD_SECONDS = 30.0  # between lines, where no terminal is watching
+_LINE_SECONDS = 30.0  # between lines, if standard error is not a terminal
 
 
 class Engine(StrEnum):
-    """What an archive is screened by."""
+    """What screens an archive."""
 
     LOCAL = "local"
     RAY = "ray"
@@ -37,25 +37,25 @@ def backfill(
     archive: Annotated[
         Path,
         typer.Argument(
-            help="A folder of films, however deep, or a Parquet file with a column `path`."
+            help="A folder with films at any depth, or a Parquet file with a column `path`."
         ),
     ],
     engine: Annotated[
-        Engine, typer.Option(help="This machine's cores, or a Ray cluster's, with Postgres.")
+        Engine, typer.Option(help="`local`: this machine. `ray`: a Ray cluster; it needs Postgres.")
     ] = Engine.LOCAL,
     address: Annotated[
         str | None,
         typer.Option(
-            help="Of the Ray cluster, as host:port. If not given, RAY_ADDRESS, or the cluster that "
-            "runs here, or one made of this machine's cores."
+            help="Address of the Ray cluster, as host:port. Default: RAY_ADDRESS, or the cluster "
+            "that runs here, or a new one on this machine's cores."
         ),
     ] = None,
 ) -> None:
-    """Screen an archive in place: its films get rows, and nothing is moved.
+    """Screen an archive in place: its films get rows, and no file is moved.
 
-    Stopped and started again, it goes on where it was; several may work on one archive at once.
-    Exit status: 0 if every film was screened or refused, 1 if some could not be read or are
-    missing, or if it was stopped.
+    If it is stopped, the same command continues. Several may work on one archive at once.
+    Exit status: 0 if every film was screened or refused, 1 if some are missing or cannot be read,
+    or if it was stopped.
     """
     names = names_in(archive)
     with (
@@ -68,7 +68,7 @@ def backfill(
     typer.echo(_in_words(tally))
     ended = not (stopped() or tally.missing or tally.unreadable)
     if stopped():
-        typer.echo("stopped: the same command goes on from here", err=True)
+        typer.echo("stopped: the same command continues from here", err=True)
     raise typer.Exit(0 if ended else 1)
 
 
@@ -78,7 +78,7 @@ def _engine(
     if engine is Engine.RAY:
         return Cluster(common.settings(), archive, address=address)
     if address is not None:
-        fail("--address is of a Ray cluster: it goes with --engine ray")
+        fail("--address needs --engine ray")
     return open_backfill(common.settings(), archive, note=_note)
 
 
@@ -90,7 +90,7 @@ def _in_words(tally: Tally) -> str:
     parts = {
         "screened": tally.predicted,
         "refused": tally.refused,
-        "had their verdict": tally.before,
+        "had a verdict": tally.before,
         "missing": tally.missing,
         "cannot be read": tally.unreadable,
     }
@@ -100,7 +100,7 @@ def _in_words(tally: Tally) -> str:
 
 @contextmanager
 def _progress(archive: Path) -> Iterator[Callable[[Tally], None]]:
-    """Show a bar with a rate where a person is watching; else say a line now and then."""
+    """Show a bar with a rate on a terminal; else print a line now and then."""
     began = time.monotonic()
 
     def rate(tally: Tally) -> str:
@@ -108,23 +108,23 @@ def _progress(archive: Path) -> Iterator[Callable[[Tally], None]]:
         return f"{new / max(0.1, time.monotonic() - began):,.0f} films/s"
 
     if not sys.stderr.isatty():
-        told_at = began
+        printed_at = began
 
-        def tell(tally: Tally) -> None:
-            nonlocal told_at
-            if time.monotonic() - told_at >= _TOLD_SECONDS:
-                told_at = time.monotonic()
+        def print_line(tally: Tally) -> None:
+            nonlocal printed_at
+            if time.monotonic() - printed_at >= _LINE_SECONDS:
+                printed_at = time.monotonic()
                 typer.echo(f"{_in_words(tally)}; {rate(tally)}", err=True)
 
-        yield tell
+        yield print_line
         return
     with bar("screening", None) as progress:
 
         def count() -> None:
-            with suppress(LungwatchError):  # whoever screens them says so
+            with suppress(LungwatchError):  # screening reports it
                 progress.show(total=sum(1 for _ in names_in(archive)))
 
-        # The bar knows where it ends when the archive has been listed; nothing waits for that.
+        # The total is known once the archive has been listed; screening does not wait for that.
         threading.Thread(target=count, daemon=True).start()
         yield lambda tally: progress.show(
             done=tally.films, what=f"{_in_words(tally)}; {rate(tally)}"

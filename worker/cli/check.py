@@ -1,4 +1,4 @@
-"""`lungwatch check`: what would keep the worker from its job, found before it starts."""
+"""`lungwatch check`: finds what would keep the worker from working, before it starts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Finding = tuple[str, str | None, str]  # what was checked, the problem if any, e
 
 
 def check() -> None:
-    """Check settings, folders, rights, database, migrations and model, a line each."""
+    """Check settings, folders, permissions, database, migrations and model, one line each."""
     failed = 0
     for name, problem, detail in run_checks():
         failed += problem is not None
@@ -31,7 +31,7 @@ def check() -> None:
 
 
 def run_checks() -> Iterator[Finding]:
-    """Yield one finding for each thing checked. What depends on a failed one is left out."""
+    """Yield a finding for each check. Checks that depend on a failed one are skipped."""
     try:
         settings = read_settings()
     except LungwatchError as error:
@@ -43,7 +43,7 @@ def run_checks() -> Iterator[Finding]:
     except LungwatchError as error:
         yield ("folders", str(error), "")
     else:
-        yield ("folders", None, "all there, all different")
+        yield ("folders", None, "all exist, all different")
         for name in ("inbox", "archive", "refused", "models"):
             reads = name == "inbox" and settings.keep_in_inbox
             yield _rights(name, getattr(settings, name), write=not reads)
@@ -53,7 +53,7 @@ def run_checks() -> Iterator[Finding]:
 
 
 def _rights(name: str, folder: Path, *, write: bool) -> Finding:
-    """Try what the worker will do: list, look at what is there, make a file, rename it away."""
+    """Do what the worker will do: list the folder, make a file in it, remove it."""
     wanted = "listed and written" if write else "listed and read"
     try:
         with os.scandir(folder) as entries:
@@ -64,7 +64,7 @@ def _rights(name: str, folder: Path, *, write: bool) -> Finding:
                 pass
     except OSError as error:
         right = "write" if write else "read"
-        return (name, f"{folder}: {error.strerror}. Give this user the right to {right} it.", "")
+        return (name, f"{folder}: {error.strerror}. Give this user permission to {right} it.", "")
     return (name, None, f"{folder}: can be {wanted}")
 
 
@@ -74,7 +74,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
             settings.database_url.get_secret_value(), answer_seconds=settings.database_seconds
         )
         if not database.exists():
-            yield ("database", None, f"{database}: will be made at first start")
+            yield ("database", None, f"{database}: will be created at the first start")
             return
         schema = database.schema()
         if not schema.is_older:
@@ -82,14 +82,14 @@ def _database(settings: Settings) -> Iterator[Finding]:
     except LungwatchError as error:
         yield ("database", str(error), "")
         return
-    can = "answers" if schema.is_older else "answers, and can be written"
+    can = "answers" if schema.is_older else "answers and can be written"
     yield ("database", None, f"{database}: {can}")
     if schema.revision is None:
-        yield ("migrations", None, "none yet: made at first start")
+        yield ("migrations", None, "none yet: applied at the first start")
     elif schema.is_older:
         yield (
             "migrations",
-            f"at {schema.revision}, this code needs {REVISION}: start the worker",
+            f"at {schema.revision}, this release needs {REVISION}: start the worker",
             "",
         )
     else:
@@ -113,7 +113,7 @@ def _model(settings: Settings) -> Iterator[Finding]:
 
 
 def _fence() -> Finding:
-    """Put the fence up in a process of its own, as there is no way out of it."""
+    """Apply the sandbox in a separate process, because it cannot be removed."""
     script = (
         "import sys; from worker.screening.sandbox import enclose; "
         "print('; '.join(enclose(sys.argv[1])))"
@@ -125,6 +125,6 @@ def _fence() -> Finding:
         return ("fence", f"no screener can be started: {error.strerror}", "")
     if done.returncode:
         return ("fence", f"screeners cannot be fenced in: {done.stderr.strip()[-200:]}", "")
-    # Screeners work without a wall that the machine lacks, and it is said.
+    # Screeners work without a part that the machine lacks; it is only reported.
     missing = done.stdout.strip()
     return ("fence", None, f"incomplete: {missing}" if missing else "screeners are fenced in")

@@ -1,4 +1,4 @@
-"""What commands share: settings, the database, moments as people write them, files to write."""
+"""Shared by commands: settings, the database, times as typed by people, files to write."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ def settings() -> Settings:
 
 
 def database(chosen: Settings) -> Database:
-    """Open the database; end the command where there is none yet."""
+    """Open the database. End the command if there is none yet."""
     database_there = database_if_any(chosen)
     if database_there is None:
         shown = Database(chosen.database_url.get_secret_value())
-        fail(f"there is no database at {shown} yet: `lungwatch run` makes it")
+        fail(f"there is no database at {shown} yet: `lungwatch run` creates it")
     return database_there
 
 
 def database_if_any(chosen: Settings) -> Database | None:
-    """Open the database, or return None where there is none yet.
+    """Open the database, or return None if there is none yet.
 
     Raises:
-        DatabaseTrouble: it is away, or its schema does not allow this release.
+        DatabaseTrouble: it is away, or its schema needs another release.
     """
     database_there = Database(
         chosen.database_url.get_secret_value(), answer_seconds=chosen.database_seconds
@@ -53,22 +53,22 @@ def database_if_any(chosen: Settings) -> Database | None:
 
 
 def moment(text: str, *, option: str = "--since") -> datetime:
-    """Read a moment: `2026-11-23`, `2026-11-23T08:00` (UTC), or so long ago: `90m`, `12h`, `7d`."""
+    """Read a time: `2026-11-23`, `2026-11-23T08:00` (UTC), or an age: `90m`, `12h`, `7d`."""
     units = {"m": "minutes", "h": "hours", "d": "days"}
     if text[:-1].isdigit() and text[-1:] in units:
         try:
             return datetime.now(UTC) - timedelta(**{units[text[-1]]: int(text[:-1])})
         except (OverflowError, ValueError):
-            fail(f"{option} is {text!r}: that is before the first of all years")
+            fail(f"{option} is {text!r}: date out of range")
     try:
         given = datetime.fromisoformat(text)
     except ValueError:
-        fail(f"{option} is {text!r}: give 2026-11-23, 2026-11-23T08:00 (UTC), 90m, 12h or 7d")
+        fail(f"{option} is {text!r}: use 2026-11-23, 2026-11-23T08:00 (UTC), 90m, 12h or 7d")
     return given if given.tzinfo else given.replace(tzinfo=UTC)
 
 
 def person() -> str:
-    """Return who types this: the account's name, or its number where it has none."""
+    """Return the name of this account, or its number if it has no name."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):
@@ -77,7 +77,7 @@ def person() -> str:
 
 @contextmanager
 def discreet() -> Iterator[None]:
-    """Leave paths out of what ends the command, where it ends in a log."""
+    """Remove paths from the error that ends the command, unless it goes to a terminal."""
     try:
         yield
     except LungwatchError as error:
@@ -85,13 +85,13 @@ def discreet() -> Iterator[None]:
 
 
 def refuse_to_replace(output: Path, *, force: bool) -> None:
-    """End the command where a file is there already that it was not told to replace."""
+    """End the command if the file exists and --force was not given."""
     if not force and os.path.lexists(output):
-        fail(f"{output} is there already: --force replaces it")
+        fail(f"{output} exists: use --force to replace it")
 
 
 def write_file(output: Path, data: bytes, *, force: bool) -> None:
-    """Write the whole file or none; replace one only if told to."""
+    """Write the whole file or nothing. An existing file is replaced only if `force`."""
     aside = output.with_name(f".{output.name}.{os.getpid()}.part")
     try:
         write_atomically(output if force else aside, data)
@@ -101,5 +101,5 @@ def write_file(output: Path, data: bytes, *, force: bool) -> None:
         with suppress(OSError):
             aside.unlink()
         if isinstance(error, FileExistsError):
-            fail(f"{output} is there already: --force replaces it")
+            fail(f"{output} exists: use --force to replace it")
         fail(f"{output} cannot be written: {error.strerror}")

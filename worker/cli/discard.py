@@ -1,4 +1,4 @@
-"""`lungwatch discard`: removes the files of films that are old enough to go."""
+"""`lungwatch discard`: removes the files of old films."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from worker.cli import common
 def discard(
     *,
     older_than: Annotated[
-        str, typer.Option(help="Screened before then: 365d, or 2026-11-23 (UTC).")
+        str, typer.Option(help="Films screened before this: 365d, or 2026-11-23 (UTC).")
     ],
     refused: Annotated[
-        bool, typer.Option("--refused", help="Refused films, in place of archived ones.")
+        bool, typer.Option("--refused", help="Refused films instead of archived ones.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; else it is only said.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Remove them. Without --yes they are only counted.")
+    ] = False,
 ) -> None:
-    """Remove the files of archived films that are old enough to go. Their rows stay.
+    """Remove the files of old archived films. Their rows stay.
 
-    Films that a reader labelled stay, for nights learn from them; so does a file that is not what
-    was screened. Nothing is removed without --yes.
-    Exit status: 0 if all that was to go is gone, else 1.
+    Films with a reader's label stay, because training needs them. A file that is not the one
+    screened stays too. Without --yes nothing is removed.
+    Exit status: 0 if all files to remove are gone, else 1.
     """
     before = common.moment(older_than, option="--older-than")
     settings = common.settings()
@@ -35,7 +37,7 @@ def discard(
     films = f"{extent.films:,} {which} films, {extent.size_bytes / 1e9:.2f} GB"
     stay = f"; {extent.labelled:,} with a label stay" if extent.labelled else ""
     if not yes:
-        typer.echo(f"{films}, would go{stay}. Nothing was done: --yes does it.")
+        typer.echo(f"{films}, to remove{stay}. Dry run. Pass --yes to remove them.")
         return
     gone = kept = 0
     for film, why in discarding.discard():
@@ -43,5 +45,5 @@ def discard(
         if why is not None:
             kept += 1
             typer.echo(f"scan {film.scan_id} stays: {why}", err=True)
-    typer.echo(f"{gone:,} of {films}, are gone{stay}")
+    typer.echo(f"{gone:,} of {films}, removed{stay}")
     raise typer.Exit(1 if kept else 0)

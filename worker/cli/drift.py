@@ -1,4 +1,4 @@
-"""`lungwatch drift`: whether what arrives still looks like what the model first saw here."""
+"""`lungwatch drift`: compares films that arrive now with the model's first films at this site."""
 
 from __future__ import annotations
 
@@ -20,29 +20,30 @@ _SHOWN_DAYS = 60
 def drift(
     *,
     model: Annotated[
-        str | None, typer.Option(help="What this version screened; else what serves.")
+        str | None,
+        typer.Option(help="Films screened by this version. Default: the version that serves."),
     ] = None,
-    weeks: Annotated[int, typer.Option(min=1, help="Of readers' labels, so many.")] = 8,
+    weeks: Annotated[int, typer.Option(min=1, help="Weeks of readers' labels to show.")] = 8,
 ) -> None:
-    """Compare the last week of films with the first weeks of the model here, without labels.
+    """Compare the last week of films with the model's first weeks at this site, without labels.
 
-    And with readers' labels: sensitivity and specificity by week. An alarm holds promotions by
+    Also show sensitivity and specificity by week from readers' labels. An alarm stops promotions by
     nights, never screening.
-    Exit status: 0 if there is no alarm, or too little to tell, else 1.
+    Exit status: 1 if there is an alarm, else 0, also if there are too few films to tell.
     """
     settings = common.settings()
     version = model or Registry(settings.models).serving()
     database = common.database(settings)
     findings, why = look_for_drift(database, version)
     if why:
-        typer.echo(f"Nothing to tell yet: {why}.")
+        typer.echo(f"No result yet: {why}.")
     else:
-        table = new_table("measure", "PSI", "limit", "", "by day, the limit at half height")
+        table = new_table("measure", "PSI", "limit", "", "by day (half height is the limit)")
         for one in findings:
             word = "[bold red]ALARM[/bold red]" if one.alarm else "[green]ok[/green]"
             table.add_row(one.measure, f"{one.psi:.3f}", f"{one.limit:.3f}", word, _drawn(one))
         console().print(table)
-        typer.echo(f"Without a change there is an alarm in {BUDGET:.0%} of years.")
+        typer.echo(f"Without any change, {BUDGET:.0%} of years have a false alarm.")
     by_week = agreement(database, version, weeks=weeks)
     if by_week:
         table = new_table("week", "sensitivity", "95 %", "specificity", "95 % ")
@@ -57,7 +58,7 @@ def drift(
 
 
 def _drawn(finding: Finding) -> str:
-    """Draw a finding day by day in one line: full height is twice its limit, or more."""
+    """Draw a finding as one character a day: half height is the limit, full height twice that."""
     top = len(_HEIGHTS) - 1
     return "".join(
         _HEIGHTS[min(top, round(top * one / 2))] for one in finding.by_day[-_SHOWN_DAYS:]

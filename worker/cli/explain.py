@@ -1,4 +1,4 @@
-"""`lungwatch explain`: where on an archived film the model's evidence lies, as a picture."""
+"""`lungwatch explain`: draws the model's evidence on an archived film."""
 
 from __future__ import annotations
 
@@ -16,21 +16,20 @@ from worker.reports.explain import explain as explain_film
 def explain(
     scan: Annotated[str, typer.Argument(help="Id, file name, or beginning of the SHA-256.")],
     *,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The picture to write, a .png.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The PNG file to write.")],
     model: Annotated[
-        str | None, typer.Option(help="Explain by this version; else the one that screened it.")
+        str | None,
+        typer.Option(help="Explain with this version. Default: the one that screened the film."),
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace the picture, if there is one.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
-    """Draw where on an archived film the model's evidence lies, with score and threshold.
+    """Draw the model's evidence on an archived film, with score and threshold.
 
-    The film is screened again, and must give what its row says. It shows what the model went by,
-    not the outline of a lesion. One colour scale for all films.
+    The film is screened again and must give the logit in its row. The picture shows the model's
+    evidence, not the outline of a lesion. All films share one colour scale.
     """
     if output.suffix.lower() != ".png":
-        fail(f"{output}: name a picture that ends in .png")
+        fail(f"{output}: the name must end in .png")
     common.refuse_to_replace(output, force=force)
     settings = common.settings()
     explanation = explain_film(

@@ -18,30 +18,32 @@ from worker.system.files import move
 
 
 def export(
-    output: Annotated[Path, typer.Argument(help="The file to write, a .csv or a .parquet.")],
+    output: Annotated[Path, typer.Argument(help="The .csv or .parquet file to write.")],
     *,
     since: Annotated[
         str | None,
-        typer.Option(help="Screened since then: 2026-11-23, 2026-11-23T08:00 (UTC), or 12h, 7d."),
+        typer.Option(help="Films screened since: 2026-11-23, 2026-11-23T08:00 (UTC), or 12h, 7d."),
     ] = None,
     no_names: Annotated[
         bool,
-        typer.Option("--no-names", help="Leave file names out, which may carry a patient's name."),
+        typer.Option(
+            "--no-names", help="Leave out file names, which may contain a patient's name."
+        ),
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
 ) -> None:
-    """Write all rows of the view `results`, newest first, and beside them what each column holds.
+    """Write all rows of the view `results`, newest first, and a file that describes the columns.
 
-    Films that are screened while it writes may be left out. The dictionary is `NAME.columns.csv`.
+    Films screened while it writes may be left out. The description is `NAME.columns.csv`.
     """
     if output.suffix not in FORMATS:
-        fail(f"{output}: name a file that ends in {' or '.join(FORMATS)}")
+        fail(f"{output}: the name must end in {' or '.join(FORMATS)}")
     dictionary = output.with_suffix(".columns.csv")
     for path in (output, dictionary):
         common.refuse_to_replace(path, force=force)
     query = Query(since=None if since is None else common.moment(since), limit=sys.maxsize)
     rows = Results(common.database(common.settings())).find(query)
-    # Aside first: what has its name is whole.
+    # Write under a temporary name: a file with its final name is complete.
     aside = output.with_name(f".{output.stem}.{os.getpid()}{output.suffix}")
     try:
         count = write_rows(aside, rows, names=not no_names)
@@ -51,10 +53,10 @@ def export(
         else:
             move(os.fsencode(aside), os.fsencode(output))
     except FileExistsError:
-        fail(f"{output} is there already: --force replaces it")
+        fail(f"{output} exists: use --force to replace it")
     except OSError as error:
         fail(f"{output} cannot be written: {error.strerror}")
     finally:
         with suppress(OSError):
             aside.unlink()
-    typer.echo(f"{output}: {count:,} rows; what each column holds: {dictionary}")
+    typer.echo(f"{output}: {count:,} rows; columns described in {dictionary}")

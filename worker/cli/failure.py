@@ -1,4 +1,4 @@
-"""How a command says what is wrong, and ends."""
+"""Error messages of commands."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ def fail(message: str) -> NoReturn:
 
 
 def complain(message: str) -> None:
-    """Say what is wrong; a file's name in it, which strangers choose, is words and nothing else."""
+    """Print an error, with control characters in file names escaped."""
     typer.echo("\n".join(map(shown, message.split("\n"))), err=True)

@@ -1,6 +1,6 @@
-"""`lungwatch label`: what readers saw, one scan at a time or from a CSV file.
+"""`lungwatch label`: stores readers' labels, of one scan or from a CSV file.
 
-The file has the columns `scan,label` and, where given, `by,note`.
+The file has the columns `scan,label` and optionally `by,note`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from worker.cli.failure import complain, fail
 from worker.db.labels import Asked, Labels
 from worker.errors import DataError
 
-# How the columns may be called, in this order. `lungwatch results --format csv` and `export` have
-# the first three of `scan`, and both of `label`: the model's, and what a reader filled in.
+# Accepted column names, the preferred first. A list from `lungwatch results --format csv` or
+# `export` has several for `scan`, and two for `label`: `label` is the model's, `reader_label` the
+# reader's.
 _COLUMNS = {
     "scan": ("scan", "scan_id", "sha256", "file_name", "film"),
     "label": ("reader_label", "label"),
@@ -36,21 +37,21 @@ def label(
         str | None, typer.Argument(metavar="NORMAL|PNEUMONIA", help="What the film shows.")
     ] = None,
     *,
-    by: Annotated[str | None, typer.Option(help="Who says so.")] = None,
-    note: Annotated[str | None, typer.Option(help="A remark to keep with it.")] = None,
+    by: Annotated[str | None, typer.Option(help="The reader's name.")] = None,
+    note: Annotated[str | None, typer.Option(help="A remark to store with the label.")] = None,
     table: Annotated[
         Path | None,
         typer.Option(
-            "--csv", help="Many at once: a file with the columns scan,label and maybe by,note."
+            "--csv", help="A file of labels, with the columns scan,label and optionally by,note."
         ),
     ] = None,
 ) -> None:
-    """Say what a reader saw on a scan. Later labels count; earlier ones stay on record.
+    """Store a reader's label of a scan. The latest label counts; earlier ones are kept.
 
-    Exit status: 0 if every label was given, 1 if none was, each with its reason.
+    Exit status: 0 if every label was stored; 1 if none was, with a reason for each problem.
     """
     if (table is None) == (scan is None) or (scan is None) != (said is None):
-        fail("name a scan and NORMAL or PNEUMONIA, or a file with --csv")
+        fail("give a scan and NORMAL or PNEUMONIA, or a file with --csv")
     if table is not None:
         asked = read_labels(table, by=by, note=note)
     else:
@@ -61,23 +62,23 @@ def label(
         complain(f"{place}{problem.scan}: {problem.why}")
     count = len(given.scan_ids)
     if given.problems:
-        typer.echo("nothing was labelled", err=True)
+        typer.echo("no label was stored", err=True)
     else:
         typer.echo(f"{count} scan{'s' if count != 1 else ''} labelled")
     raise typer.Exit(1 if given.problems else 0)
 
 
 def read_labels(path: Path, *, by: str | None, note: str | None = None) -> list[Asked]:
-    """Return what each line of a CSV file asks for, usable or not, in order.
+    """Return the labels in a CSV file, valid or not, in order.
 
     Args:
-        path: UTF-8, with a line of column names; commas or semicolons between.
-        by: who says so where a line does not tell.
-        note: where a line has none.
+        path: UTF-8, with a header line; the separator is comma or semicolon.
+        by: the reader, for lines without one.
+        note: the note, for lines without one.
 
     Raises:
         DataError: the file cannot be read, has no column for the scan or the label, or is a list
-            of ours that nobody has filled in.
+            from Lungwatch that no reader has filled in.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -91,7 +92,7 @@ def read_labels(path: Path, *, by: str | None, note: str | None = None) -> list[
     try:
         heads = lines.fieldnames or []
         columns = _columns(heads)
-        # In a list of ours, a film that nobody has read is no mistake.
+        # In a list from Lungwatch, a film without a reader's label is not an error.
         ours = len({head.strip().lower() for head in heads} & set(_COLUMNS["label"])) > 1
         asked = [
             Asked(
@@ -110,17 +111,15 @@ def read_labels(path: Path, *, by: str | None, note: str | None = None) -> list[
     except KeyError as error:
         raise DataError(
             f"{path} has no column {error.args[0]!r}: its first line must name the columns, "
-            "`scan,label` and, if wanted, `by,note`"
+            "`scan,label` and optionally `by,note`"
         ) from error
     if ours and not asked:
-        raise DataError(
-            f"{path}: nobody has filled in {columns['label']!r}; 'label' is what the model said"
-        )
+        raise DataError(f"{path}: the column {columns['label']!r} is empty; 'label' is the model's")
     return asked
 
 
 def _columns(heads: Iterable[str | None]) -> Mapping[str, str | None]:
-    """Return which head of the file stands for which column, None where there is none."""
+    """Return the file's header for each column, or None if the file lacks it."""
     names = {head.strip().lower(): head for head in heads if head is not None}
     heads_by_column = {
         column: next((names[name] for name in accepted if name in names), None)
@@ -133,7 +132,7 @@ def _columns(heads: Iterable[str | None]) -> Mapping[str, str | None]:
 
 
 def _scan(row: Mapping[str, str | None], column: str | None) -> str:
-    """Return how a scan is named: by what is said to be an id by that alone."""
+    """Return the name of a scan. A number in a column `scan_id` is an id, not a file name."""
     name = _cell(row, column)
     ids = column is not None and column.strip().lower() == "scan_id"
     return f"id:{name}" if ids and name.isascii() and name.isdigit() else name

@@ -1,4 +1,4 @@
-"""Commands whose modules are imported when they are called, so that `--help` stays quick."""
+"""Commands whose modules are imported when they are called, so that `--help` is fast."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typer.core import TyperCommand
 
 
 class LazyCommand(TyperCommand):
-    """Stands for a command, or a group of them, in the list of commands."""
+    """A placeholder for a command, or a group of commands, in the list of commands."""
 
     def __init__(self, name: str, *, module: str, sentence: str) -> None:
-        """Name the module that has the command by this name, and say what the command is for."""
+        """Set the module with the command of this name, and the sentence for `--help`."""
         super().__init__(name, help=sentence)
         self._module = module
 
     def load(self) -> Any:
-        """Import the module, and return the command itself: typer's, or a group of typer's."""
+        """Import the module, and return its command or group of commands."""
         command = getattr(import_module(self._module), self.name or "")
         if not isinstance(command, typer.Typer):
             alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -29,5 +29,5 @@ class LazyCommand(TyperCommand):
     def make_context(
         self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any
     ) -> Any:
-        """Have the command itself read its arguments."""
+        """Let the real command parse its arguments."""
         return self.load().make_context(info_name, args, parent, **extra)

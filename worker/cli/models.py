@@ -1,4 +1,4 @@
-"""`lungwatch models ...`: which models there are, which serves, and how that changes."""
+"""`lungwatch models ...`: lists, promotes, rolls back, compares and prunes models."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ models = typer.Typer(
     help="List the model packages and which one serves; promote, roll back, compare, prune.",
     invoke_without_command=True,
 )
-Version = Annotated[str, typer.Argument(help="Version of a model, as `lungwatch models` lists it.")]
+Version = Annotated[
+    str, typer.Argument(help="Version of a model, as listed by `lungwatch models`.")
+]
 
 
 @models.callback()
@@ -42,12 +44,12 @@ def promote(
     *,
     why: Annotated[str, typer.Option(help="The reason, for the history.")] = "by hand",
     again: Annotated[
-        bool, typer.Option("--again", help="Also if a rollback left this version behind.")
+        bool, typer.Option("--again", help="Promote it even if it was rolled back.")
     ] = False,
 ) -> None:
-    """Make a version the one that serves, once it has passed its checks.
+    """Make a version the champion, after its package has passed its checks.
 
-    A running worker takes it within seconds, between films.
+    A running worker loads it within seconds, between films.
     """
     settings = common.settings()
     registry = _registry(settings)
@@ -57,9 +59,9 @@ def promote(
     if left is not None:
         typer.echo(
             f"{version} was rolled back on {left.at:%Y-%m-%d} ({left.why}); "
-            "it serves again because you say so"
+            "it is promoted again as you asked"
         )
-    typer.echo(f"{version} is promoted: a running worker takes it within seconds")
+    typer.echo(f"{version} is promoted: a running worker loads it within seconds")
     _write_down(registry, settings)
 
 
@@ -67,14 +69,14 @@ def promote(
 def rollback(
     *,
     to: Annotated[
-        str | None, typer.Option(help="Go back to this version, not to the one before.")
+        str | None, typer.Option(help="The version to go back to. Default: the one before.")
     ] = None,
     why: Annotated[str, typer.Option(help="The reason, for the history.")],
 ) -> None:
-    """Make an earlier version serve again, and leave the present one behind.
+    """Make an earlier version serve again. The present one is then rolled back.
 
-    A model that was rolled back is not promoted again, not by a night either; only
-    `models promote VERSION --again` overrules that.
+    A version that was rolled back is not promoted again, not by a night either. Only
+    `models promote VERSION --again` does.
     """
     settings = common.settings()
     registry = _registry(settings)
@@ -82,7 +84,7 @@ def rollback(
         _load(registry, to, settings)
     change = registry.rollback(to=to, who=common.person(), why=why)
     typer.echo(
-        f"{change.version} serves again: a running worker takes it within seconds\n"
+        f"{change.version} serves again: a running worker loads it within seconds\n"
         f"{change.from_version} is rolled back and will not be promoted again"
     )
     _write_down(registry, settings)
@@ -90,18 +92,20 @@ def rollback(
 
 @models.command()
 def verify(
-    version: Annotated[str | None, typer.Argument(help="One version; else all of them.")] = None,
+    version: Annotated[
+        str | None, typer.Argument(help="The version to check. Default: all.")
+    ] = None,
 ) -> None:
-    """Check hashes, golden outputs and speed, as the worker does before a package serves.
+    """Check hashes, golden outputs and speed, as a worker does before a package serves.
 
-    Exit status: 0 if all that were checked may serve, else 1.
+    Exit status: 0 if all versions checked are fit to serve, else 1.
     """
     settings = common.settings()
     registry = _registry(settings)
     failed = 0
     versions = [version] if version else registry.versions()
-    if not versions:  # as before a first start, which is no fault
-        typer.echo(f"no model is in {registry.root} yet")
+    if not versions:  # as before the first start; not an error
+        typer.echo(f"there is no model in {registry.root} yet")
     for one in versions:
         try:
             took_seconds = _load(registry, one, settings)
@@ -116,19 +120,19 @@ def verify(
 
 @models.command()
 def show(version: Version) -> None:
-    """Show a version's manifest, and its evaluation in short."""
+    """Show a version's manifest and a summary of its evaluation."""
     write_model(_registry(common.settings()), version)
 
 
 @models.command()
 def diff(one: Version, other: Version) -> None:
-    """Show what differs between two versions: manifest and evaluation."""
+    """Show the differences between two versions: manifest and evaluation."""
     write_difference(_registry(common.settings()), one, other)
 
 
 @models.command()
 def explain(version: Version) -> None:
-    """Print all that is known of a version: package, card, measures, training run, promotions."""
+    """Show all that is known of a version: package, card, measures, training run, promotions."""
     settings = common.settings()
     write_explanation(_registry(settings), common.database_if_any(settings), version)
 
@@ -136,16 +140,16 @@ def explain(version: Version) -> None:
 @models.command()
 def prune(
     *,
-    keep: Annotated[int, typer.Option(min=1, help="So many of the newest stay in any case.")],
+    keep: Annotated[int, typer.Option(min=1, help="The number of newest packages to keep.")],
     even_if_needed: Annotated[
         bool,
-        typer.Option("--even-if-needed", help="Also those that rows were predicted by."),
+        typer.Option("--even-if-needed", help="Remove packages that predictions name, too."),
     ] = False,
 ) -> None:
-    """Remove old packages, but never one that serves, nor one that explains a row.
+    """Remove old packages, except one that serves or that predictions name.
 
-    A row names the version that it came from; without the package it can no longer be explained
-    or made again.
+    A prediction names its model version. Without the package it can be neither explained nor
+    repeated.
     """
     settings = common.settings()
     registry = _registry(settings)
@@ -163,14 +167,14 @@ def _registry(settings: Settings) -> Registry:
 
 
 def _load(registry: Registry, version: str, settings: Settings) -> float:
-    """Check a package as a screener does. Returns the seconds that it takes for a film."""
+    """Check a package as a screener does, and return its seconds per film."""
     registry.manifest(version)
     model = load(registry.folder(version), predict_seconds=settings.predict_milliseconds / 1000)
     return seconds_for_a_film(model)
 
 
 def _write_down(registry: Registry, settings: Settings) -> None:
-    """Bring the database's history up to the registry's; if it is away, the worker does it."""
+    """Copy the registry's history into the database; if that fails, the worker will do it."""
     try:
         database = common.database_if_any(settings)
         if database is not None:

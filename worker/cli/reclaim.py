@@ -1,4 +1,4 @@
-"""`lungwatch reclaim`: files that no row names go back to the inbox, as after a restored backup."""
+"""`lungwatch reclaim`: moves files without a row back to the inbox, as after a restored backup."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from worker.system.files import move
 
 
 def reclaim(
-    *, yes: Annotated[bool, typer.Option("--yes", help="Do it; else it is only said.")] = False
+    *,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Move them. Without --yes they are only counted.")
+    ] = False,
 ) -> None:
-    """Put films back into the inbox that lie in the archive and have no row.
+    """Move archived films that have no row back into the inbox.
 
-    So it is with films screened after the backup that a database was restored from.
-    Exit status: 0 if none is left over, else 1.
+    After restoring a database backup, films screened since the backup have no row.
+    Exit status: 0 if no film without a row is left, else 1.
     """
     settings = common.settings()
     inbox = Inbox(settings.folders)
@@ -36,7 +39,7 @@ def reclaim(
         else:
             back += 1
     if not yes:
-        typer.echo(f"{without_row:,} films have no row. Nothing was done: --yes puts them back.")
+        typer.echo(f"{without_row:,} films have no row. Dry run. Pass --yes to move them back.")
     else:
         typer.echo(f"{back:,} of {without_row:,} films are back in the inbox")
     raise typer.Exit(0 if without_row == back else 1)

@@ -1,4 +1,4 @@
-"""`lungwatch report`: one page of what was screened, for a browser or for paper."""
+"""`lungwatch report`: writes one page of results, for a browser or for print."""
 
 from __future__ import annotations
 
@@ -18,32 +18,35 @@ from worker.reports.models import describe_measures
 from worker.reports.page import Page, days_of, listed, pictures_of, refusals_of
 from worker.settings import Settings
 
-_LISTED = 500  # of the worklist
+_LISTED = 500  # films of the worklist on the page
 
 
 def report(
     *,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The page to write, a .html.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")],
     since: Annotated[
-        str, typer.Option(help="Screened since then: 2026-11-23, 2026-11-23T08:00 (UTC), 12h, 7d.")
+        str, typer.Option(help="Films screened since: 2026-11-23, 2026-11-23T08:00 (UTC), 12h, 7d.")
     ] = "7d",
     pictures: Annotated[
-        int, typer.Option(min=0, help="Draw so many films of the worklist, with the evidence.")
+        int,
+        typer.Option(
+            min=0, help="The number of films of the worklist to draw with their evidence."
+        ),
     ] = 0,
     no_names: Annotated[
         bool,
-        typer.Option("--no-names", help="Leave file names out, which may carry a patient's name."),
+        typer.Option(
+            "--no-names", help="Leave out file names, which may contain a patient's name."
+        ),
     ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace the page, if there is one.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
     """Write one HTML page: films by day, a worklist, refusals by reason, the model in service.
 
-    It needs nothing beside it, asks nothing of a network, and prints well.
+    The page needs no other files and no network.
     """
     if output.suffix.lower() not in (".html", ".htm"):
-        fail(f"{output}: name a page that ends in .html")
+        fail(f"{output}: the name must end in .html")
     common.refuse_to_replace(output, force=force)
     begin = common.moment(since)
     settings = common.settings()
@@ -78,5 +81,5 @@ def _draw(settings: Settings, database: Database, registry: Registry, scan_id: i
 
 
 def _measures(registry: Registry, version: str | None) -> dict[str, str]:
-    """Return what the model in service was measured to be, in words."""
+    """Return the measures of the model in service, as text."""
     return {} if version is None else describe_measures(registry, version)

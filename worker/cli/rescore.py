@@ -1,4 +1,4 @@
-"""`lungwatch rescore`: archived films screened again with another version, as further rows."""
+"""`lungwatch rescore`: screens archived films again with another version, as further rows."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from worker.system.progress import bar
 
 def rescore(
     *,
-    model: Annotated[str, typer.Option(help="Version to screen them with.")],
+    model: Annotated[str, typer.Option(help="The version to screen them with.")],
     since: Annotated[
         str | None,
-        typer.Option(help="Screened since then: 2026-11-23, 2026-11-23T08:00 (UTC), or 12h, 7d."),
+        typer.Option(help="Films screened since: 2026-11-23, 2026-11-23T08:00 (UTC), or 12h, 7d."),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="At most so many, newest first; else all.")
+        int | None, typer.Option(min=1, help="At most this many, the newest. Default: all.")
     ] = None,
 ) -> None:
-    """Screen archived films again with another version, as further rows in `predictions`.
+    """Screen archived films again with another model, as further rows in `predictions`.
 
-    `results` goes on showing the screening. Stopped and started again, it goes on where it was.
-    Exit status: 0 if all could be screened, 1 if some were moved or changed, each with its reason.
+    `results` still shows the screening. If it is stopped, the same command continues.
+    Exit status: 0 if all films were screened, 1 if some were not, with the reason for each.
     """
     settings = common.settings()
     database = common.database(settings)

@@ -1,4 +1,4 @@
-"""`lungwatch results`: what was screened, newest first."""
+"""`lungwatch results`: shows results, newest first."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from worker.reports.tables import write_results
 
 
 class Format(StrEnum):
-    """How results are written."""
+    """An output format."""
 
     TABLE = "table"
     CSV = "csv"
@@ -21,7 +21,7 @@ class Format(StrEnum):
 
 
 class Decision(StrEnum):
-    """What a scan can be decided to be."""
+    """A decision."""
 
     NORMAL = "NORMAL"
     PNEUMONIA = "PNEUMONIA"
@@ -30,18 +30,22 @@ class Decision(StrEnum):
 
 def results(
     *,
-    output: Annotated[Format, typer.Option("--format", help="How to write them.")] = Format.TABLE,
+    output: Annotated[Format, typer.Option("--format", help="The output format.")] = Format.TABLE,
     since: Annotated[
         str | None,
-        typer.Option(help="Screened since then: 2026-11-23, 2026-11-23T08:00 (UTC), or 12h, 7d."),
+        typer.Option(help="Films screened since: 2026-11-23, 2026-11-23T08:00 (UTC), or 12h, 7d."),
     ] = None,
     decision: Annotated[Decision | None, typer.Option(help="Only this decision.")] = None,
-    refused: Annotated[bool, typer.Option("--refused", help="Only refusals, and why.")] = False,
+    refused: Annotated[
+        bool, typer.Option("--refused", help="Only refused films, with the reason.")
+    ] = False,
     before: Annotated[
         int | None,
-        typer.Option(help="Screened before this scan: the last id of a page gives the next one."),
+        typer.Option(
+            help="Films screened before this scan; the last id of a page gives the next page."
+        ),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="At most this many, the newest.")] = 50,
 ) -> None:
     """Show what was screened, newest first."""
     query = Query(

@@ -1,4 +1,4 @@
-"""`lungwatch retry`: refused films go back into the inbox."""
+"""`lungwatch retry`: moves refused films back into the inbox."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def retry(
         typer.Argument(help="Ids (`7` or `id:7`), file names, or beginnings of SHA-256."),
     ],
 ) -> None:
-    """Put refused films back into the inbox, to be screened anew."""
+    """Move refused films back into the inbox, to be screened again."""
     settings = common.settings()
     database = common.database(settings)
     inbox = Inbox(settings.folders)
@@ -30,6 +30,6 @@ def retry(
             typer.echo(f"scan {scan_id}: {problem or 'back in the inbox'}")
         if not films:
             unmet += 1
-            none = "no refused scan of that id, file name or SHA-256 whose film is there"
+            none = "there is no refused scan with this id, file name or SHA-256 whose film exists"
             typer.echo(f"{wanted}: {none}", err=True)
     raise typer.Exit(1 if unmet else 0)

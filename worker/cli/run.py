@@ -1,4 +1,4 @@
-"""`lungwatch run`: watches the inbox and screens what arrives."""
+"""`lungwatch run`: watches the inbox and screens new films."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from worker.service.factory import open_service
 def run(
     *,
     once: Annotated[
-        bool, typer.Option(help="Work off what is in the inbox, then exit: 0 if all of it was.")
+        bool, typer.Option(help="Screen the films in the inbox, then exit: with 0 if all are done.")
     ] = False,
 ) -> None:
-    """Watch the inbox and screen what arrives, until told to stop."""
+    """Watch the inbox and screen new films until stopped."""
     with common.discreet(), open_service(common.settings()) as service:
         raise typer.Exit(service.run(once=once))

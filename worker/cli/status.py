@@ -1,4 +1,4 @@
-"""`lungwatch status`: whether a worker is alive, what waits, and what troubled it last."""
+"""`lungwatch status`: shows whether a worker is alive, its backlog, and its last trouble."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from worker.reports.tables import write_status, write_status_as_json
 
 
 def status(
-    *, as_json: Annotated[bool, typer.Option("--json", help="For a program.")] = False
+    *, as_json: Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")] = False
 ) -> None:
-    """Show whether a worker is alive, what waits, and what troubled it last.
+    """Show whether a worker is alive, its backlog, and its last trouble.
 
-    Exit status: 0 if a worker is alive and nothing troubles it, else 1.
+    Exit status: 0 if a worker is alive and has no trouble, else 1.
     """
     standing = read_status(common.database(common.settings()))
     (write_status_as_json if as_json else write_status)(standing)
