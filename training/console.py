@@ -1,4 +1,4 @@
-"""What a night says: everything to a person at a terminal, to a log nothing that names a film."""
+"""Output of a night: complete on a terminal, without paths and names of films in a log."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from worker.system.redaction import Discretion, shown
 
-Say = Callable[[str], None]  # is given a line for each step
+Say = Callable[[str], None]  # called with a line for each step
 _WHERE = "in this night's row of training_runs, and in a terminal"
 
 
@@ -18,19 +18,18 @@ class OfFilms(str):
     __slots__ = ()
 
 
-def teller(places: Mapping[str, Path], *, terminal: bool) -> Callable[[str], None]:
-    """Return what writes a night's lines to stdout, each at once.
+def printer(places: Mapping[str, Path], *, terminal: bool) -> Callable[[str], None]:
+    """Return a function that writes a night's lines to standard output, unbuffered.
 
-    Where no terminal is behind it, paths are left out, and so is what names films: that there is
-    such, and where it is to be found, is said once. What the other end has no letters for is
-    written in ASCII.
+    Without a terminal, paths and lines that name films are left out; one line says so, and where to
+    find them. Characters that the output's encoding lacks are escaped.
 
     Args:
-        places: folders by the names of their settings, written in their places.
-        terminal: whether a person reads it.
+        places: folders by the names of their settings, which replace their paths.
+        terminal: whether standard output is a terminal.
     """
     discretion = Discretion(places)
-    said_where = False
+    said_where = False  # whether the line on omitted films was written
 
     def say(line: str) -> None:
         nonlocal said_where
@@ -41,7 +40,7 @@ def teller(places: Mapping[str, Path], *, terminal: bool) -> Callable[[str], Non
         elif said_where:
             return
         else:
-            words, said_where = f"what is said of single films is {_WHERE}", True
+            words, said_where = f"lines about single films are {_WHERE}", True
         letters = sys.stdout.encoding or "utf-8"
         words = words.encode(letters, errors="backslashreplace").decode(letters)
         sys.stdout.write(f"{words}\n")
@@ -51,7 +50,7 @@ def teller(places: Mapping[str, Path], *, terminal: bool) -> Callable[[str], Non
 
 
 def say_error(say: Callable[[str], None], error: Exception) -> None:
-    """Say what ended a night: the matter in a line, then the list, if there is one."""
+    """Print an error that ended a night: its first line, then its list, if any."""
     matter, *listed = str(error).split("\n")
     say(f"error: {matter}")
     for line in listed:

@@ -1,10 +1,10 @@
-"""The public download, laid out as the night that made the shipped model saw it.
+"""Arranges the public download as for the night that made the shipped model.
 
     python -m training.download DOWNLOAD TREE
 
-DOWNLOAD is the folder of Kaggle's *chest-xray-pneumonia* that has `train` and `val` in it. TREE
-becomes a folder of links to its films, in which the lowest patient numbers of each series of names
-in `train` are `test`. The public test split stays out: it is for whoever measures a finished model.
+DOWNLOAD is the folder of Kaggle's *chest-xray-pneumonia* that contains `train` and `val`. TREE
+becomes a folder of links to its films, with the lowest patient numbers of each series in `train` as
+`test`. The public test split is left out, to measure finished models.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from training.data.patients import Patients
 from training.data.sources import CLASSES
 from worker.errors import DataError
 
-# First and last patient number of the block in each series of names. Fixed: the shipped model's
-# numbers are of these films.
+# Patient numbers of the test block in each series of names. Fixed, because the shipped model was
+# measured on these films.
 _BLOCK = {
     "IM": range(115, 222),
     "NORMAL2-IM": range(383, 596),
     "bacteria": range(253, 328),
     "virus": range(80, 280),
 }
-_WHOLE = {"train": 4632, "val": 16, "test": 584}  # films, of the download as it was published
+_WHOLE = {"train": 4632, "val": 16, "test": 584}  # films of the published download
 
 
 def lay_out(download: Path, tree: Path) -> dict[str, int]:
-    """Link the films of a download into a tree, and return how many lie in each of its folders.
+    """Link the films of a download into a tree, and return the number in each of its folders.
 
-    What is linked already stays: a run that was killed can be run again.
+    Existing links stay: a run that was killed can be run again.
 
     Raises:
-        DataError: the folder is no such download, or something else lies in the tree.
+        DataError: the folder is not such a download, or the tree has other files.
         OSError: a folder cannot be read or written.
     """
     counts: Counter[str] = Counter()
@@ -45,10 +45,10 @@ def lay_out(download: Path, tree: Path) -> dict[str, int]:
         place.parent.mkdir(parents=True, exist_ok=True)
         if not place.is_symlink():
             if place.exists():
-                raise DataError(f"{place} is there already, and no link of ours")
+                raise DataError(f"{place} exists and is not a link to a film")
             place.symlink_to(film.resolve())
         elif place.resolve() != film.resolve():
-            raise DataError(f"{place} is of another download")
+            raise DataError(f"{place} links to another download")
         counts[split] += 1
     if not counts:
         raise DataError(f"no films under {download}: expected train/{CLASSES[0]}/*.jpeg and so on")
@@ -56,7 +56,7 @@ def lay_out(download: Path, tree: Path) -> dict[str, int]:
 
 
 def _films(download: Path) -> Iterator[tuple[Path, str]]:
-    """Yield each film with the folder it is to lie in."""
+    """Yield each film with the split it belongs to."""
     for split in ("train", "val"):
         for label in CLASSES:
             for film in sorted((download / split / label).glob("*.jpeg")):
@@ -72,7 +72,7 @@ def _in_words(counts: Mapping[str, int]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Read the command line, and lay the films out."""
+    """Read the command line, and link the films."""
     parser = argparse.ArgumentParser(
         prog="python -m training.download",
         description=__doc__,
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     sys.stdout.write(f"{chosen.tree}: {_in_words(counts)}\n")
     if counts != _WHOLE:
-        sys.stdout.write(f"error: not the whole download, which has {_in_words(_WHOLE)}\n")
+        sys.stdout.write(f"error: the download is incomplete; it should have {_in_words(_WHOLE)}\n")
         return 1
     return 0
 

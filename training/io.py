@@ -1,4 +1,4 @@
-"""Files that a night needs: trouble with one is told in a sentence, a film found is read again."""
+"""Reading of files that a night needs, with errors in a sentence."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from worker.system.redaction import shown
 
 @contextmanager
 def needed(what: str, path: Path) -> Iterator[None]:
-    """Make of trouble with a file a line for everybody; its path, below, is not for a log.
+    """Turn an OSError into a sentence, with the path on a line of its own, which logs leave out.
 
     Args:
-        what: cannot be done without it, in words.
-        path: of the file, or of the folder that it lies in.
+        what: the sentence, for example "a film cannot be read".
+        path: of the file, or of its folder.
 
     Raises:
         DataError: in place of an OSError.
@@ -34,11 +34,11 @@ def read_again(path: Path, sha256: str | None) -> bytes:
     """Return the bytes of a film.
 
     Args:
-        path: where it was found.
-        sha256: of the bytes that were found there; None where nobody has looked yet.
+        path: of the film.
+        sha256: of the bytes found there before; None to accept any.
 
     Raises:
-        DataError: it cannot be read, or there is another film in its place.
+        DataError: it cannot be read, or was replaced by another film.
     """
     with needed("a film cannot be read", path), open_regular(path, follow=True) as file:
         film = file.read()

@@ -21,7 +21,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from training.console import OfFilms, Say, say_error, teller
+from training.console import OfFilms, Say, printer, say_error
 from training.data.cache import Films, decode_films
 from training.data.dataset import Dataset, read_dataset
 from training.data.native_sizes import unlisted
@@ -272,10 +272,10 @@ def main(
     shut_out_others()
     before = signal.signal(signal.SIGTERM, _stop)
     tune_tensorflow()
-    say = teller({}, terminal=sys.stdout.isatty())
+    say = printer({}, terminal=sys.stdout.isatty())
     try:
         settings = read_settings()
-        say = teller(settings.places, terminal=sys.stdout.isatty())
+        say = printer(settings.places, terminal=sys.stdout.isatty())
         plan = read_plan(arguments, settings, description=__doc__ or "")
         outcome = retrain(plan, now=datetime.now(UTC), say=say, maker=maker, evaluator=evaluator)
     except NightUnderway as underway:

@@ -351,7 +351,7 @@ def test_a_near_copy_stops_the_command_before_anything_is_fitted(
     said = capsys.readouterr().out
     names = "test/NORMAL/IM-1000-0001.jpeg, train/NORMAL/again.jpeg"
     assert code == 1
-    assert "these films cannot be trained on as they are" in said
+    assert "these films contradict one another" in said
     assert (names in said) == terminal
     assert ("again" in said) == terminal
     assert terminal or str(tmp_path) not in said
@@ -418,7 +418,7 @@ def test_what_a_model_has_learnt_from_never_tests_it(night: Night, tmp_path: Pat
     registry = Registry(models)
     architecture = registry.manifest(champion).training["architecture"]
     start = choose_start(registry, architecture=architecture, salt=salt_of(night), test=test)
-    assert start.why.startswith(f"from nothing: {champion} has learnt from ")
+    assert start.why.startswith(f"from nothing: {champion} was made from ")
 
     plan = replace(night.plan, data=(flat,), models=models, seed=7)
     outcome = retrain(

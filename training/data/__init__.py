@@ -1,4 +1,4 @@
-"""Labelled films: where they are, whose they are, and which side each lies on.
+"""Labelled films: where they are, their patients, and their sides of the split.
 
-A patient never changes side. What could leak from one side to the other stops the night.
+A patient never changes side. Anything that could leak from one side to the other stops the night.
 """

@@ -1,11 +1,11 @@
-"""Films decoded once, in parallel, and kept between nights in one mapped file. Harmless to delete.
+"""A cache of decoded films, kept between nights in one mapped file. It may be deleted.
 
     <cache>/films-v<preprocessing>-<height>x<width>.pixels   rows of height x width bytes
-    <cache>/films-v<preprocessing>-<height>x<width>.json     SHA-256 -> row, or refusal code;
-                                                             SHA-256 -> what its file is like
+                                                             SHA-256 -> facts of its file
     <cache>/films.lock                                       held while films are decoded
-
-New films are added behind the old ones. The JSON is written after the pixels it names, every few
+    <cache>/films.lock                                       held while films are decoded
+New films are appended. The JSON is written after the pixels it names, every few thousand films, so
+a killed run keeps what it had decoded. Rows that the JSON does not name are overwritten.
 thousand films: what a killed run had decoded is kept, and rows that no JSON names are overwritten.
 """
 
@@ -38,24 +38,24 @@ from worker.imaging.preprocessing import PREPROCESSING_VERSION, TURNED, Pixels, 
 from worker.system.files import fsync_folder, write_atomically
 from worker.system.progress import bar
 
-_POOL_FROM = 500  # fewer films than this are decoded sooner than a pool starts
-_BLOCK = 4096  # films decoded between two writings of the JSON
-_WASTE = 0.25  # of the rows may be of films that are no longer wanted
-_KEPT_DAYS = 30.0  # that films of another size are kept unused
-_OURS = re.compile(r"\.?films-v[\w.]+-\d+x\d+\.(pixels|json)(\.\d+\.tmp)?")  # names of files
-_FITS = re.compile(r"nights-[0-9a-f]{12}|fit-[0-9a-f]{16}")  # what killed nights left; once so
+_POOL_FROM = 500  # fewer films are decoded faster without a pool
+_BLOCK = 4096  # films between two writes of the JSON
+_WASTE = 0.25  # share of rows that may be of unwanted films
+_KEPT_DAYS = 30.0  # until unused films of another size are removed
+_OURS = re.compile(r"\.?films-v[\w.]+-\d+x\d+\.(pixels|json)(\.\d+\.tmp)?")  # file names
+_FITS = re.compile(r"nights-[0-9a-f]{12}|fit-[0-9a-f]{16}")  # of killed nights; old name first
 
 
 class FilmFile(NamedTuple):
-    """What the file of a film is like, whatever the film shows."""
+    """Facts of a film's file, apart from its content."""
 
     size: Size  # upright
-    encoding: str  # what wrote it: see `worker.imaging.jpeg.parse_header`
+    encoding: str  # its writer: see `worker.imaging.jpeg.parse_header`
     quantisation: str  # its quantisation tables, in hex digits
 
     @classmethod
     def of(cls, film: bytes) -> FilmFile:
-        """Read the header of a film that `read_film` takes."""
+        """Read the header of a film that `read_film` accepts."""
         header = parse_header(film)
         size = Size(header.width, header.height)
         return cls(
@@ -72,21 +72,21 @@ class Films:
     pixels: Pixels  # (n, height, width) uint8, memory-mapped; may hold films of other nights too
     rows: dict[str, int]  # SHA-256 -> row of `pixels`
     refused: dict[str, str]  # SHA-256 -> refusal code of a film that cannot be read
-    files: dict[str, FilmFile] = field(default_factory=dict)  # SHA-256 -> what its file is like
+    files: dict[str, FilmFile] = field(default_factory=dict)  # SHA-256 -> facts of its file
 
     @property
     def sizes(self) -> dict[str, Size]:
-        """The sizes that the files have, by SHA-256."""
+        """The sizes of the files, by SHA-256."""
         return {digest: file.size for digest, file in self.files.items()}
 
     def select(self, scans: Iterable[LabelledScan]) -> Pixels:
-        """Return a copy of the pixels of these scans, (n, height, width) uint8, in their order."""
+        """Return a copy of the pixels of these scans, (n, height, width) uint8, in order."""
         rows = [self.rows[scan.sha256] for scan in scans]
         return np.ascontiguousarray(self.pixels[rows])
 
 
 class Decoded(NamedTuple):
-    """A film as it was read."""
+    """A film as read."""
 
     pixels: Pixels  # (height, width) uint8
     file: FilmFile
@@ -94,7 +94,7 @@ class Decoded(NamedTuple):
 
 @dataclass(kw_only=True)
 class _Store:
-    """One file of pixels and the JSON beside it."""
+    """One file of pixels and its JSON."""
 
     pixels: Path
     index: Path
@@ -102,14 +102,14 @@ class _Store:
     width: int
     rows: dict[str, int] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
-    files: dict[str, FilmFile] = field(default_factory=dict)  # of each that has a row
+    files: dict[str, FilmFile] = field(default_factory=dict)  # of each film with a row
 
     @property
     def row_bytes(self) -> int:
         return self.height * self.width
 
     def read(self) -> None:
-        """Read the JSON. Where it and the pixels do not agree, nothing is held."""
+        """Read the JSON. If it does not match the pixels, the store stays empty."""
         try:
             facts = json.loads(self.index.read_bytes())
             rows, refused = dict(facts["rows"]), dict(facts["refused"])
@@ -124,9 +124,9 @@ class _Store:
             pass  # absent or damaged: decode again
 
     def add(self, films: Sequence[tuple[str, Decoded | str]]) -> None:
-        """Add films behind those that are held, and make them durable."""
+        """Append films and make them durable."""
         row = 1 + max(self.rows.values(), default=-1)
-        if row == 0:  # whatever lies there, another night may have mapped it
+        if row == 0:  # another night may have mapped the old file
             self.pixels.unlink(missing_ok=True)
         with self.pixels.open("r+b" if row else "w+b") as file:
             file.truncate(row * self.row_bytes)
@@ -144,7 +144,7 @@ class _Store:
         self._write_index()
 
     def map(self) -> Pixels:
-        """Return the pixels, (n, height, width) uint8, as they lie on disk."""
+        """Return the pixels on disk, (n, height, width) uint8."""
         count = 1 + max(self.rows.values(), default=-1)
         shape = (count, self.height, self.width)
         if count == 0:
@@ -152,7 +152,7 @@ class _Store:
         return np.memmap(self.pixels, dtype=np.uint8, mode="r", shape=shape)
 
     def prune(self, wanted: set[str]) -> None:
-        """Write the pixels anew without films that are not wanted, if those are many."""
+        """Rewrite the pixels without unwanted films, if there are many."""
         kept = {digest: row for digest, row in self.rows.items() if digest in wanted}
         if len(self.rows) - len(kept) <= _WASTE * len(self.rows):
             return
@@ -166,7 +166,7 @@ class _Store:
         self.rows = {digest: row for row, digest in enumerate(kept)}
         self.files = {digest: self.files[digest] for digest in kept}
         self.refused = {d: code for d, code in self.refused.items() if d in wanted}
-        self.index.unlink()  # between the two renames neither file speaks for the other
+        self.index.unlink()  # between the two renames the files do not match
         fsync_folder(self.index.parent)
         aside.replace(self.pixels)
         self._write_index()
@@ -177,7 +177,7 @@ class _Store:
 
 
 def _packed(files: dict[str, FilmFile]) -> dict[str, dict[str, Any]]:
-    """Return what JSON keeps, each encoder's quantisation tables once."""
+    """Return the JSON form, with each encoder's quantisation tables once."""
     return {
         "files": {digest: (*file.size, file.encoding) for digest, file in files.items()},
         "quantisation": {file.encoding: file.quantisation for file in files.values()},
@@ -198,21 +198,21 @@ def _unpacked(
 def decode_films(
     scans: Sequence[LabelledScan], cache: Path, *, height: int, width: int, now: float | None = None
 ) -> Films:
-    """Return every scan's pixels, decoding only those that the cache does not hold.
+    """Return every scan's pixels, decoding only films that the cache lacks.
 
-    A film that `read_film` refuses is noted with its code, and left to the caller. Memory does not
-    grow with the number of films.
+    A film that `read_film` refuses is returned with its code. Memory does not grow with the number
+    of films.
 
     Args:
         scans: the films wanted.
-        cache: the folder. Made if it is not there.
+        cache: the folder; created if it does not exist.
         height: of a decoded film, pixels.
         width: likewise.
-        now: seconds since 1970, for what has long been unused; the clock's where not given.
+        now: seconds since 1970, to find unused files; by default the clock's.
 
     Raises:
-        DataError: a film or the cache cannot be read or written, a film is another by now, or a
-            process that decodes was ended from outside.
+        DataError: a film or the cache cannot be read or written, a film was replaced, or a decoding
+            process was killed.
     """
     with needed("the cache of decoded films cannot be used", cache):
         cache.mkdir(parents=True, exist_ok=True)
@@ -251,7 +251,7 @@ def _decode_films(
 def _decode(
     digests: Sequence[str], paths: dict[str, Path], height: int, width: int
 ) -> Iterator[tuple[Sequence[str], list[Decoded | str]]]:
-    """Yield films a block at a time."""
+    """Yield films, one block at a time."""
     read = partial(_read, height=height, width=width)
     blocks = [digests[start : start + _BLOCK] for start in range(0, len(digests), _BLOCK)]
     if len(digests) < _POOL_FROM:
@@ -267,7 +267,7 @@ def _decode(
                 decoded = pool.map(read, [paths[digest] for digest in block], block, chunksize=32)
                 yield block, list(decoded)
     except BrokenProcessPool as error:
-        raise DataError("a process that decodes films was ended; the next night goes on") from error
+        raise DataError("a decoding process was killed; the next night continues") from error
 
 
 def _read(path: Path, sha256: str, *, height: int, width: int) -> Decoded | str:
@@ -281,14 +281,14 @@ def _read(path: Path, sha256: str, *, height: int, width: int) -> Decoded | str:
 
 @contextmanager
 def _locked(cache: Path) -> Iterator[None]:
-    """Hold the cache, which nights of several registries may share. The kernel frees it."""
+    """Lock the cache, which several registries may share. The kernel frees it after a kill."""
     with (cache / "films.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def _sweep(cache: Path, *, keep: str, now: float) -> None:
-    """Remove films of other preprocessing, and of sizes that nobody has used for long; and fits."""
+    """Remove films of other preprocessing, and fits and other sizes that were unused for long."""
     for folder in cache.iterdir():
         if _FITS.fullmatch(folder.name) and folder.is_dir():
             used = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))

@@ -1,7 +1,6 @@
-"""All labelled films, each on its side, checked for leaks: what a night is made of.
+"""The data set of a night: all labelled films with their sides, checked for leaks.
 
-The films come from `sources`, their patients from `patients`, their sides from `splits`, and
-what contradicts from `leakage`.
+Films come from `sources`, patients from `patients`, sides from `splits`, conflicts from `leakage`.
 """
 
 from __future__ import annotations
@@ -24,18 +23,18 @@ __all__ = ["Dataset", "LabelledScan", "Shares", "Side", "read_dataset", "side_of
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """All labelled scans, each on its side."""
+    """All labelled scans with their sides."""
 
     name: str  # of the data folders
-    test_name: str  # where the test films are from, in words
-    test_note: str  # how the test side came about, in a sentence
-    scans: tuple[LabelledScan, ...]  # in order: the trees, then the archive; by name in each
+    test_name: str  # the source of the test films, for people
+    test_note: str  # how the test films were chosen, a sentence
+    scans: tuple[LabelledScan, ...]  # the trees in order, then the archive; sorted by name
     copies_set_aside: tuple[str, ...]  # names of exact copies of a film that is kept
-    remarks: tuple[str, ...]  # what a person is to be told: films missing, or set aside
+    remarks: tuple[str, ...]  # for people: films missing or set aside
     digest: str  # SHA-256 over every film's hash, label and side
 
     def side(self, side: Side) -> list[LabelledScan]:
-        """Return the scans of one side, in their order."""
+        """Return the scans of one side, in order."""
         return [scan for scan in self.scans if scan.side == side]
 
     def counts(self) -> dict[str, dict[str, int]]:
@@ -53,15 +52,16 @@ class Dataset:
     def without_near_copies(
         self, pixels: Pixels, rows: dict[str, int], *, drop_conflicts: bool = False
     ) -> Dataset:
-        """Return the dataset less near copies across sides or labels; its digest stays.
+        """Return the dataset without near copies across sides or labels. The digest stays.
 
         Args:
             pixels: (n, height, width) uint8.
-            rows: SHA-256 -> row of `pixels`. Films that have none are not looked at.
-            drop_conflicts: set such films aside, in place of stopping.
+            rows: SHA-256 -> row of `pixels`. Films without a row are not compared.
+            drop_conflicts: set such films aside instead of stopping.
 
         Raises:
-            DataError: there are some, and nothing may be set aside; or a side lacks a class then.
+            DataError: there are such films and `drop_conflicts` is not set; or a side then lacks a
+                class.
         """
         conflicts = find_near_conflicts(self.scans, pixels, rows)
         scans, remarks = settle(self.scans, conflicts, drop=drop_conflicts)
@@ -79,21 +79,21 @@ def read_dataset(
     patients: Patients | None = None,
     drop_conflicts: bool = False,
 ) -> Dataset:
-    """Find every labelled film and put it on its side.
+    """Find every labelled film and assign its side.
 
     Args:
         trees: one or more class-per-folder trees; see `sources.find_films`.
-        salt: goes into the hash that splits patients; the same salt gives the same split.
-        shares: of the sides; the defaults where none are given.
-        archive: of the worker, where readers' labels count too.
-        patients: how patients are told.
-        drop_conflicts: set aside films that contradict one another, in place of stopping.
+        salt: of the hash that splits patients; the same salt gives the same split.
+        shares: of the sides; None for the defaults.
+        archive: of the worker, to include readers' labels.
+        patients: how to find a film's patient.
+        drop_conflicts: set aside films that contradict one another, instead of stopping.
 
     Raises:
-        DataError: there are no films, a side lacks a class, or the labels and splits contradict
-            each other (one film with two labels, a copy or a patient on both sides). The message
-            lists what was found.
-        DatabaseTrouble: the labels cannot be asked for.
+        DataError: there are no films, a side lacks a class, or labels and splits contradict each
+            other (one film with two labels, a copy or a patient on both sides). The message lists
+            the films.
+        DatabaseTrouble: the labels cannot be read.
     """
     trees = [trees] if isinstance(trees, Path) else list(trees)
     labelled = find_films(trees, archive=archive, patients=patients)
@@ -114,7 +114,7 @@ def read_dataset(
 
 
 def _test_name(films: Iterable[Film], scans: Iterable[LabelledScan]) -> str:
-    """Name where the test films are from: an owner's test folder, or all of a source."""
+    """Return the source of the test films: an owner's test folder, or a whole source."""
     tested = {scan.path for scan in scans if scan.side is Side.TEST}
     names = [
         f"{film.source}/test" if film.owner is Owner.TEST else film.source
@@ -128,21 +128,21 @@ def _test_note(scans: Iterable[LabelledScan]) -> str:
     test = [scan for scan in scans if scan.side is Side.TEST]
     apart = sum(scan.owner is Owner.TEST for scan in test)
     if apart == len(test):
-        return "The owner of the data set these films apart."
+        return "The owner of the data set chose these films for testing."
     if not apart:
-        return "These are all films of patients that a hash of the patient chose."
+        return "These are all films of patients chosen by a hash of the patient."
     return (
-        f"The owner of the data set {apart} of these films apart; the others are of the same "
-        "patients, or of patients that a hash of the patient chose."
+        f"The owner of the data set chose {apart} of these films for testing; the others are of "
+        "the same patients, or of patients chosen by a hash of the patient."
     )
 
 
 def _set_copies_aside(scans: Sequence[LabelledScan]) -> tuple[list[LabelledScan], list[str]]:
-    """Keep one of each set of exact copies; in an owner's test folder keep them all.
+    """Keep one of each set of exact copies; in an owner's test folder keep all.
 
-    Of a film that lies in several owners' test folders those of the first are kept: it is one film.
+    If a film is in several owners' test folders, only those in the first tree are kept.
     """
-    tested: dict[str, int] = {}  # SHA-256 -> the first tree in whose test folder it lies
+    tested: dict[str, int] = {}  # SHA-256 -> the first tree with it in its test folder
     for scan in scans:
         if scan.owner is Owner.TEST:
             tested.setdefault(scan.sha256, scan.tree)

@@ -1,6 +1,6 @@
-"""What must not be learnt from as it is: films on two sides, or with two labels.
+"""Conflicts that must not be trained on: films on two sides, or with two labels.
 
-A night stops at them with a list. Told to, it sets them aside instead, and says which.
+By default a night stops and lists them. With `--drop-conflicts` it sets them aside and names them.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from training.data.splits import LabelledScan, Side
 from worker.errors import DataError
 from worker.imaging.preprocessing import Pixels
 
-_LISTED = 20  # of the conflicts found, how many an error lists
-_WORTH = [Side.TEST, Side.CALIBRATION, Side.TRAIN]  # what is kept rather than what follows it
+_LISTED = 20  # conflicts listed in an error
+_WORTH = [Side.TEST, Side.CALIBRATION, Side.TRAIN]  # in order of preference to be kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,16 +25,16 @@ class Conflict:
     """Films that contradict one another."""
 
     why: str
-    films: Sequence[LabelledScan]  # all that are meant
-    aside: Sequence[LabelledScan]  # those to go, if the night is to go on
+    films: Sequence[LabelledScan]  # all films concerned
+    aside: Sequence[LabelledScan]  # those to set aside
 
     def __str__(self) -> str:
-        """A line for a person."""
+        """Return a line for people."""
         return f"{self.why}: {', '.join(film.name for film in self.films)}"
 
 
 def find_conflicts(scans: Sequence[LabelledScan]) -> list[Conflict]:
-    """Return what can be seen without decoding: the same bytes, and the owners' splits."""
+    """Return conflicts that show without decoding: equal bytes, and owners' splits."""
     conflicts = []
     for copies in _grouped(scans, lambda scan: scan.sha256):
         if len({scan.label for scan in copies}) > 1:
@@ -54,7 +54,7 @@ def find_conflicts(scans: Sequence[LabelledScan]) -> list[Conflict]:
 
 
 def _left_outside_test(films: Sequence[LabelledScan]) -> list[LabelledScan]:
-    """Return those that an owner left outside a test folder, if others were put into one."""
+    """Return the films that an owner left outside a test folder, if others are in one."""
     if not any(scan.owner is Owner.TEST for scan in films):
         return []
     return [scan for scan in films if scan.owner is Owner.TRAIN]
@@ -63,10 +63,10 @@ def _left_outside_test(films: Sequence[LabelledScan]) -> list[LabelledScan]:
 def find_near_conflicts(
     scans: Sequence[LabelledScan], pixels: Pixels, rows: dict[str, int]
 ) -> list[Conflict]:
-    """Return near copies on two sides, or with two labels.
+    """Return near copies that are on two sides or have two labels.
 
     Args:
-        scans: those of one SHA-256 lie on one side and have one label.
+        scans: those with one SHA-256 are on one side and have one label.
         pixels: (n, height, width) uint8.
         rows: SHA-256 -> row of `pixels`.
     """
@@ -90,21 +90,21 @@ def find_near_conflicts(
 def settle(
     scans: Sequence[LabelledScan], conflicts: Sequence[Conflict], *, drop: bool
 ) -> tuple[list[LabelledScan], tuple[str, ...]]:
-    """Return the scans that can be learnt from, and a line for each that was set aside.
+    """Return the scans to train on, and a line for each scan that was set aside.
 
     Args:
         scans: all of them.
         conflicts: among them.
-        drop: set aside what contradicts, in place of stopping.
+        drop: set conflicting films aside instead of stopping.
 
     Raises:
-        DataError: there are conflicts and nothing may be set aside. The message lists them.
+        DataError: there are conflicts and `drop` is not set. The message lists them.
     """
     if conflicts and not drop:
         more = [f"and {len(conflicts) - _LISTED} more"] if len(conflicts) > _LISTED else []
         listed = "\n  ".join([*map(str, conflicts[:_LISTED]), *more])
         raise DataError(
-            f"these films cannot be trained on as they are; mend them, or set them aside with "
+            f"these films contradict one another; correct them, or set them aside with "
             f"--drop-conflicts:\n  {listed}"
         )
     aside: dict[Path, str] = {}

@@ -1,7 +1,6 @@
-"""How large films were when they were taken: for films that are smaller copies of one size.
+"""Native sizes of films: how large they were before they were copied at one size.
 
-A table gives the size of a film by its file name; else the size that its file has counts, where
-files differ in it.
+A table gives sizes by file name. For other films the file's own size counts, if files differ in it.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from training.data.splits import LabelledScan
 from worker.errors import DataError
 
 _COLUMNS: Final = ("file_name", "width", "height")
-_LISTED = 20  # of the lines that cannot be used, how many an error lists
+_LISTED = 20  # invalid lines listed in an error
 
 
 class Size(NamedTuple):
@@ -28,7 +27,7 @@ class Size(NamedTuple):
 
     @property
     def aspect_ratio(self) -> float:
-        """Width by height."""
+        """Width divided by height."""
         return self.width / self.height
 
 
@@ -42,8 +41,8 @@ def read_native_sizes(path: Path) -> dict[str, Size]:
         Sizes by file name.
 
     Raises:
-        DataError: it cannot be read, lacks a column or names no film, or lines of it cannot be
-            used: they are listed.
+        DataError: it cannot be read, lacks a column, names no film, or has invalid lines; these
+            are listed.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -65,14 +64,14 @@ def read_native_sizes(path: Path) -> dict[str, Size]:
         try:
             name, size = _read_row(row, places)
         except (ValueError, IndexError):
-            problems.append(f"line {number}: a file name and two positive whole numbers are wanted")
+            problems.append(f"line {number}: expected a file name and two positive whole numbers")
             continue
         if (first := sizes.setdefault(name, size)) != size:
-            problems.append(f"line {number}: further up, {name} is {first.width} x {first.height}")
+            problems.append(f"line {number}: {name} is {first.width} x {first.height} before")
     if problems:
         more = [f"and {len(problems) - _LISTED} more"] if len(problems) > _LISTED else []
         lines = "\n  ".join([*problems[:_LISTED], *more])
-        raise DataError(f"the native sizes in {path} cannot be used as they are:\n  {lines}")
+        raise DataError(f"the native sizes in {path} have invalid lines:\n  {lines}")
     if not sizes:
         raise DataError(f"the native sizes in {path} name no film")
     return sizes
@@ -92,17 +91,17 @@ def _delimiter(text: str) -> str:
 
 
 def digest_of_sizes(listed: Sizes) -> str | None:
-    """Return a SHA-256 of a table, whatever the order of its lines; None where there is none."""
+    """Return a SHA-256 of a table, independent of the order of lines; None without a table."""
     if not listed:
         return None
     return hashlib.sha256(json.dumps(sorted(listed.items())).encode("ascii")).hexdigest()
 
 
 def unlisted(scans: Sequence[LabelledScan], listed: Sizes) -> list[str]:
-    """Say how many films a table of native sizes does not name; nothing without a table.
+    """Return a line with the number of films that a table does not name; nothing without a table.
 
     Raises:
-        DataError: it names none of them.
+        DataError: it names none of the films.
     """
     if not listed:
         return []
@@ -116,13 +115,13 @@ def unlisted(scans: Sequence[LabelledScan], listed: Sizes) -> list[str]:
 
 
 def native_sizes(scans: Sequence[LabelledScan], *, listed: Sizes, stored: Sizes) -> dict[str, Size]:
-    """Return the native sizes of films, by SHA-256. A film whose size is not known has none.
+    """Return the native sizes of films by SHA-256. A film of unknown size is left out.
 
     Args:
         scans: the films of the whole data set.
-        listed: what a table says, by file name; may be empty.
-        stored: the sizes that the files have, by SHA-256. They count for films that the table does
-            not name, unless all those are of one size: copies, which say nothing.
+        listed: the table, by file name; may be empty.
+        stored: the sizes of the files, by SHA-256. They count for films that the table does not
+            name, unless all of those have one size: then they are copies.
     """
     rest = {
         scan.sha256: stored[scan.sha256]

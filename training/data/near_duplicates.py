@@ -1,12 +1,12 @@
-"""Finds near copies: the same film saved again, resized, brightened, or cut at the edges by a hair.
+"""Finds near copies: the same film saved again, resized, brightened, or slightly cropped.
 
-Two films are near copies when few bits of a perceptual hash differ, and their detail correlates.
-The hash makes it fast, the correlation sure: chests are alike, their details are not. Among the
-5,232 films of the public data at hand (28 exact copies aside), no two correlate by more than 0.85,
-and one pair of 13.7 million by more than 0.8. Of 180 full-size originals, every one is found
-again after JPEG at quality 30, a copy at 224 x 224, half or half as much again of its contrast,
-and a gamma of 0.6 or 1.5; 99 % after a turn of half a degree, half after a cut of 1 % at each
-edge. A mirrored or inverted film, or a narrower cut, is not found.
+Two films are near copies if few bits of a perceptual hash differ and their detail correlates. The
+hash makes the search fast and the correlation makes it reliable: chests look alike, their details
+do not. Among the 5,232 films of the public data (without 28 exact copies), no two correlate by more
+than 0.85, and one pair of 13.7 million by more than 0.8. Of 180 full-size originals, every one is
+found after JPEG at quality 30, as a copy at 224 x 224, with half or one and a half times the
+contrast, and with a gamma of 0.6 or 1.5; 99 % after a rotation of half a degree, half after a crop
+of 1 % at each edge. A mirrored or inverted film, or a larger crop, is not found.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ Floats = npt.NDArray[np.float32]
 Bits = npt.NDArray[np.uint64]
 Indices = npt.NDArray[np.intp]
 
-_SIDE = 64  # pixels of the picture that is compared
-_WINDOW = 9  # pixels of the neighbourhood whose mean is taken away to leave detail
+_SIDE = 64  # pixels of the picture compared
+_WINDOW = 9  # pixels; the mean over this neighbourhood is subtracted to leave detail
 _WAVES = 24  # of the cosine transform, along each side
-_COARSEST = 6  # sums of wave numbers below this are build and position, alike in all chests
+_COARSEST = 6  # lower sums of wave numbers show build and position, alike in all chests
 _WORDS = 4  # of 64 bits
 _ROWS = 1024  # films in memory at a time
-_TILE = (16, 8192)  # films compared at a time: what fits a core's cache
+_TILE = (16, 8192)  # films compared at a time: fits a core's cache
 
 
 @dataclass(frozen=True, kw_only=True)
 class Likeness:
-    """What makes two films near copies."""
+    """Limits within which two films are near copies."""
 
-    first_bits: int = 12  # of 64 that may differ, for a pair to be looked at
+    first_bits: int = 12  # of 64 that may differ in a first comparison
     bits: int = 48  # of 256 that may differ
     correlation: float = 0.90  # of detail, at least
 
@@ -45,15 +45,15 @@ class Likeness:
 def near_copies(
     pixels: Pixels, rows: Sequence[int] | None = None, *, likeness: Likeness | None = None
 ) -> list[tuple[int, int, float]]:
-    """Return the pairs of near copies and how their detail correlates.
+    """Return the pairs of near copies with the correlation of their detail.
 
-    Time grows with the square of the films, memory with the films alone, by 32 bytes each: 40
-    seconds for 100,000 films.
+    Time grows with the square of the number of films: 40 seconds for 100,000. Memory grows with the
+    number, by 32 bytes a film.
 
     Args:
         pixels: (n, height, width) uint8, in memory or mapped.
-        rows: of `pixels`, the films to compare; all of them where not given.
-        likeness: limits; the defaults where none are given.
+        rows: of `pixels`, the films to compare; None for all.
+        likeness: limits; None for the defaults.
 
     Returns:
         (position in `rows`, later position, correlation), in order.
@@ -77,7 +77,7 @@ def near_copies(
 
 
 def perceptual_hash(pixels: Pixels, rows: Indices) -> Bits:
-    """Return 256 bits for each film, (n, 4) uint64: the signs of its middle frequencies."""
+    """Return 256 bits for each film, (n, 4) uint64: the signs of medium frequencies."""
     one, other = np.mgrid[0:_WAVES, 0:_WAVES]
     middle = np.flatnonzero((one + other).ravel() >= _COARSEST)
     order = np.argsort((one + other).ravel()[middle], kind="stable")
@@ -92,7 +92,7 @@ def perceptual_hash(pixels: Pixels, rows: Indices) -> Bits:
 
 
 def _candidates(bits: Bits, limits: Likeness) -> Iterator[tuple[Indices, Indices]]:
-    """Yield pairs of rows, the first smaller, whose hashes are close."""
+    """Yield pairs of rows, the smaller first, whose hashes are close."""
     first = np.ascontiguousarray(bits[:, 0])
     tall, wide = _TILE
     for top in range(0, len(first), tall):
@@ -110,7 +110,7 @@ def _candidates(bits: Bits, limits: Likeness) -> Iterator[tuple[Indices, Indices
 
 
 def _detail(pixels: Pixels) -> Floats:
-    """Return what stands out from its neighbourhood, (n, 4096) float32, each of length 1."""
+    """Return the detail of films, (n, 4096) float32: pixels less their neighbourhood, length 1."""
     small = _small(pixels)
     blur = _window()
     detail = (small - blur @ small @ blur.T).reshape(len(small), -1)
@@ -121,7 +121,7 @@ def _detail(pixels: Pixels) -> Floats:
 
 
 def _small(pixels: Pixels) -> Floats:
-    """Resize to 64 x 64 by mean over area, (n, 64, 64) float32."""
+    """Resize to 64 x 64 by the mean over areas, (n, 64, 64) float32."""
     _, height, width = pixels.shape
     down, across = _areas(height), _areas(width)
     result: Floats = down @ pixels.astype(np.float32) @ across.T
@@ -129,7 +129,7 @@ def _small(pixels: Pixels) -> Floats:
 
 
 def _areas(count: int) -> Floats:
-    """Return the share of each of `count` pixels in each of 64, (64, count) float32."""
+    """Return the share of each of `count` pixels in each of 64 cells, (64, count) float32."""
     edges = np.linspace(0, count, _SIDE + 1)[:, np.newaxis]
     places = np.arange(count)[np.newaxis, :]
     overlap = np.minimum(edges[1:], places + 1) - np.maximum(edges[:-1], places)
@@ -139,7 +139,7 @@ def _areas(count: int) -> Floats:
 
 
 def _window() -> Floats:
-    """Return the matrix that takes the mean over neighbours, (64, 64) float32."""
+    """Return the matrix of the mean over neighbours, (64, 64) float32."""
     away = np.abs(np.arange(_SIDE)[:, np.newaxis] - np.arange(_SIDE)[np.newaxis, :])
     near = (away <= _WINDOW // 2).astype(np.float32)
     result: Floats = near / near.sum(axis=1, keepdims=True)

@@ -1,7 +1,7 @@
-"""Which patient a film is of: what keeps all films of one child on one side of a split.
+"""Finds the patient of a film, so that all films of a patient stay on one side of a split.
 
-A list names films by file name or SHA-256; else a pattern finds the patient in the file's name;
-else the four series of the public data set are known; else a film is its own patient.
+In this order: a list by file name or SHA-256; a pattern in the file name; the four series of names
+in the public data set; else a film is its own patient.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _SERIES = {
     "IM": re.compile(r"^IM-(\d+)-"),
     "NORMAL2-IM": re.compile(r"^NORMAL2-IM-(\d+)-"),
 }
-_LISTED = 20  # of the lines that cannot be used, how many an error lists
-_ALONE = "film-"  # begins the key of a film that is its own patient
+_LISTED = 20  # invalid lines listed in an error
+_ALONE = "film-"  # prefix of a film that is its own patient
 
 
 @dataclass(frozen=True, kw_only=True)
 class Patients:
-    """How patients are told."""
+    """How to find a film's patient."""
 
     pattern: re.Pattern[str] | None = None  # searched in the file name; its group is the patient
     listed: Mapping[str, str] = field(default_factory=dict)  # file name or SHA-256 -> patient
@@ -61,7 +61,7 @@ class Patients:
 
 
 def series_of(patient: str) -> str | None:
-    """Return the series of names that a patient's key is from, or None where it is from none.
+    """Return the series of names that a patient's key is from, or None.
 
     >>> series_of("NORMAL2-IM-7"), series_of("patient-7")
     ('NORMAL2-IM', None)
@@ -71,32 +71,32 @@ def series_of(patient: str) -> str | None:
 
 
 def is_alone(patient: str) -> bool:
-    """Whether this is the key of a film of which no patient is known."""
+    """Whether this is the key of a film without a known patient."""
     return patient.startswith(_ALONE)
 
 
 def read_pattern(text: str) -> re.Pattern[str] | None:
-    """Return a pattern as someone wrote it, or None for an empty one.
+    """Compile the pattern of the settings; None if it is empty.
 
     Raises:
-        DataError: it is no regular expression, or has no group to name the patient.
+        DataError: it is not a regular expression, or has no group for the patient.
     """
     if not text:
         return None
     try:
         pattern = re.compile(text)
     except re.error as error:
-        raise DataError(f"the patient pattern {text!r} is no regular expression: {error}") from None
+        raise DataError(f"the patient pattern {text!r} is not a valid regex: {error}") from None
     if not pattern.groups:
         raise DataError(f"the patient pattern {text!r} has no group: put () around the patient")
     return pattern
 
 
 def read_patients(path: Path) -> dict[str, str]:
-    """Read a CSV of two columns: file name or SHA-256, and patient. A line of heads is passed over.
+    """Read a CSV of two columns: file name or SHA-256, and patient. A header line is skipped.
 
     Raises:
-        DataError: it cannot be read, or lines of it cannot be used: they are listed.
+        DataError: it cannot be read, or has invalid lines; these are listed.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -110,17 +110,17 @@ def read_patients(path: Path) -> dict[str, str]:
         if not any(cells) or (number == 1 and cells[-1].lower() == "patient"):
             continue
         if len(cells) != 2 or not all(cells):
-            problems.append(f"line {number}: a film and its patient are wanted")
+            problems.append(f"line {number}: expected a film and its patient")
             continue
         film, patient = cells
         if re.fullmatch(r"[0-9a-fA-F]{64}", film):
             film = film.lower()
         if listed.setdefault(film, patient) != patient:
-            problems.append(f"line {number}: {film} is {listed[film]}'s further up")
+            problems.append(f"line {number}: an earlier line gives {film} to {listed[film]}")
     if problems:
         more = [f"and {len(problems) - _LISTED} more"] if len(problems) > _LISTED else []
         lines = "\n  ".join([*problems[:_LISTED], *more])
-        raise DataError(f"the patients in {path} cannot be used as they are:\n  {lines}")
+        raise DataError(f"the patients in {path} have invalid lines:\n  {lines}")
     return listed
 
 

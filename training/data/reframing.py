@@ -1,7 +1,6 @@
-"""Frame and expose a film as films of the other class are: for training, and for tests under shift.
+"""Changes framing and grey levels of a film to those of the other class, for tests and training.
 
-Films of the two classes differ in framing and in grey levels, which is not disease. These functions
-give a film of one class what marks the other.
+Films of the two classes differ in framing and grey levels, which are no signs of disease.
 """
 
 from __future__ import annotations

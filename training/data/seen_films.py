@@ -1,14 +1,14 @@
-"""Which films a model has learnt from, kept in its package, so that none of them ever tests it.
+"""The films a model was trained on, kept in its package, so that they never test it.
 
     learnt.npy   (n,) uint64, ascending: the first eight bytes of each film's SHA-256
-                 (m,) uint64, behind it, likewise: of those that the weights were trained on
+                 (m,) uint64, after it, likewise: only films that the weights were trained on
 
-None of the second calibrates a model that goes on from these weights: it would be too sure of them.
-Earlier packages, and earlier code that reads these, know the first alone.
+Films of the second array must not calibrate a model that starts from these weights, because it
+would be overconfident on them. Older packages and older code have only the first array.
 
-Sides are by patient and salt, but what a data folder looks like has a say in them too: films that
-trained a model lie on the test side once its folder is handed in without its `test` folder. A hash
-of a film's bytes tells nothing to whoever has not got the film.
+Sides depend on patient and salt, but also on the layout of a data folder: training films become
+test films if a folder is passed without its `test` folder. The hash reveals nothing about a film to
+someone who does not have it.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ _Array = npt.NDArray[np.uint64]
 
 @dataclass(frozen=True, kw_only=True)
 class Marks:
-    """Marks of films, ascending."""
+    """Marks of films (the first eight bytes of the SHA-256), ascending."""
 
-    learnt: _Array  # (n,) that weights, threshold and limits are learnt from
-    trained: _Array | None  # (m,) that the weights are; None where nobody knows
+    learnt: _Array  # (n,) films behind weights, threshold and limits
+    trained: _Array | None  # (m,) films behind the weights; None if unknown
 
 
 def marks_of(scans: Iterable[LabelledScan], *, since: Path | None = None) -> Marks:
-    """Return marks of the films that a model is learnt from.
+    """Return the marks of the films that a model is made from.
 
-    Where it goes on from a package that does not tell what its weights were trained on, all that
-    this has learnt from counts as such, but for the films that calibrate again.
+    If it starts from a package that does not record what its weights were trained on, all films of
+    that package count as such, except those that calibrate again.
 
     Args:
         scans: of a night, of all sides.
-        since: the package whose weights it goes on from: what that has learnt from counts too.
+        since: the package whose weights it starts from; its films count too.
 
     Raises:
-        ModelPackageError: what that package has learnt from cannot be read.
+        ModelPackageError: that package's marks cannot be read.
     """
     scans = list(scans)
     trained = np.unique(_marks(scan for scan in scans if scan.side is Side.TRAIN))
@@ -64,7 +64,7 @@ def marks_of(scans: Iterable[LabelledScan], *, since: Path | None = None) -> Mar
 
 
 def to_bytes(marks: Marks) -> bytes:
-    """Return what `read` reads."""
+    """Return the content of `learnt.npy`."""
     buffer = io.BytesIO()
     np.save(buffer, marks.learnt, allow_pickle=False)
     if marks.trained is not None:
@@ -73,7 +73,7 @@ def to_bytes(marks: Marks) -> bytes:
 
 
 def read(package: Path) -> Marks | None:
-    """Return the marks in a package; None where it keeps none.
+    """Return the marks in a package; None if it has none.
 
     Raises:
         ModelPackageError: they cannot be read.
@@ -91,24 +91,24 @@ def read(package: Path) -> Marks | None:
 
 
 def why_not(package: Path, scans: Iterable[LabelledScan]) -> str:
-    """Return why these test films cannot test a package; "" where they can, or nobody knows.
+    """Return why these test films cannot test a package; "" if they can, or it is unknown.
 
     Raises:
-        ModelPackageError: what it has learnt from cannot be read.
+        ModelPackageError: the package's marks cannot be read.
     """
     marks = read(package)
     if marks is None:
         return ""
     asked = _marks(scans)
     known = int(np.isin(asked, marks.learnt).sum())
-    return f"{package.name} has learnt from {known} of the {len(asked)} test films" if known else ""
+    return f"{package.name} was made from {known} of the {len(asked)} test films" if known else ""
 
 
 def why_not_calibrate(package: Path, scans: Iterable[LabelledScan]) -> str:
-    """Return why these films cannot calibrate what goes on from a package; "" likewise.
+    """Return why these films cannot calibrate a model that starts from a package; "" if they can.
 
     Raises:
-        ModelPackageError: what it has learnt from cannot be read.
+        ModelPackageError: the package's marks cannot be read.
     """
     marks = read(package)
     if marks is None or marks.trained is None:
@@ -117,7 +117,7 @@ def why_not_calibrate(package: Path, scans: Iterable[LabelledScan]) -> str:
     known = int(np.isin(asked, marks.trained).sum())
     if not known:
         return ""
-    return f"{package.name} was trained on {known} of the {len(asked)} films that calibrate tonight"
+    return f"{package.name} was trained on {known} of the {len(asked)} calibration films"
 
 
 def _marks(scans: Iterable[LabelledScan]) -> _Array:

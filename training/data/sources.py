@@ -1,6 +1,6 @@
 """Finds labelled films: in class-per-folder trees, and in the archive by readers' labels.
 
-A tree is the Kaggle layout, `<split>/<class>/*.jpeg`, or `<class>/*.jpeg` alone.
+A tree has the Kaggle layout, `<split>/<class>/*.jpeg`, or only `<class>/*.jpeg`.
 """
 
 from __future__ import annotations
@@ -25,35 +25,35 @@ from worker.system.redaction import shown
 CLASSES = (NEGATIVE, POSITIVE)
 _OWNER_SPLITS = ("train", "val", "test")
 _SUFFIXES = {".jpeg", ".jpg"}
-_READERS = 8  # threads that read and hash at once
+_READERS = 8  # threads that read and hash
 
 
 class Owner(StrEnum):
-    """What the owner of a data set did with a film."""
+    """How the owner of a data set placed a film."""
 
-    TEST = "test"  # set it apart to test with
-    TRAIN = "train"  # left it beside a test folder
+    TEST = "test"  # in a test folder
+    TRAIN = "train"  # outside the test folder
     NOTHING = "nothing"  # there is no test folder
 
 
 @dataclass(frozen=True, kw_only=True)
 class Film:
-    """One labelled film, before it has a side."""
+    """A labelled film without a side yet."""
 
     path: Path
-    name: str  # as a person is told of it
+    name: str  # shown to people
     label: str  # NORMAL or PNEUMONIA
     sha256: str  # of the file's bytes
     patient: str
     listed: bool  # whether a list of patients names it
     owner: Owner
     source: str  # name of the tree, or `archive`
-    tree: int  # which of the trees, from 0; after all of them comes the archive
+    tree: int  # number of its tree, from 0; the archive comes last
 
 
 @dataclass(frozen=True, kw_only=True)
 class Archive:
-    """Where the worker keeps what readers may have labelled."""
+    """Where the worker keeps films that readers may have labelled."""
 
     folders: Folders
     database_url: str
@@ -61,25 +61,25 @@ class Archive:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledFilms:
-    """All labelled films, and what is to be said of those that were not there."""
+    """All labelled films, and remarks about missing ones."""
 
-    films: tuple[Film, ...]  # trees in their order, then the archive; by name in each
+    films: tuple[Film, ...]  # the trees in order, then the archive; sorted by name
     remarks: tuple[str, ...]
 
 
 def find_films(
     trees: Sequence[Path], *, archive: Archive | None = None, patients: Patients | None = None
 ) -> LabelledFilms:
-    """Find every labelled film and read its bytes once, for their hash.
+    """Find every labelled film and read it once, for its hash.
 
     Args:
-        trees: each holds `train`, `val` and `test` folders of class folders, or class folders.
-        archive: of the worker, where its readers' labels are wanted too.
-        patients: how patients are told; by the public data set's names where not given.
+        trees: each has `train`, `val` and `test` folders of class folders, or class folders.
+        archive: of the worker, to include readers' labels.
+        patients: how to find a film's patient; None for the names of the public data set.
 
     Raises:
-        DataError: a tree has no films or cannot be read, or there are none at all.
-        DatabaseTrouble: the labels cannot be asked for.
+        DataError: a tree has no films or cannot be read, or there are no films at all.
+        DatabaseTrouble: the labels cannot be read.
     """
     patients = patients or Patients()
     films: list[Film] = []
@@ -97,7 +97,7 @@ def find_films(
 
 
 def _unlisted(films: Sequence[Film], patients: Patients) -> list[str]:
-    """Say how many films a list of patients does not name, which are nobody's then."""
+    """Return a line with the number of films that a list of patients does not name."""
     if not patients.listed:
         return []
     if not any(film.listed for film in films):
@@ -166,9 +166,9 @@ def _in_archive(
         database.close()
     digests = _digests(
         [one.path for one in labelled],
-        # What lies elsewhere than in the archive is others' to move, and to lock.
+        # Other programs may move or lock files outside the archive.
         may_lack={one.path for one in labelled if not one.filed},
-        follow=False,  # as when it was screened: what is linked to is another's file
+        follow=False,  # as in screening, links are not followed
     )
     films, remarks = [], []
     for one, digest in zip(labelled, digests, strict=True):
@@ -200,7 +200,7 @@ def _archived(one: ReaderLabel, name: str, patients: Patients, *, number: int) -
 def _digests(
     paths: Sequence[Path], *, may_lack: Collection[Path] = frozenset(), follow: bool = True
 ) -> list[str | None]:
-    """Return each file's SHA-256, or None where there is no file, or one that may be missed."""
+    """Return each file's SHA-256, or None if it is missing, or unreadable and in `may_lack`."""
 
     def digest(path: Path) -> str | None:
         return _digest(path, may_lack=path in may_lack, follow=follow)
@@ -222,7 +222,7 @@ def _digest(path: Path, *, may_lack: bool, follow: bool) -> str | None:
 
 
 def _with_known_patients(films: list[Film]) -> list[Film]:
-    """Give a film of which no patient is known the patient of a copy of which one is."""
+    """Give a film without a known patient the known patient of an exact copy."""
     known = {film.sha256: film.patient for film in films if not is_alone(film.patient)}
     return [
         replace(film, patient=known.get(film.sha256, film.patient))

@@ -1,7 +1,7 @@
-"""Splits for good: a salted hash of the patient decides the side, so nobody moves as data grows.
+"""The split into sides. A salted hash of the patient decides, so no patient moves as data grows.
 
-A folder that its owner split into train and test is respected: its test films are tested with,
-its other films never are, and a patient's films elsewhere follow.
+An owner's split into train and test is kept: its test films are test films, its other films never
+are, and a patient's films elsewhere follow.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SALT_BYTES = 16
 
 
 class Side(StrEnum):
-    """What a film is used for."""
+    """The use of a film."""
 
     TRAIN = "train"  # the weights
     CALIBRATION = "calibration"  # temperature, threshold, review band
@@ -33,28 +33,30 @@ class Side(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Shares:
-    """How much of the patients the hash gives to each side; training gets the rest."""
+    """The shares of patients given to each side by the hash; training gets the rest."""
 
     calibration: float = 0.15
-    test: float = 0.20  # only where the owner made no test folder
+    test: float = 0.20  # only without an owner's test folder
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledScan:
-    """One film with the label it was given and the side it lies on."""
+    """A film with its label and its side."""
 
     path: Path
-    name: str  # below the data folder; with several folders, the path; of the archive, the scan
+    name: (
+        str  # path below the data folder; whole path if there are several; in the archive, the scan
+    )
     label: str  # NORMAL or PNEUMONIA
     sha256: str  # of the file's bytes
-    patient: str  # the film itself where no patient is known
+    patient: str  # or the film, if its patient is unknown
     side: Side
     owner: Owner = Owner.NOTHING
-    tree: int = 0  # which of the data folders it lies in
+    tree: int = 0  # number of its data folder
 
 
 def split(films: Iterable[Film], *, salt: str, shares: Shares) -> list[LabelledScan]:
-    """Put every film on its patient's side."""
+    """Assign every film to its patient's side."""
     films = list(films)
     bound = {film.patient: Owner.TRAIN for film in films if film.owner is Owner.TRAIN}
     bound |= {film.patient: Owner.TEST for film in films if film.owner is Owner.TEST}
@@ -78,7 +80,7 @@ def split(films: Iterable[Film], *, salt: str, shares: Shares) -> list[LabelledS
 
 
 def side_of(patient: str, *, salt: str, shares: Shares, has_owner_test: bool) -> Side:
-    """Return a patient's side, by hash alone: no other film or patient has a say in it."""
+    """Return a patient's side, by hash alone, independent of other films and patients."""
     key = f"{salt}:{patient}".encode(errors="surrogateescape")  # names of files are bytes
     digest = hashlib.sha256(key).digest()
     place = int.from_bytes(digest[:8]) / 2**64
@@ -90,18 +92,18 @@ def side_of(patient: str, *, salt: str, shares: Shares, has_owner_test: bool) ->
 
 
 def keep_salt(registry: Registry, asked: str | None = None) -> str:
-    """Return the salt that is kept with these models; on the first night, make it and keep it.
+    """Return the salt kept with these models; create it on the first night.
 
-    A registry that was seeded with a model takes over the salt of that model's night: its
-    training patients must not become anybody's test patients.
+    A registry that was seeded with a model takes over the salt of that model's night, so that its
+    training patients never become test patients.
 
     Args:
-        registry: whose salt is wanted. The caller holds its lock.
-        asked: a salt to keep, where there is none yet.
+        registry: with the salt. The caller holds its lock.
+        asked: the salt to keep, if there is none yet.
 
     Raises:
-        DataError: another salt than the kept one was asked for, or it cannot be written.
-        RegistryError: the salt is there and cannot be read.
+        DataError: another salt was asked for than the one kept, or it cannot be written.
+        RegistryError: the salt exists and cannot be read.
     """
     path = registry.root / SALT
     try:
@@ -116,9 +118,9 @@ def keep_salt(registry: Registry, asked: str | None = None) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise RegistryError(f"cannot read {path}: {error}") from error
     if not kept:
-        raise RegistryError(f"{path} is empty: bring it back from a backup, patients would move")
+        raise RegistryError(f"{path} is empty: restore it from a backup, or patients change sides")
     if asked is not None and asked.strip() != kept:
-        raise DataError(f"{path} holds another salt, and patients never move: leave --salt out")
+        raise DataError(f"{path} holds another salt, and patients keep their sides: omit --salt")
     return kept
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from training.console import OfFilms, say_error, teller
+from training.console import OfFilms, printer, say_error
 from training.io import needed
 from worker.errors import DataError
 
@@ -27,7 +27,7 @@ def test_names_that_are_no_utf8_end_no_night(
 ) -> None:
     """Such letters are written in ASCII; all others stay as they are."""
     said = listening(monkeypatch)
-    say = teller({}, terminal=terminal)
+    say = printer({}, terminal=terminal)
     say(OfFilms("set aside: train/M\udcfcller1.jpeg is refused as truncated"))
     say("M\udcfcller: train 1 NORMAL + 1 PNEUMONIA, Müller")
     lines = said.getvalue().decode("utf-8").splitlines()
@@ -39,14 +39,14 @@ def test_names_that_are_no_utf8_end_no_night(
 def test_a_terminal_obeys_nothing_in_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """A name may hold what clears a screen; it is shown."""
     said = listening(monkeypatch)
-    teller({}, terminal=True)(OfFilms("set aside: \x1b[2J.jpeg"))
+    printer({}, terminal=True)(OfFilms("set aside: \x1b[2J.jpeg"))
     assert said.getvalue() == b"set aside: \\x1b[2J.jpeg\n"
 
 
 def test_a_terminal_without_our_letters_gets_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
     """As under a locale of another century."""
     said = listening(monkeypatch, "ascii")
-    teller({}, terminal=True)("Müller: 1 film")
+    printer({}, terminal=True)("Müller: 1 film")
     assert said.getvalue() == b"M\\xfcller: 1 film\n"
 
 
@@ -60,7 +60,7 @@ def test_trouble_with_a_file_names_it_to_a_person_alone(
     told = []
     for terminal in (False, True):
         said = listening(monkeypatch)
-        say_error(teller({}, terminal=terminal), caught.value)
+        say_error(printer({}, terminal=terminal), caught.value)
         told.append(said.getvalue().decode().splitlines())
     matter = "error: a film cannot be read (No such file or directory):"
     assert told[1] == [matter, f"  {path}"]

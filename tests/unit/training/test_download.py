@@ -56,13 +56,13 @@ def test_another_download_or_another_tree_is_told(
     """Nothing is mixed, nothing is replaced, and a part of the download is no download."""
     download, tree = a_download(tmp_path / "download"), tmp_path / "tree"
     assert main([str(download), str(tree)]) == 1
-    assert "not the whole download" in capsys.readouterr().out
+    assert "the download is incomplete" in capsys.readouterr().out
     with pytest.raises(DataError, match="another download"):
         lay_out(a_download(tmp_path / "other"), tree)
     own = tree / "test" / "NORMAL" / "IM-0115-0001.jpeg"
     own.unlink()
     own.write_bytes(b"mine")
-    with pytest.raises(DataError, match="no link of ours"):
+    with pytest.raises(DataError, match="not a link to a film"):
         lay_out(download, tree)
     assert own.read_bytes() == b"mine"
     assert main([str(tmp_path / "nowhere"), str(tree)]) == 1

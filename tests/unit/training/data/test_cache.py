@@ -188,7 +188,7 @@ def test_a_process_that_is_ended_is_told_of(
     """A decoder that the system kills ends the night with a sentence, not with a traceback."""
     monkeypatch.setattr(cache, "_POOL_FROM", 1)
     monkeypatch.setattr(cache, "_read", _die)
-    with pytest.raises(DataError, match="was ended"):
+    with pytest.raises(DataError, match="was killed"):
         decode_films([scan(tmp_path, 0)], tmp_path / "cache", height=32, width=32)
 
 

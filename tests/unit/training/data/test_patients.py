@@ -62,7 +62,7 @@ def test_lines_that_cannot_be_used_are_listed(tmp_path: Path) -> None:
         read_patients(tmp_path / "nothing.csv")
 
 
-@pytest.mark.parametrize(("text", "told"), [("(", "no regular expression"), (r"\d+", "no group")])
+@pytest.mark.parametrize(("text", "told"), [("(", "not a valid regex"), (r"\d+", "no group")])
 def test_a_pattern_that_cannot_work_is_refused(text: str, told: str) -> None:
     """It is told at once, not by a split that puts every film by itself."""
     with pytest.raises(DataError, match=told):

@@ -91,8 +91,8 @@ def test_what_trained_the_champion_does_not_calibrate_what_goes_on_from_it(
     start = start_of(registry, tonight)
     assert (start.version, start.weights) == (None, None)
     assert start.why == (
-        f"from nothing: {shipped.name} was trained on {known} of the {len(calibrating)} films that "
-        "calibrate tonight"
+        f"from nothing: {shipped.name} was trained on {known} of the {len(calibrating)} "
+        "calibration films"
     )
 
 
@@ -110,7 +110,7 @@ def test_what_a_champion_goes_on_from_had_trained_on_counts_too(
 
     moved: Any = [gone]
     start = choose_start(registry, architecture=ARCHITECTURE, salt=SALT, calibration=moved)
-    assert start.why.endswith("was trained on 1 of the 1 films that calibrate tonight")
+    assert start.why.endswith("was trained on 1 of the 1 calibration films")
 
 
 @pytest.mark.parametrize("kept", ["of all films", "of none"])

@@ -32,7 +32,7 @@ def test_a_salt_is_asked_for_where_there_is_none_yet(tmp_path: Path) -> None:
     assert keep_salt(registry, "chosen") == "chosen"
     assert keep_salt(registry) == "chosen"
     assert keep_salt(registry, "chosen") == "chosen"
-    with pytest.raises(DataError, match="holds another salt, and patients never move"):
+    with pytest.raises(DataError, match="holds another salt, and patients keep their sides"):
         keep_salt(registry, "other")
     assert (tmp_path / SALT).read_text() == "chosen\n"
 
