@@ -1,4 +1,4 @@
-"""The model card, its figures and its pictures.
+"""The model card, its figures, and pictures of films.
 
-All of it is made from the numbers of an evaluation, and lies in the model package.
+They are made from an evaluation. Card and figures go into the model package.
 """

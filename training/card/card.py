@@ -1,4 +1,4 @@
-"""The model card: what a package is, how good on whom, measured how, and what it is not."""
+"""The model card: what a package is, how good it is on which films, and its limits."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from worker.model.evaluation import (
 from worker.model.population import Population
 
 _NO_POPULATION = (
-    "Not stated: the run that made this model was not given `LUNGWATCH_POPULATION`. Without "
-    "knowing whose films it learnt from, do not assume that it can read yours."
+    "Not stated: this model was trained without `LUNGWATCH_POPULATION`. Whose films it was trained "
+    "on is not known, so do not assume that it can read yours."
 )
 _PICTURES = (
     "## Pictures of films\n\nA training batch as preprocessed and as augmented, the worst mistakes "
-    "and the films lost to the champion are patients' films. They are not in this package: the "
-    "night leaves them in its `report` folder, beside the film cache."
+    "and the films lost to the champion show patients' films. They are not in this package, but in "
+    "the night's `report` folder, next to the film cache."
 )
-_LISTED = 50  # of the films lost
+_LISTED = 50  # lost films in the card
 
 
 def write_card(
@@ -44,11 +44,11 @@ def write_card(
 
     Args:
         version: of the model.
-        evaluation: all that was measured of it.
-        training: what the manifest says under `training`.
+        evaluation: all its measurements.
+        training: the manifest's `training`.
         reasons: of the verdict on promotion.
-        figures: names of the pictures that lie beside the card.
-        population: whose films it was tested on; not stated where not given.
+        figures: file names of the pictures next to the card.
+        population: whose films it was tested on; None if not stated.
     """
 
     def shown(name: str, words: str) -> str:
@@ -56,8 +56,8 @@ def write_card(
 
     sections = [
         f"# Model {version}",
-        "Decision support for people who read films. **Not a medical device.** It tells pneumonia "
-        "from a normal chest X-ray and nothing else.",
+        "Decision support for people who read films. **Not a medical device.** It distinguishes "
+        "pneumonia from a normal chest X-ray and nothing else.",
         "## Population\n\n" + _population(population or Population(), training["population"]),
         *([shift.section(evaluation)] if evaluation.shifts is not None else []),
         _how_good(evaluation) + shown("roc", "ROC with the operating point"),
@@ -94,12 +94,12 @@ def _how_good(evaluation: Evaluation) -> str:
         (
             "sensitivity_outside_review",
             evaluation.sensitivity_outside_review,
-            "sensitivity, REVIEW and refused left out",
+            "sensitivity without REVIEW and refused films",
         ),
         (
             "specificity_outside_review",
             evaluation.specificity_outside_review,
-            "specificity, REVIEW and refused left out",
+            "specificity without REVIEW and refused films",
         ),
     ):
         ends = evaluation.intervals.get(name)
@@ -110,25 +110,26 @@ def _how_good(evaluation: Evaluation) -> str:
     return (
         f"## How good on the films as they are\n\nMeasured on `{evaluation.data}`: {normal} NORMAL "
         f"and {pneumonia} PNEUMONIA films, read by the worker's code from the package on disk, in "
-        f"a process of its own. {evaluation.data_note} Intervals: DeLong for the AUC, Wilson for "
-        "shares. In Brier score and calibration error both classes weigh the same. "
+        f"a separate process. {evaluation.data_note} Intervals: DeLong for the AUC, Wilson for "
+        "proportions. In Brier score and calibration error both classes have equal weight. "
         f"{_looks(evaluation.looks)}\n\n" + "\n".join(rows)
     )
 
 
 def _looks(looks: Looks | None) -> str:
     if looks is None:
-        return "How often models were measured on these films was not counted."
+        return "The number of times models were measured on these films was not counted."
     return (
-        f"This was look number {looks.this_set} at exactly these films, and number "
-        f"{looks.any_set} at any test films on record; the best of many looks flatters."
+        f"Models were measured {looks.this_set} times on exactly these films and "
+        f"{looks.any_set} times on any recorded test films, this time included; the best of many "
+        "results is too good."
     )
 
 
 def _against_champion(comparison: PairedComparison | None) -> str:
     head = "## Against the champion\n\n"
     if comparison is None:
-        return head + "There was none that it could be compared with."
+        return head + "There was no champion to compare it with."
     theirs, differences = comparison.champion_numbers, comparison.differences
     rows = ["| measure | champion | difference | 95 % interval |", "|---|---|---|---|"]
     for words, before, difference in (
@@ -145,7 +146,7 @@ def _against_champion(comparison: PairedComparison | None) -> str:
             differences.calibration_error,
         ),
         (
-            "share left to a person, REVIEW or refused",
+            "share REVIEW or refused",
             theirs.undecided,
             differences.undecided,
         ),
@@ -164,11 +165,11 @@ def _against_champion(comparison: PairedComparison | None) -> str:
     return (
         f"{head}Version {comparison.champion}, on the same films of {comparison.patients} "
         "patients, each model at its own operating point. A difference is this model's number "
-        f"less the champion's; intervals not DeLong's are from {comparison.draws} draws of "
-        "patients.\n\n" + "\n".join(rows) + "\n\n"
-        f"Of the films, both have {decisions.both_right} right and {decisions.both_wrong} "
-        f"wrong; this model alone has {decisions.gained} right, the champion alone "
-        f"{decisions.lost} (McNemar's exact p {_chance(comparison.mcnemar_p)})."
+        f"minus the champion's; intervals other than DeLong's are from {comparison.draws} "
+        "bootstrap draws of patients.\n\n" + "\n".join(rows) + "\n\n"
+        f"Both models are right on {decisions.both_right} films and wrong on "
+        f"{decisions.both_wrong}; only this model is right on {decisions.gained}, only the "
+        f"champion on {decisions.lost} (McNemar's exact p {_chance(comparison.mcnemar_p)})."
         + ("\n\nRight by the champion and wrong by this model:\n\n" if listed else "")
         + "\n".join(listed + more)
     )
@@ -185,8 +186,8 @@ def _archive(preview: Preview | None) -> str:
         return ""
     turns = ", ".join(f"{count} from {turn}" for turn, count in preview.turns.items())
     return (
-        f"\n\nOf the last {preview.screened} films archived where it was made, "
-        f"{len(preview.turned)} would get another decision than by the champion"
+        f"\n\nOf the last {preview.screened} archived films at the site where it was made, "
+        f"{len(preview.turned)} would get a different decision from the champion's"
         f"{f': {turns}' if turns else ''}."
     )
 
@@ -201,7 +202,7 @@ def _per_class(confusion: Confusion) -> str:
         recall = _share(hits, hits + missed[label])
         f1 = _share(2 * hits, 2 * hits + wrongly[label] + missed[label])
         rows.append(f"| {label} | {precision} | {recall} | {f1} | {hits + missed[label]} |")
-    return "## Each class, at the threshold\n\n" + "\n".join(rows)
+    return "## Each class at the threshold\n\n" + "\n".join(rows)
 
 
 def _confusion(confusion: Confusion) -> str:
@@ -223,27 +224,27 @@ def _operating_point(evaluation: Evaluation, training: Mapping[str, Any]) -> str
     return (
         "## Operating point\n\n"
         f"PNEUMONIA at a probability of {number(evaluation.threshold)} or above; REVIEW from "
-        f"{number(low)} up to below {number(high)}. Both were chosen on the calibration side "
+        f"{number(low)} to below {number(high)}. Both were chosen on the calibration side "
         f"({normal} NORMAL, {pneumonia} PNEUMONIA, other patients{_ways(aims)}): the threshold for "
         f"a sensitivity of {aims['sensitivity']:g}, the band by class-conditional conformal "
-        "prediction, so that of films like these at least "
-        f"{of_pneumonia:.3f} of PNEUMONIA are not called NORMAL, and {of_normal:.3f} of NORMAL not "
-        f"PNEUMONIA. There the AUC is {number(side.auc)}, sensitivity {number(side.sensitivity)}, "
-        f"specificity {number(side.specificity)}, calibration error "
-        f"{number(side.calibration_error)}. Probabilities are for equally frequent classes; the "
-        f"temperature is {number(evaluation.temperature)}. Thresholds do not carry over to another "
-        f"version.{_unfamiliar(evaluation.unfamiliar)}"
+        "prediction. Of films like these, at least "
+        f"{of_pneumonia:.3f} of PNEUMONIA are not called NORMAL, and {of_normal:.3f} of NORMAL are "
+        f"not called PNEUMONIA. There the AUC is {number(side.auc)}, sensitivity "
+        f"{number(side.sensitivity)}, specificity {number(side.specificity)}, calibration error "
+        f"{number(side.calibration_error)}. Probabilities assume equally frequent classes; the "
+        f"temperature is {number(evaluation.temperature)}. A threshold is valid for its own "
+        f"version only.{_unfamiliar(evaluation.unfamiliar)}"
     )
 
 
 def _ways(aims: Mapping[str, Any]) -> str:
-    """Say how calibration films count, of a package that was calibrated on films three ways."""
+    """Return how calibration films count, for a package calibrated on films in three ways."""
     if "review_share" not in aims:
         return ""
     return (
-        "; each film counts three times: as it is, framed and exposed as the other class is, and "
-        f"cropped to 0.8 x 0.8; the band leaves at most {aims['review_share']:.0%} of films as "
-        "they are to REVIEW"
+        "; each film counts three times: as it is, with framing and grey levels of the other "
+        f"class, and cropped to 0.8 x 0.8; at most {aims['review_share']:.0%} of films as they "
+        "are fall into the band"
     )
 
 
@@ -251,10 +252,10 @@ def _unfamiliar(shares: Unfamiliar | None) -> str:
     if shares is None:
         return ""
     return (
-        "\n\nWhat is no chest film is refused, and what is unlike the training films is REVIEW, by "
-        f"limits fitted without these films: {shares.refused:.1%} of them would be refused, "
-        f"{shares.review:.1%} be REVIEW for that reason. The numbers above are of the label, "
-        "which all of them have."
+        "\n\nA film that is not a chest X-ray is refused, and a film unlike the training films is "
+        "REVIEW, by limits fitted without these films: "
+        f"{shares.refused:.1%} of them would be refused, and {shares.review:.1%} would be REVIEW "
+        "for that reason. The numbers above are of the label, which all of them have."
     )
 
 
@@ -265,13 +266,13 @@ def _training(training: Mapping[str, Any]) -> str:
         for side, counts in training["counts"].items()
     ]
     champion = training.get("from")
-    start = f"from the weights of {champion}" if champion else "from nothing"
+    start = f"from the weights of {champion}" if champion else "from new weights"
     epochs, best = len(training["curve"]), training.get("epoch", len(training["curve"]))
     return (
         f"## Training\n\n{epochs} epochs {start} with seed {training['recipe']['seed']}, "
-        f"{training['minutes']:.1f} minutes; the weights are the average about epoch {best}, the "
-        "best on the calibration side. Patients are split by a salted hash; a `test` folder of the "
-        f"owner's is left as it is. Data digest `{training['data_digest']}`.\n\n" + "\n".join(rows)
+        f"{training['minutes']:.1f} minutes; the weights are an average around epoch {best}, the "
+        "best on the calibration side. Patients are split by a salted hash; an owner's `test` "
+        f"folder is kept. Data digest `{training['data_digest']}`.\n\n" + "\n".join(rows)
     )
 
 

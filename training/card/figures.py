@@ -1,6 +1,6 @@
-"""The model card's figures, as PNG: how training went, and how good the model is.
+"""The figures of the model card, as PNG: the course of training, and the model's quality.
 
-They are drawn from numbers alone and show no film, so they go into the package.
+They are drawn from numbers and show no film, so they go into the package.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from worker.model.evaluation import Confusion, Metrics
 from worker.model.manifest import NEGATIVE, POSITIVE
 
 _BLUE, _RED, _GREY, _BAND = "#2b6ca3", "#c0392b", "#888888", "#f0e2b6"
-_BINS = 10  # as many as the calibration error has
+_BINS = 10  # as for the calibration error
 _DOTS_PER_INCH = 110
 _NAN = float("nan")
 
@@ -37,10 +37,10 @@ def draw_figures(
 
     Args:
         truth: (n,) of the test side.
-        reading: what the model makes of it.
+        reading: the model's answers on it.
         point: from its manifest.
-        curve: of the training, an epoch an entry.
-        numbers: its own.
+        curve: of the training, an entry per epoch.
+        numbers: its metrics.
     """
     return {
         "training.png": _training(curve),
@@ -75,7 +75,7 @@ def _known(number: float | None) -> float:
 
 
 def _roc(truth: Truth, reading: Reading, numbers: Metrics) -> bytes:
-    """Draw the ROC whole and, since a good one is all corner, its corner too."""
+    """Draw the whole ROC, and its upper left corner enlarged."""
     figure, panels = _axes(2, width=8.6, height=4.2)
     wrongly, rightly = roc(truth, reading.probability)
     area, (low, high) = _known(numbers.auc), numbers.intervals.get("auc") or (_NAN, _NAN)
@@ -89,15 +89,15 @@ def _roc(truth: Truth, reading: Reading, numbers: Metrics) -> bytes:
     panels[0].set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     panels[0].legend(frameon=False, loc="lower right")
     reach = min(1.0, max(0.2, 1.25 * at[0], 1.25 * (1 - at[1])))
-    panels[1].set(title="its corner", xlim=(-reach / 50, reach), ylim=(1 - reach, 1 + reach / 50))
+    panels[1].set(title="corner", xlim=(-reach / 50, reach), ylim=(1 - reach, 1 + reach / 50))
     return _png(figure)
 
 
 def _calibration(truth: Truth, reading: Reading, numbers: Metrics) -> bytes:
     figure, (axes,) = _axes(1, width=4.6, height=4.4)
     where = np.minimum((reading.probability * _BINS).astype(np.int64), _BINS - 1)
-    axes.plot([0, 1], [0, 1], ":", c=_GREY, label="as announced")
-    # Shares as they would be of as many films of either class, which is what is announced.
+    axes.plot([0, 1], [0, 1], ":", c=_GREY, label="ideal")
+    # Shares as for equally many films of each class, which the probabilities assume.
     weights, even = equal_weights(truth), 1 - float(truth.mean())
     for number in np.unique(where):
         inside = where == number
@@ -117,7 +117,7 @@ def _calibration(truth: Truth, reading: Reading, numbers: Metrics) -> bytes:
     axes.set(
         title=f"Calibration error {_known(numbers.calibration_error):.4f}",
         xlabel="probability of PNEUMONIA, mean of the bin",
-        ylabel="share of PNEUMONIA in equal classes, films beside",
+        ylabel="share of PNEUMONIA, equal classes (with films)",
         xlim=(-0.03, 1.03),
         ylim=(-0.03, 1.03),
     )

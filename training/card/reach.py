@@ -1,4 +1,4 @@
-"""The card's sections on how far its numbers reach: elsewhere, other prevalences, other films."""
+"""The card's sections on other sites, other prevalences, groups and disturbed films."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from worker.model.evaluation import (
 
 _PREVALENCES = (0.01, 0.05, 0.10, 0.20, 0.50)
 _ELSEWHERE = (
-    "## Elsewhere\n\nNumbers from one place do not carry over to another. A network trained on the "
-    "public films of children of one hospital to tell pneumonia from normal, as the model shipped "
-    "with this code is, had an AUC of 0.95 on other films of that hospital and of 0.54, next to "
-    "chance, on films of children of the same age from elsewhere (Xin, Li and Yi, *Limited "
+    "## Other sites\n\nNumbers from one site do not hold at another. A network trained on the "
+    "public films of children of one hospital to distinguish pneumonia from normal, like the model "
+    "shipped with this code, had an AUC of 0.95 on other films of that hospital. On films of "
+    "children of the same age from elsewhere it was 0.54, near chance (Xin, Li and Yi, *Limited "
     "generalizability of deep learning algorithm for pediatric pneumonia classification on "
     "external data*, Emergency Radiology 2022, published online 2021, doi "
     "10.1007/s10140-021-01954-x). Expect no better of this model on other patients, hospitals or "
@@ -30,7 +30,7 @@ _ELSEWHERE = (
 
 
 def sections(evaluation: Evaluation) -> list[str]:
-    """Return the sections, in Markdown, for as much as the evaluation holds."""
+    """Return the sections, in Markdown, that the evaluation has numbers for."""
     written = [
         _ELSEWHERE,
         _shortcuts(evaluation.shortcuts),
@@ -44,14 +44,14 @@ def sections(evaluation: Evaluation) -> list[str]:
 
 
 def number(value: float | None, *, signed: bool = False) -> str:
-    """Write a number with four decimals, or `none`."""
+    """Return a number with four decimals, or `none`."""
     if value is None:
         return "none"
     return f"{value:+.4f}" if signed else f"{value:.4f}"
 
 
 def interval(estimate: Estimate) -> str:
-    """Write a difference's interval."""
+    """Return a difference's interval as text."""
     return f"{number(estimate.low, signed=True)} to {number(estimate.high, signed=True)}"
 
 
@@ -87,9 +87,9 @@ def _prevalences(sensitivity: float | None, specificity: float | None) -> str:
         ppv, npv = _ratio(hits, hits + alarms), _ratio(passed, passed + missed)
         rows.append(f"| {share:.0%} | {ppv} | {npv} |")
     return (
-        "## Where pneumonia is rarer or more frequent\n\nComputed from sensitivity and "
-        "specificity above, as if those held there. PPV: of the films called PNEUMONIA, the share "
-        "that are. NPV: of those called NORMAL.\n\n" + "\n".join(rows)
+        "## Other prevalences\n\nComputed from the sensitivity and specificity above, assuming "
+        "they hold. PPV: of the films called PNEUMONIA, the share that are. NPV: of the films "
+        "called NORMAL, the share that are.\n\n" + "\n".join(rows)
     )
 
 
@@ -109,13 +109,13 @@ def _groups(head: str, column: str, groups: Mapping[str, Group]) -> str:
         numbers = " | ".join(map(_measured, (one.auc, one.sensitivity, one.specificity)))
         rows.append(f"| {name} | {normal} | {pneumonia} | {numbers} |")
     return (
-        f"## {head}\n\nThe same test films. A group of one class has no AUC, and sensitivity or "
-        "specificity alone.\n\n" + "\n".join(rows)
+        f"## {head}\n\nThe same test films. A group of one class has no AUC, and only sensitivity "
+        "or only specificity.\n\n" + "\n".join(rows)
     )
 
 
 def counts(films: FilmCounts) -> tuple[int, int]:
-    """Return how many NORMAL and how many PNEUMONIA films there are."""
+    """Return the numbers of NORMAL and of PNEUMONIA films."""
     return films.get("NORMAL", 0), films.get("PNEUMONIA", 0)
 
 
@@ -129,28 +129,27 @@ def _robustness(robustness: Robustness | None) -> str:
     if robustness is None:
         return ""
     return (
-        "## Films that something happened to\n\nEach test film, decoded at its own size, changed "
-        "in one way, saved as a JPEG again and read by the worker's code.\n\n"
-        + robustness_table(robustness)
+        "## Disturbed films\n\nEach test film, decoded at its own size, changed in one way, saved "
+        "as a JPEG again and read by the worker's code.\n\n" + robustness_table(robustness)
     )
 
 
 def robustness_table(robustness: Robustness) -> str:
-    """Return it as a table and a sentence on its films."""
+    """Return a table, and a sentence on its films."""
     rows = [
-        "| what was done to the films | AUC | difference | 95 % interval | sensitivity "
+        "| disturbance | AUC | difference | 95 % interval | sensitivity "
         "| specificity | REVIEW | refused |",
         "|---|---|---|---|---|---|---|---|",
-        _robust_row("nothing", robustness.untouched),
+        _robust_row("none", robustness.untouched),
     ]
     rows += [_robust_row(name, one) for name, one in robustness.disturbed.items()]
     films, of = counts(robustness.films), counts(robustness.of)
-    whole = "all" if films == of else f"chosen by their content of {of[0]} and {of[1]}"
+    whole = "all" if films == of else f"chosen by their content from {of[0]} and {of[1]}"
     return (
         "\n".join(rows) + f"\n\n{films[0]} NORMAL and {films[1]} PNEUMONIA films, {whole}. "
-        "Differences are from the same films with nothing done to them, intervals by paired "
-        "DeLong. Of so many films the worker's decision is REVIEW, for being near the threshold or "
-        "unfamiliar; the other numbers are of the label, which all have but those refused."
+        "Differences are from the same films undisturbed, intervals by paired DeLong. REVIEW "
+        "counts the films near the threshold or unfamiliar; the other numbers are of the label, "
+        "which all films have but those refused."
     )
 
 
@@ -167,10 +166,10 @@ def _evidence(share: EdgeEvidence | None) -> str:
     if share is None or share.mean is None or share.median is None or share.even is None:
         return ""
     return (
-        "## Where the evidence lies\n\nOf the evidence, counted without its sign, "
+        "## Where the evidence lies\n\nOf the evidence, without its sign, "
         f"{share.mean:.1%} (mean over the test films; median {share.median:.1%}) lies in the "
-        "outermost eighth of the film's sides, outside the middle of the body, where borders and "
-        f"markers are. Evidence spread evenly over the film would have {share.even:.1%} there. "
-        "`lungwatch explain` draws the evidence on a film: it is what the model went by, not the "
+        "outermost eighth along the film's edges, outside the middle of the body, where borders "
+        f"and markers are. For evenly spread evidence it would be {share.even:.1%}. "
+        "`lungwatch explain` draws the evidence on a film. It is the model's evidence, not the "
         "outline of a lesion."
     )

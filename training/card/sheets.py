@@ -1,7 +1,7 @@
 """Pictures that show films: a training batch as the network sees it, and the worst mistakes.
 
-They show patients' films, so they never go into a package, which may be handed on. They lie in a
-folder of their own for whoever may see films, one subfolder a version, the oldest swept.
+They show patients' films, so they are never in a package, which may be passed on. They are written
+to a separate folder, one subfolder per version; the oldest are removed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from worker.system.redaction import shown
 
 BATCH = 24  # films on a contact sheet
 _COLUMNS = 8
-_KEPT = 30  # versions whose pictures are kept
+_KEPT = 30  # versions with pictures
 _VERSION = re.compile(r"\d{8}-[0-9a-f]{8}")  # as `package.build.export` names them
 
 Captions = Sequence[str]
@@ -41,15 +41,15 @@ def write_sheets(
     judged: Judged,
     seed: int,
 ) -> Path:
-    """Write the pictures of one night, and return the folder they lie in.
+    """Write the pictures of one night, and return their folder.
 
     Args:
-        folder: holds a subfolder for each version.
+        folder: for a subfolder for each version.
         version: the challenger.
         train: the train side.
         films: pixels of every film.
-        judged: what it makes of the test films.
-        seed: draws the batch and its augmentation.
+        judged: its answers on the test films.
+        seed: of the batch and its augmentation.
 
     Raises:
         OSError: they cannot be written.
@@ -75,7 +75,7 @@ def write_sheets(
 
 
 def draw_batch(train: Sequence[LabelledScan], *, seed: int) -> list[LabelledScan]:
-    """Draw the films of a contact sheet, as many of one class as of the other if there are."""
+    """Draw the films of a contact sheet, half of each class if there are enough."""
     generator = np.random.default_rng(seed)
     positive = is_positive(train)
     rows: list[int] = []
@@ -87,9 +87,9 @@ def draw_batch(train: Sequence[LabelledScan], *, seed: int) -> list[LabelledScan
 def augment(
     pixels: Pixels, labels: npt.NDArray[np.float32], *, seed: int
 ) -> tuple[Pixels, npt.NDArray[np.float32]]:
-    """Return films as training changes them, (n, height, width) uint8, and their mixed labels.
+    """Return films as augmented in training, (n, height, width) uint8, and their mixed labels.
 
-    The second half is cut and mixed, as every other batch is.
+    The second half is cut and mixed, like every other training batch.
     """
     half = len(pixels) // 2
     mixed, shares = pixels.copy(), labels.copy()
@@ -102,7 +102,7 @@ def augment(
 
 
 def worst_mistakes(judged: Judged, *, most: int) -> list[int]:
-    """Return the rows of the films called wrongly, the most confident mistakes first."""
+    """Return the rows of wrongly labelled films, the most confident mistakes first."""
     wrong = np.flatnonzero(judged.challenger.called != judged.truth)
     probability = judged.challenger.probability
     off = np.abs(probability[wrong] - judged.truth[wrong])
@@ -110,7 +110,7 @@ def worst_mistakes(judged: Judged, *, most: int) -> list[int]:
 
 
 def _listed(judged: Judged, rows: Sequence[int]) -> str:
-    """Write a line for each film. A name may be of bytes that are no UTF-8, or have lines in it."""
+    """Return a line for each film, with control characters in its name escaped."""
     return "".join(f"{shown(judged.scans[row].name)}\t{_said(judged, row)}\n" for row in rows)
 
 

@@ -1,4 +1,4 @@
-"""A fitted network becomes a model package.
+"""Turns a fitted network into a model package.
 
-It is exported, its limits of the familiar are measured, and its manifest is written last.
+The network is exported, its familiarity limits are fitted, and the manifest is written last.
 """

@@ -1,7 +1,7 @@
-"""A fitted Keras network to a model package, through the registry's own doors.
+"""Writes a model package from a fitted Keras network, by way of the registry.
 
-The served file is made by TensorFlow's converter from the exported network; the golden outputs are
-what LiteRT makes of that file, on inputs that are drawn here and belong to nobody.
+TensorFlow's converter makes the served file. The golden outputs are LiteRT's outputs of that file
+for synthetic pictures.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ Logits = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """What a package is made of before anything is measured on it."""
+    """The files of a package before anything is measured."""
 
     served: bytes  # model.tflite
     continued: bytes  # model.keras, without the optimizer's state
@@ -60,11 +60,11 @@ class Exported:
 
 
 def export(network: keras.Model, *, now: datetime) -> Exported:
-    """Turn a network into the files that serve and that training continues from.
+    """Convert a network into the file that serves and the file that training continues from.
 
     Args:
         network: from `network.build_network`, fitted.
-        now: UTC; its date begins the version's name, the served file's hash ends it.
+        now: UTC. The version is its date and the hash of the served file.
     """
     _, height, width, _ = network.input_shape
     served, continued = to_files(network)
@@ -88,20 +88,20 @@ def stage(
     familiarity: Familiarity | None = None,
     learnt: Marks | None = None,
 ) -> Path:
-    """Write a package beside its final place, the manifest last, and return the folder.
+    """Write a package to a staging folder, the manifest last, and return the folder.
 
     Args:
-        registry: where it is to go.
+        registry: for the package.
         exported: the network's files.
         point: the temperature, threshold and review band.
-        training: data digest, counts, seed, split: for people and for the night.
+        training: data digest, counts, seed, split: for people and for later nights.
         now: UTC.
-        population: whose films it is tested on; not stated where not given.
-        familiarity: what the training films look like, and the limits; none where not given.
-        learnt: marks of the films that it has learnt from; none are kept where not given.
+        population: whose films it is tested on; None if not stated.
+        familiarity: parameters and limits of strangeness; None for none.
+        learnt: marks of the films the model was made from; None for none.
 
     Raises:
-        RegistryError: there is a model of that version already.
+        RegistryError: this version exists already.
     """
     folder = registry.stage(exported.version)
     (folder / SERVED).write_bytes(exported.served)
@@ -138,13 +138,13 @@ def stage(
 
 
 def litert_logits(served: bytes, films: Iterable[Pixels]) -> Logits:
-    """Run a served file on films of (height, width) uint8, as serving will; return (n,) float32."""
+    """Run a served file on (height, width) uint8 films with LiteRT; return (n,) float32 logits."""
     network = Network(served)
     return np.array([network.predict(film).logit for film in films], dtype=np.float32)
 
 
 def golden_strangeness(served: bytes, written: bytes, films: Iterable[Pixels]) -> Logits:
-    """Return what a served file and the array file beside it make of films, (n,) float32."""
+    """Return the strangeness of films by a served file and its array file, (n,) float32."""
     network, familiar = Network(served), read_familiar(written)
     strangeness = [familiar.strangeness(film, network.predict(film).features) for film in films]
     return np.array(strangeness, dtype=np.float32)
@@ -153,7 +153,7 @@ def golden_strangeness(served: bytes, written: bytes, films: Iterable[Pixels]) -
 def draw_golden(height: int, width: int) -> Pixels:
     """Draw (n, height, width) uint8 pictures that exercise a network and show no patient.
 
-    Two bright lungs' worth of ellipses on a gradient, with grain, each by its own seed.
+    Ellipses on a gradient, with noise, each picture with its own seed.
     """
     rows = np.linspace(-1, 1, height)[:, np.newaxis]
     columns = np.linspace(-1, 1, width)[np.newaxis, :]
@@ -172,15 +172,15 @@ def draw_golden(height: int, width: int) -> Pixels:
 
 
 def add_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Add files to a staged package and name them in its manifest, which is written last.
+    """Add files to a staged package and to its manifest, which is written last.
 
     Raises:
-        RegistryError: a file of that name is there already.
+        RegistryError: the package has a file of this name.
     """
     manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
     for name, data in files.items():
         if name in manifest.files or name == MANIFEST:
-            raise RegistryError(f"{folder.name} has a {name} already")
+            raise RegistryError(f"{folder.name} already has a {name}")
         (folder / name).write_bytes(data)
     facts = {**manifest.files, **_facts(folder / name for name in files)}
     whole = manifest.model_copy(update={"files": facts})
@@ -188,7 +188,7 @@ def add_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def to_json(facts: Mapping[str, Any]) -> bytes:
-    """Write facts as JSON at full float precision; a number that is not finite is an error."""
+    """Return facts as JSON at full float precision; a number that is not finite is an error."""
     return (json.dumps(facts, indent=2, allow_nan=False) + "\n").encode("utf-8")
 
 

@@ -1,7 +1,7 @@
-"""What the training films look like, so that the worker can tell what does not look like them.
+"""Fits the strangeness of films: what training films look like, and limits for others.
 
-Fitted on the train side; the calibration side says whether it holds for films that the network
-has not learnt from. No picture of anything else is used: whatever is no chest film is new to it.
+It is fitted on the train side. The calibration side shows whether it holds for films that the
+network was not trained on. No other pictures are used, so everything else counts as unfamiliar.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from worker.model.familiarity import Familiar, Floats, Spread, directions, layou
 from worker.model.manifest import FamiliarLimits
 from worker.model.runtime import Network
 
-REVIEWED = 0.01  # of the training films: the share that the inner limit may send to REVIEW
-_REFUSED_FROM = 1.3  # times the inner limit: one film of 5,216 at hand lay beyond
-_FEWEST = 8  # films that a spread can be told from
+REVIEWED = 0.01  # share of the training films above the review limit
+_REFUSED_FROM = 1.3  # times the review limit; one of 5,216 films was above it
+_FEWEST = 8  # films needed for a spread
 
 
 @dataclass(frozen=True, kw_only=True)
 class Described:
-    """Films as they are compared: without their pixels."""
+    """Films reduced to what strangeness needs."""
 
     layouts: Floats  # (n, cells)
     directions: Floats  # (n, channels)
@@ -35,7 +35,7 @@ class Described:
 
 @dataclass(frozen=True, kw_only=True)
 class Familiarity:
-    """What goes into a package."""
+    """The parameters, limits and facts for a package."""
 
     familiar: Familiar
     limits: FamiliarLimits
@@ -43,11 +43,11 @@ class Familiarity:
 
 
 def describe(served: bytes, films: Iterable[Pixels]) -> Described:
-    """Run a served file on films of (height, width) uint8, and keep what they are compared by."""
+    """Run a served file on (height, width) uint8 films, and return what strangeness needs."""
     network = Network(served)
     described = [(layouts(film[np.newaxis])[0], network.predict(film).features) for film in films]
     if not described:
-        raise DataError("there are no films to tell the familiar by")
+        raise DataError("there are no films to fit familiarity on")
     return Described(
         layouts=np.stack([layout for layout, _ in described]),
         directions=directions(np.stack([features for _, features in described])),
@@ -57,17 +57,17 @@ def describe(served: bytes, films: Iterable[Pixels]) -> Described:
 def fit(train: Described, calibration: Described) -> Familiarity:
     """Fit the distances on the train side, and choose both limits.
 
-    Covariances are shrunk after Ledoit and Wolf 2004, *A well-conditioned estimator for
-    large-dimensional covariance matrices*. A film and its mirror image are as familiar as each
-    other. The inner limit is what 99 in 100 films stay within on the train side, or on the
-    calibration side if that is more: films that a network learnt from lie closer together.
+    Covariances are shrunk (Ledoit and Wolf 2004, *A well-conditioned estimator for
+    large-dimensional covariance matrices*). A film and its mirror image are equally familiar. The
+    review limit is the 99th percentile of the train side, or of the calibration side if that is
+    higher, because films that a network was trained on lie closer together.
 
     Args:
-        train: films that the network learnt from.
+        train: films that the network was trained on.
         calibration: films of other patients.
 
     Raises:
-        DataError: too few films, or features that are no numbers.
+        DataError: too few films, or features that are not finite.
     """
     both_ways = np.concatenate([train.layouts, mirrored(train.layouts)])
     spreads = {"features": _spread(train.directions), "layout": _spread(both_ways)}
@@ -77,7 +77,7 @@ def fit(train: Described, calibration: Described) -> Familiarity:
     whole = _within(parts.of(train.layouts, train.directions))
     familiar = Familiar(scales=np.append(scales, whole), **spreads)
 
-    # Films that were not fitted on have their say in the limits.
+    # Films that were not fitted on can raise the limits.
     held_out = familiar.of(calibration.layouts, calibration.directions)
     review = max(1.0, float(_within(held_out)))
     if not np.isfinite(review):
@@ -97,16 +97,16 @@ def fit(train: Described, calibration: Described) -> Familiarity:
 
 def _spread(points: Floats) -> Spread:
     if len(points) < _FEWEST or not np.isfinite(points).all():
-        raise DataError("too few films, or no numbers, to tell the familiar by")
+        raise DataError("too few films, or features that are not finite, to fit familiarity on")
     covariance, _ = ledoit_wolf(points)
-    # A channel that never speaks leaves nothing to invert: a hair of the mean variance does.
+    # A channel that is always 0 makes the matrix singular; a fraction of the mean variance helps.
     hair = 1e-6 * np.trace(covariance) / len(covariance) + 1e-12
     root = np.linalg.cholesky(covariance + hair * np.eye(len(covariance)))
     return Spread(middle=points.mean(axis=0), whitening=np.linalg.inv(root))
 
 
 def _within(values: Floats) -> Floats:
-    """Return what 99 in 100 stay within, column by column; never quite 0."""
+    """Return the 99th percentile of each column; at least 1e-6."""
     within: Floats = np.maximum(np.quantile(values, 1 - REVIEWED, axis=0), 1e-6)
     return within
 

@@ -1,8 +1,8 @@
-"""A Keras network to the file that serves, by TensorFlow's converter.
+"""Converts a Keras network to the served file, by TensorFlow's converter.
 
     KERAS_BACKEND=tensorflow python -m training.package.tflite model.keras model.tflite
 
-Where another backend trained, the weights are loaded under TensorFlow by a process of its own.
+If another backend trained, a separate process loads the weights under TensorFlow.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import keras
 
-from training.fit import network as _network  # noqa: F401 - registers the layers that files name
+from training.fit import network as _network  # noqa: F401 - registers our layers with Keras
 from training.io import needed
 from worker.errors import ModelPackageError
 
@@ -25,15 +25,15 @@ _TROUBLE = "the network cannot be exported"
 
 
 def to_files(network: keras.Model) -> tuple[bytes, bytes]:
-    """Return a network as the file that serves and the file that training continues from.
+    """Return the file that serves, and the file that training continues from.
 
     Args:
         network: from `network.build_network`, on any backend.
 
     Raises:
-        ModelPackageError: the process that converts failed, with its last line, or
-            TensorFlow's files cannot be written.
-        DataError: the folder for what is temporary cannot be written.
+        ModelPackageError: the converting process failed, with its last line, or TensorFlow's
+            files cannot be written.
+        DataError: the temporary folder cannot be written.
     """
     with _aside() as folder:
         kept, served = folder / "model.keras", folder / "model.tflite"
@@ -47,24 +47,24 @@ def to_files(network: keras.Model) -> tuple[bytes, bytes]:
 
 @contextmanager
 def _aside() -> Iterator[Path]:
-    """Make a folder for what is temporary, for as long as the context lasts."""
+    """Make a temporary folder while the context lasts."""
     place = Path(tempfile.gettempdir())
     with needed(_TROUBLE, place), tempfile.TemporaryDirectory(dir=place) as folder:
         yield Path(folder)
 
 
 def _convert(network: keras.Model, saved: Path) -> bytes:
-    import tensorflow as tf  # noqa: PLC0415 - slow, and no other function needs it
+    import tensorflow as tf  # noqa: PLC0415 - slow to import
 
     _, height, width, _ = network.input_shape
     film = keras.InputSpec(shape=(1, height, width, 1), dtype="uint8")
     try:
         network.export(saved, format="tf_saved_model", verbose=False, input_signature=[film])
-    except tf.errors.OpError as error:  # as TensorFlow tells of a full disk
+    except tf.errors.OpError as error:  # also TensorFlow's error for a full disk
         raise ModelPackageError(f"{_TROUBLE} ({type(error).__name__}):\n  {error}") from error
     converter = tf.lite.TFLiteConverter.from_saved_model(str(saved))
-    # Weights of 8 bits, and activations rounded to 8 bits by their range in each film: a quarter
-    # of the time and of the size. What this costs is in what is judged: the file itself.
+    # 8-bit weights, and activations rounded to 8 bits by their range in each film, take a quarter
+    # of the time and the size. The loss is measured, because the file itself is evaluated.
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     served: bytes = converter.convert()
     return served

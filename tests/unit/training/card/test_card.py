@@ -156,7 +156,7 @@ def test_the_card_tells_what_changed_from_the_champion() -> None:
     ) in card
     assert "Version drawn-0, on the same films of 40 patients" in card
     assert "- `abababababab`, NORMAL: 0.1000 by the champion, 0.9000 by this model" in card
-    assert "look number 3 at exactly these films, and number 9" in card
+    assert "measured 3 times on exactly these films and 9 times on any recorded" in card
     assert "(roc.png)" in card
     assert "(scores.png)" not in card, "a picture that is not there is not linked to"
 
@@ -310,5 +310,5 @@ def test_the_card_says_how_many_test_films_are_unfamiliar() -> None:
     without = write_card("drawn-1", evaluation, TRAINING, [])
     shares = {"unfamiliar": Unfamiliar(refused=0.0, review=0.0123)}
     card = write_card("drawn-1", evaluation.model_copy(update=shares), TRAINING, [])
-    assert "0.0% of them would be refused, 1.2% be REVIEW" in card
+    assert "0.0% of them would be refused, and 1.2% would be REVIEW" in card
     assert "would be refused" not in without

@@ -68,7 +68,7 @@ def test_groups_disturbances_and_evidence_are_told() -> None:
     assert "By size" not in told
     assert "| gamma 0.7 | 0.9900 | -0.0040 | -0.0100 to +0.0020 | 0.9000 | 0.8000 | 7 | 0 |" in told
     assert "| resampled by half | none | | | none | none | 0 | 300 |" in told
-    assert "150 NORMAL and 150 PNEUMONIA films, chosen by their content of 224 and 360." in told
+    assert "150 NORMAL and 150 PNEUMONIA films, chosen by their content from 224 and 360." in told
     assert "25.1%" in told
     assert "43.8%" in told
     assert "not the outline of a lesion" in told
