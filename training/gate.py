@@ -1,7 +1,7 @@
-"""Whether a challenger may serve. Pure: numbers in, a verdict with its reasons out.
+"""Decides whether a challenger may serve. Pure: from numbers to a verdict with reasons.
 
-It fails closed: a number that is missing or not finite holds the challenger. Every comparison says
-what must be true, so that NaN is never true.
+It fails closed: a number that is missing or not finite holds the challenger. Each comparison states
+what must be true, so NaN always fails.
 """
 
 from __future__ import annotations
@@ -14,37 +14,37 @@ from worker.model.evaluation import Estimate, Metrics, PairedComparison
 
 Evidence = Literal["point", "paired95"]
 Primary = Literal["robust_auc", "auc"]
-_Check = tuple[bool, str]  # whether it passed, and in words what was asked
+_Check = tuple[bool, str]  # whether it passed, and a description
 
 
 @dataclass(frozen=True, kw_only=True)
 class Floors:
-    """Below any of these, nothing is promoted."""
+    """Minimum values for any promotion."""
 
-    films_of_each_class: int = 50  # fewer on the test side tell too little
+    films_of_each_class: int = 50  # on the test side
     auc: float = 0.90
     sensitivity: float = 0.85
     specificity: float = 0.70
-    calibration_error: float = 0.15  # the one that must not be exceeded
+    calibration_error: float = 0.15  # a maximum
 
 
 @dataclass(frozen=True, kw_only=True)
 class Margins:
-    """How much worse than the champion is still not worse."""
+    """How much worse than the champion a challenger may be."""
 
     sensitivity: float = 0.02  # at each model's own operating point
     calibration_error: float = 0.03
-    lost: float = 0.05  # of the films that the champion has right, those the challenger has wrong
-    undecided: float = 0.05  # of all films, those left to a person: REVIEW, or refused
-    shift: float = 0.02  # in AUC on swapped films, and on zoomed ones
+    lost: float = 0.05  # share of the films the champion has right that the challenger has wrong
+    undecided: float = 0.05  # share of all films REVIEW or refused
+    shift: float = 0.02  # loss of AUC on swapped films, and on zoomed ones
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """What is asked of a challenger."""
+    """The requirements on a challenger."""
 
-    primary: Primary = "robust_auc"  # what must be higher than the champion's
-    evidence: Evidence = "paired95"  # what must keep within the margins: see `judge_promotion`
+    primary: Primary = "robust_auc"  # must be higher than that of the champion
+    evidence: Evidence = "paired95"  # what must stay within the margins: see `judge_promotion`
     floors: Floors = field(default_factory=Floors)
     margins: Margins = field(default_factory=Margins)
 
@@ -54,7 +54,7 @@ class Promotion:
     """The verdict on a challenger."""
 
     promote: bool
-    reasons: tuple[str, ...]  # every check that was made, passed or not, in words
+    reasons: tuple[str, ...]  # a description of every check, passed or not
 
 
 def judge_promotion(
@@ -68,29 +68,29 @@ def judge_promotion(
 ) -> Promotion:
     """Decide whether a challenger may become the champion.
 
-    Where there is a champion, the challenger's primary metric must be strictly higher on the same
-    films, and it must keep within the margins: at evidence `point` its differences themselves, at
-    `paired95` the worse ends of their 95 % intervals.
+    If there is a champion, the challenger's primary metric must be strictly higher on the same
+    films, and its differences must stay within the margins: the differences themselves with
+    evidence `point`, the worse ends of their 95 % intervals with `paired95`.
 
     Args:
         challenger: its numbers on the test side.
         champion: the version in service, or None.
-        comparison: of the two on the same films. Where there is a champion and no comparison, the
+        comparison: of the two on the same films. With a champion and without a comparison, the
             challenger is held.
         trouble: why there is no comparison.
-        barred: why this version may not serve whatever its numbers, where there is such a reason.
-        rules: the defaults where none are given.
+        barred: why this version may not serve whatever its numbers, or "".
+        rules: None for the defaults.
     """
     rules = rules or Rules()
     checks = _check_floors(challenger, rules.floors)
-    if rules.primary != "auc":  # whatever is not known to be the laxer one
+    if rules.primary != "auc":  # any unknown value is treated as strict
         robust = _number(challenger.robust_auc)
         checks.append((math.isfinite(robust), f"robust AUC {robust:.4f}, must be measured"))
     if champion is None:
         checks.append((True, "no champion is in service"))
     elif comparison is None:
         why = f": {trouble}" if trouble else ""
-        checks.append((False, f"it could not be compared with {champion}, which serves{why}"))
+        checks.append((False, f"it could not be compared with the champion {champion}{why}"))
     else:
         checks += _check_comparison(champion, comparison, rules)
     if barred:
@@ -132,7 +132,7 @@ def _check_comparison(champion: str, comparison: PairedComparison, rules: Rules)
     differences = comparison.differences
     if rules.primary == "auc":
         name, primary = "AUC", _Difference.of(differences.auc)
-    else:  # whatever is not known to be the laxer one
+    else:  # any unknown value is treated as strict
         name, primary = "robust AUC", _Difference.of(differences.robust_auc)
     shifted = (
         ("swapped", _Difference.of(differences.swapped_auc)),
@@ -142,7 +142,7 @@ def _check_comparison(champion: str, comparison: PairedComparison, rules: Rules)
     calibration = _Difference.of(differences.calibration_error)
     lost = _Difference.of(comparison.lost)
     undecided = _Difference.of(differences.undecided)
-    strict = rules.evidence != "point"  # whatever is not known to be the laxer one
+    strict = rules.evidence != "point"  # any unknown value is treated as strict
     least = sensitivity.low if strict else sensitivity.value
     most = calibration.high if strict else calibration.value
     loss = lost.high if strict else lost.value
@@ -182,7 +182,7 @@ def _check_comparison(champion: str, comparison: PairedComparison, rules: Rules)
 
 @dataclass(frozen=True, kw_only=True)
 class _Difference:
-    """A difference with its interval. NaN for what is missing, and where the three contradict."""
+    """A difference with its interval. NaN if missing, or if the interval is reversed."""
 
     value: float
     low: float
@@ -192,7 +192,7 @@ class _Difference:
     def of(cls, estimate: Estimate) -> _Difference:
         ends = (estimate.value, estimate.low, estimate.high)
         value, low, high = map(_number, ends)
-        sound = low <= high  # of a percentile interval its value may lie outside
+        sound = low <= high  # the value may lie outside a percentile interval
         return cls(value=value, low=low if sound else math.nan, high=high if sound else math.nan)
 
     def __format__(self, spec: str) -> str:
@@ -201,5 +201,5 @@ class _Difference:
 
 
 def _number(value: float | None) -> float:
-    """Return a number, or NaN for what is missing or not finite. NaN passes no check."""
+    """Return a number, or NaN if it is missing or not finite. NaN fails every check."""
     return value if value is not None and math.isfinite(value) else math.nan

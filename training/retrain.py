@@ -1,12 +1,12 @@
-"""A night: labelled films in, a model package out, promoted if it is better than what serves.
+"""A night: trains a model on labelled films, and promotes it if it is better than the champion.
 
     python -m training.retrain [--data DIR ...] [--models DIR] [--cache DIR] [--epochs N] ...
 
-DIR holds `NORMAL` and `PNEUMONIA` folders of JPEGs, or `train`, `val` and `test` folders of those;
-archived scans that readers labelled count too.
-Says a line for each step and each epoch, and ends with the verdict. Exit code 0 when a model was
-promoted, proposed or held, when there was nothing new, and when another night is under way; 1 when
-the run failed. A killed run, started again, goes on from its last epoch.
+DIR has `NORMAL` and `PNEUMONIA` folders of JPEGs, or `train`, `val` and `test` folders of those.
+Archived scans with a reader's label are used too.
+It prints a line for each step and epoch, and then the verdict. Exit code 0: a model was promoted,
+proposed or held, or nothing was new, or another night is running. Exit code 1: the run failed. A
+killed run continues from its last epoch when it is started again.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ from worker.model.registry import ChampionChanged, Registry
 from worker.settings import read_settings
 from worker.system.redaction import shut_out_others
 
-# Keras, TensorFlow and scikit-learn are imported by the step that needs them: a run that stops at
-# its data has not waited for them, and the processes that decode films never load them.
+# Each step imports Keras, TensorFlow and scikit-learn itself: a run that stops at its data does not
+# wait for them, and the processes that decode films never load them.
 # ruff: noqa: PLC0415
 if TYPE_CHECKING:
     from training.night.build import Maker
@@ -62,22 +62,22 @@ def retrain(
     maker: Maker | None = None,
     evaluator: Evaluator | None = None,
 ) -> NightOutcome:
-    """Train, package, measure and judge one model, alone in its models folder and on record.
+    """Train, package, measure and judge one model, with its models folder locked and recorded.
 
     Args:
-        plan: what to do.
+        plan: the options.
         now: UTC; names the version and dates the package.
-        say: is given a line for each step.
-        maker: makes a package from decoded films; `make_package` where not given.
-        evaluator: scores packages; in fresh processes where not given.
+        say: called with a line for each step.
+        maker: makes a package from decoded films; by default `make_package`.
+        evaluator: scores packages; by default in fresh processes.
 
     Raises:
-        NightUnderway: another night has the models folder.
-        DataError: the films cannot be trained on as they are, or a folder is full or shut.
-        ModelPackageError: the package does not load as the worker would load it.
+        NightUnderway: another night runs on the models folder.
+        DataError: the films contradict one another, or a folder is full or not writable.
+        ModelPackageError: the package does not load in the worker's code.
         DatabaseTrouble: the night cannot be recorded.
     """
-    # One night at a time, with its row in the database from the start.
+    # Lock the models folder, and open the night's row.
     with alone(plan.models), recording(plan.database_url, plan.models, say=say) as record:
         registry = Registry(plan.models)
         registry.sweep()
@@ -85,7 +85,7 @@ def retrain(
             with needed("the shipped model cannot be copied in", plan.models):
                 registry.seed(Registry(plan.seed_models))
 
-        # The films, and the side each lies on. Where nothing is new there is nothing to do.
+        # Find the films and their sides. If nothing is new, there is nothing to do.
         plan = replace(plan, salt=keep_salt(registry, plan.salt or None))
         dataset = read_dataset(
             plan.data,
@@ -107,7 +107,7 @@ def retrain(
         if outcome is None:
             drift = drifted(plan.database_url, registry.champion())
             dataset, films = _decode(plan, dataset, record, say=say)
-            # A network, fitted and packaged; measured beside the champion, judged, published.
+            # Fit and package a network; measure it and the champion, judge, publish.
             from training.night.build import make_package
             from training.night.review import conclude
 
@@ -123,7 +123,7 @@ def retrain(
             made = (maker or make_package)(night)
             outcome = conclude(night, made, evaluator=evaluator or Evaluator(), drift=drift)
 
-        # What serves changes, the verdict is written down, and the next night knows of this one.
+        # Promote it, record the verdict, and remember this night for the next.
         with _unbroken():
             if outcome.ruling is Ruling.PROMOTED:
                 outcome = _promote(registry, outcome, now)
@@ -137,7 +137,7 @@ def retrain(
 def _nothing_new(plan: Plan, registry: Registry, work: dict[str, Any]) -> NightOutcome | None:
     champion = registry.champion()
     last = last_night(registry.root, work, champion=champion)
-    # What was held because films drift has its turn when they no longer do. Else it is not asked.
+    # A model held because of drift is judged again once there is no drift.
     if last is None or (last.drifting and not drifted(plan.database_url, champion)):
         return None
     version = last.challenger
@@ -154,7 +154,7 @@ def _nothing_new(plan: Plan, registry: Registry, work: dict[str, Any]) -> NightO
 
 
 def _decode(plan: Plan, dataset: Dataset, record: Record, *, say: Say) -> tuple[Dataset, Films]:
-    """Decode each film once. Return those that could be, less near copies, and their pixels."""
+    """Decode each film once. Return the readable ones without near copies, and their pixels."""
     films = decode_films(dataset.scans, plan.cache, height=plan.side_pixels, width=plan.side_pixels)
     said = len(dataset.remarks)
     dataset = _without_refused(dataset, films).without_near_copies(
@@ -165,26 +165,26 @@ def _decode(plan: Plan, dataset: Dataset, record: Record, *, say: Say) -> tuple[
 
 
 def _promote(registry: Registry, outcome: NightOutcome, now: datetime) -> NightOutcome:
-    """Let the challenger serve, if what it was compared with serves still."""
+    """Promote the challenger, if the champion it was compared with still serves."""
     better = [
         reason.removeprefix("ok: ") for reason in outcome.reasons if "must be higher" in reason
     ]
-    why = better[0] if better else "above the floors, and there was no champion"
+    why = better[0] if better else "above the minimum values; there was no champion"
     try:
         registry.promote(
             outcome.version, who="the night", why=why, instead_of=outcome.champion, now=now
         )
     except ChampionChanged as changed:
-        held = f"HELD: what serves was changed by hand meanwhile: {changed}"
+        held = f"HELD: the champion was changed by hand meanwhile: {changed}"
         return replace(outcome, ruling=Ruling.HELD, reasons=(*outcome.reasons, held))
     return outcome
 
 
 def _close(record: Record, outcome: NightOutcome, say: Say) -> None:
-    """Write down how the night ended. What was promoted serves, whether or not that is on record.
+    """Record the result. A promoted model serves even if this fails.
 
     Raises:
-        DatabaseTrouble: it cannot be written, and nothing serves that did not before.
+        DatabaseTrouble: it cannot be recorded, and no model was promoted.
     """
     challenger = None if outcome.ruling is Ruling.UNCHANGED else outcome.version
     try:
@@ -194,13 +194,13 @@ def _close(record: Record, outcome: NightOutcome, say: Say) -> None:
     except DatabaseTrouble as trouble:
         if outcome.ruling is not Ruling.PROMOTED:
             raise
-        say(f"{outcome.version} serves, but this night's end could not be recorded: {trouble}")
+        say(f"{outcome.version} serves, but the end of this night could not be recorded: {trouble}")
 
 
 def _remember(
     plan: Plan, work: dict[str, Any], outcome: NightOutcome, serves: str | None, say: Say
 ) -> None:
-    """Tell the next night of this one. If that cannot be, it does the same work once more."""
+    """Store this night for the next one, which would otherwise repeat it."""
     try:
         remember(
             plan.models,
@@ -210,14 +210,14 @@ def _remember(
             drifting=outcome.drifting,
         )
     except OSError as error:
-        say(f"the next night will not know of this one: it cannot be written ({error.strerror})")
+        say(f"the next night will repeat this one: it cannot be remembered ({error.strerror})")
 
 
 @contextmanager
 def _unbroken() -> Iterator[None]:
-    """Let no signal to stop come between what serves and what is said of it: it takes a moment."""
+    """Block stop signals for a moment, so that champion and record agree."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # where no signal comes
+        yield  # signals reach the main thread only
         return
     kinds = (signal.SIGTERM, signal.SIGINT)
     before = {number: signal.signal(number, signal.SIG_IGN) for number in kinds}
@@ -238,7 +238,7 @@ def _describe(dataset: Dataset) -> str:
 
 
 def _remark(remarks: Sequence[str], record: Record, say: Say, *, said: int = 0) -> None:
-    """Put on record what is to be said of single films, and say what was not `said` before."""
+    """Record remarks on single films, and print those after the first `said`."""
     if remarks[said:]:
         record.note(remarks=list(remarks))
     for line in remarks[said:]:
@@ -246,7 +246,7 @@ def _remark(remarks: Sequence[str], record: Record, say: Say, *, said: int = 0) 
 
 
 def _without_refused(dataset: Dataset, films: Films) -> Dataset:
-    """Leave out what `read_film` refuses: the worker would not score it either."""
+    """Leave out films that `read_film` refuses, because the worker would not score them."""
     refused = [scan for scan in dataset.scans if scan.sha256 in films.refused]
     kept = tuple(scan for scan in dataset.scans if scan.sha256 not in films.refused)
     remarks = [
@@ -256,9 +256,9 @@ def _without_refused(dataset: Dataset, films: Films) -> Dataset:
 
 
 def tune_tensorflow() -> None:
-    """Set what TensorFlow reads when it is loaded, where nobody has set it otherwise."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # its notes on its own build
-    # Its faster kernels, which it leaves off on processors without AVX-512.
+    """Set environment variables that TensorFlow reads when loaded, unless they are set."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides messages about its build
+    # Faster kernels, which are off by default on processors without AVX-512.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
@@ -285,7 +285,7 @@ def main(
         say_error(say, error)
         return 1
     except KeyboardInterrupt:
-        say("error: told to stop; what serves is untouched, and the next night goes on from here")
+        say("error: stopped; the champion is unchanged, and the next night continues from here")
         return 128 + signal.SIGTERM
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -298,9 +298,9 @@ def main(
 
 
 def _stop(number: int, _frame: object) -> None:
-    """End the night as Ctrl-C does: what is half-made is cleared away. Once is enough.
+    """End the night as Ctrl-C does, which cleans up. A second signal is ignored.
 
-    It raises, where a handler elsewhere sets a flag: most of a night is spent in a library's loop.
+    This raises instead of setting a flag, because a night spends most time inside libraries.
     """
     signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
@@ -317,7 +317,7 @@ def _in_short(evaluation: Evaluation) -> str:
         )
     )
     looks = evaluation.looks
-    times = "" if looks is None else f", look {looks.this_set} at these films"
+    times = "" if looks is None else f", measurement {looks.this_set} on these films"
     return f"{numbers} on {evaluation.data}{times}"
 
 

@@ -1,18 +1,18 @@
-"""How a package stands what happens to films: the same test films, disturbed one way at a time.
+"""Measures a package on disturbed films: the same test films, changed in one way at a time.
 
     python -m training.robustness PACKAGE... TREE [--whole-tree] [--originals DIR]
     python -m training.robustness PACKAGE... TREE --swapped [--crops 0.83,0.8 | --native-sizes FILE]
 
-Prints a table: AUC, sensitivity and specificity on the test films of TREE, as they are and after
-each disturbance, and how many of the films are left to a person then, REVIEW or refused. The test
-films are those of TREE's `test` folder and of patients that the package's own split put on the test
-side; with `--whole-tree`, all. `--originals DIR` holds films of which TREE has copies by the same
-names: how well the answers agree. About a film a second on a core where films are of full size,
-twenty where they are small.
+Prints a table: AUC, sensitivity and specificity on the test films of TREE, undisturbed and after
+each disturbance, and the number of films that are then REVIEW or refused. Test films are those in
+TREE's `test` folder and those of patients that the package's split assigned to the test side; with
+`--whole-tree`, all films. `--originals DIR` has films of which TREE has copies with the same names:
+it shows how well the answers agree. One core does about one full-size film a second, or twenty
+small ones.
 
-`--swapped` prints another table: films framed and exposed as those of the other class, and zoomed
-ones. How they are cropped follows from the sizes of the training films, as a table or their files
-have them, or is given by `--crops`. About twenty small films a second on a core.
+`--swapped` prints another table: films with framing and grey levels of the other class, and zoomed
+ones. The crops follow from the sizes of the training films, given by a table or by their files, or
+from `--crops`. One core does about twenty small films a second.
 """
 
 from __future__ import annotations
@@ -51,23 +51,23 @@ from worker.model.decision import REVIEW, Score, Verdict, judge
 from worker.model.evaluation import Disturbed, Estimate, FilmCounts, Metrics, Robustness
 from worker.model.manifest import Manifest, read_manifest
 
-FILMS_A_NIGHT = 150  # of each class: a night stays short
+FILMS_A_NIGHT = 150  # of each class, to keep a night short
 
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """How well a package's answers on original films and on their copies agree."""
+    """How well a package's answers on original films and on copies agree."""
 
-    pairs: int  # of which both films could be read
+    pairs: int  # with both films readable
     refused: int
-    same_decision: float | None  # share of the pairs; None where there are none
+    same_decision: float | None  # share of the pairs; None without pairs
     same_label: float | None
     median_difference: float | None  # of the probabilities
     largest_difference: float | None
 
     def __str__(self) -> str:
-        """Tell it in a sentence or two."""
-        refused = f" {self.refused} were left out, refused." if self.refused else ""
+        """Return it in a sentence or two."""
+        refused = f" {self.refused} were refused and left out." if self.refused else ""
         if not self.pairs:
             return f"No original could be read together with its copy.{refused}"
         return (
@@ -94,21 +94,20 @@ def measure(
     most: int | None = None,
     score_disturbed: ScoreDisturbed = score_disturbed,
 ) -> Robustness:
-    """Return how good a package is on films as they are, and after each disturbance.
+    """Measure a package on films, undisturbed and after each disturbance.
 
     Args:
-        package: to load as the worker would, in processes of their own.
+        package: loaded as in the worker, in separate processes.
         scans: the test films, of both classes.
-        most: films of each class, chosen by their content; all where not given.
-        score_disturbed: what scores them.
+        most: films of each class, chosen by their content; None for all.
+        score_disturbed: scores them.
 
     Returns:
-        The numbers of the label, of films untouched and after each disturbance, with the AUC's
-        difference from the same films untouched (paired DeLong, 95 %). What cannot be computed is
-        None.
+        The metrics of the label, undisturbed and after each disturbance, with the AUC's difference
+        from the same films undisturbed (paired DeLong, 95 %). None for what cannot be computed.
 
     Raises:
-        ModelPackageError: the package cannot serve, or gives what is not finite.
+        ModelPackageError: the package is not fit to serve, or an output is not finite.
     """
     chosen = choose(scans, most=most)
     digests = [scan.sha256 for scan in chosen]
@@ -130,7 +129,7 @@ def measure(
 
 
 def choose(scans: Sequence[LabelledScan], *, most: int | None) -> list[LabelledScan]:
-    """Return so many films of each class, the same ones whenever these are asked for."""
+    """Return `most` films of each class, always the same ones of the same films."""
     chosen: list[LabelledScan] = []
     for label in CLASSES:
         films = sorted(
@@ -141,16 +140,16 @@ def choose(scans: Sequence[LabelledScan], *, most: int | None) -> list[LabelledS
 
 
 def agree(package: Path, originals: Path, copies: Sequence[Path]) -> Agreement:
-    """Return how well a package's answers on originals and on their copies agree.
+    """Compare a package's answers on originals and on their copies.
 
     Args:
-        package: to load as the worker would.
-        originals: a folder, with films in it or in folders below.
-        copies: films, of which those count that have an original's name.
+        package: loaded as in the worker.
+        originals: a folder with films, at any depth.
+        copies: films; those with an original's name count.
 
     Raises:
         DataError: no copy has an original.
-        ModelPackageError: the package cannot serve.
+        ModelPackageError: the package is not fit to serve.
     """
     by_name = {path.name: path for path in copies}
     pairs = [
@@ -182,7 +181,7 @@ def agree(package: Path, originals: Path, copies: Sequence[Path]) -> Agreement:
 
 
 def _answers(scored: Scored, manifest: Manifest) -> list[Verdict | None]:
-    """Return what the worker would have in its rows; None for films that it would refuse."""
+    """Return the worker's verdicts; None for films that it would refuse."""
     strange = iter(scored.strangeness)
     answers: list[Verdict | None] = []
     for logit in _logits(scored.scores):
@@ -194,7 +193,7 @@ def _answers(scored: Scored, manifest: Manifest) -> list[Verdict | None]:
 
 
 def _answer(score: Score, manifest: Manifest) -> Verdict | None:
-    """Return what the worker would have in its row; None for a film that it would refuse."""
+    """Return the worker's verdict; None for a film that it would refuse."""
     try:
         return judge(score, manifest)
     except FilmRefused:
@@ -210,7 +209,7 @@ def _count(scans: Sequence[LabelledScan]) -> FilmCounts:
 
 
 def _logits(scores: Sequence[float | str]) -> Scores:
-    """Return logits, NaN for films that were refused."""
+    """Return logits, NaN for refused films."""
     logits = np.array([np.nan if isinstance(one, str) else one for one in scores], dtype=np.float64)
     refused = np.array([isinstance(one, str) for one in scores], dtype=np.bool_)
     if not np.isfinite(logits[~refused]).all():
@@ -219,7 +218,7 @@ def _logits(scores: Sequence[float | str]) -> Scores:
 
 
 def _logits_of(answers: Sequence[Verdict | None]) -> Scores:
-    """Return logits, NaN for films that were refused."""
+    """Return logits, NaN for refused films."""
     return np.array([np.nan if one is None else one.logit for one in answers], dtype=np.float64)
 
 
@@ -256,11 +255,13 @@ def _test_films(tree: Path, package: Path, *, whole: bool) -> _Films:
     found = find_films([tree]).films
     salt = str(read_manifest(package).training.get("salt") or "")
     if not salt and not whole:
-        raise DataError(f"{package.name} does not say how it was split: --whole-tree, if it may")
+        raise DataError(
+            f"{package.name} has no salt of its split: use --whole-tree if no film trained it"
+        )
     scans = split(found, salt=salt, shares=Shares())
     test = [scan for scan in scans if whole or scan.side is Side.TEST]
     if not whole and (learnt := why_not(package, test)):
-        raise DataError(f"{learnt} of {tree}: its night split patients otherwise")
+        raise DataError(f"{learnt} of {tree}: patients were split differently in training")
     missing = [label for label, count in _count(test).items() if not count]
     if missing:
         raise DataError(f"no {' and no '.join(missing)} film of {tree} is on the test side")
@@ -295,7 +296,7 @@ def _under_shift(package: Path, films: _Films, framing: Framing, seed: int) -> s
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Read the command line, measure, print."""
+    """Read the command line, measure, and print the table."""
     parser = argparse.ArgumentParser(
         prog="python -m training.robustness",
         description=__doc__,
@@ -303,7 +304,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("packages", type=Path, nargs="+", help="folders of model packages")
     parser.add_argument("tree", type=Path, help="class-per-folder tree of films")
-    parser.add_argument("--whole-tree", action="store_true", help="measure on every film of it")
+    parser.add_argument("--whole-tree", action="store_true", help="measure on all its films")
     parser.add_argument("--originals", type=Path, help="films of which the tree has copies")
     parser.add_argument(
         "--swapped", action="store_true", help="measure on swapped and zoomed films"

@@ -430,7 +430,7 @@ def test_what_a_model_has_learnt_from_never_tests_it(night: Night, tmp_path: Pat
     )
     assert outcome.ruling is Ruling.HELD
     (reason,) = [reason for reason in outcome.reasons if reason.startswith("HELD")]
-    assert f"could not be compared with {champion}, which serves: {champion} has learnt" in reason
+    assert f"could not be compared with the champion {champion}: {champion} was made from" in reason
     assert registry.champion() == champion
 
 

@@ -100,7 +100,7 @@ def test_a_laptop_is_told_to_stop(on_postgres: Site) -> None:
     begun = site.start(str(archive), "--engine", "ray", "--address", "local", command="backfill")
     wait_for(lambda: site.finished() > 0, every=0.01)
     assert site.stop(begun, signal.SIGTERM) == 1, site.log()
-    assert "goes on from here" in site.log()
+    assert "continues from here" in site.log()
     done = site.finished()
     assert done < len(pictures), "it was to be stopped half-way"
     told = site.call("backfill", str(archive)).stdout

@@ -1,4 +1,4 @@
 """The steps of a night: options, state, record, build, review.
 
-`training.retrain` tells them in their order.
+`training.retrain` calls them in order.
 """

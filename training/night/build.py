@@ -1,6 +1,6 @@
-"""From decoded films to a model package, fitted and calibrated, that nobody has judged yet.
+"""From decoded films to a fitted and calibrated model package that is not evaluated yet.
 
-Everything here looks at the train and calibration sides alone.
+Only the train and calibration sides are used here.
 """
 
 from __future__ import annotations
@@ -51,16 +51,16 @@ from worker.model.registry import Registry
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """A model that nobody has judged yet, as files on disk."""
+    """A package that is not evaluated yet."""
 
     version: str
-    package: Path  # staged; or published, by a night that was killed before its verdict
-    training: dict[str, Any]  # what the manifest says under `training`
-    calibration_side: Metrics  # what it makes of the films it was calibrated on
+    package: Path  # staged; or published by a night killed before its verdict
+    training: dict[str, Any]  # the manifest's `training`
+    calibration_side: Metrics  # its metrics on the films it was calibrated on
 
 
 def make_package(night: Night) -> Made:
-    """Fit a network on the train side, calibrate it, and make it into a package aside.
+    """Fit a network on the train side, calibrate it, and stage it as a package.
 
     Raises:
         DataError: the loss is not finite, a side lacks a class, or a file cannot be written.
@@ -78,11 +78,11 @@ def make_package(night: Night) -> Made:
         "data_digest": dataset.digest,
         "counts": dataset.counts(),
         "salt": plan.salt,
-        "from": start.version,  # whose weights; None for fresh ones
+        "from": start.version,  # the version whose weights it starts from; None for new ones
         "recipe": asdict(recipe),
         "architecture": describe(architecture),
-        "prevalence": 0.5,  # that the probabilities are calibrated for
-        "framing": asdict(framing),  # how calibration films are framed as the other class is
+        "prevalence": 0.5,  # assumed by the probabilities
+        "framing": asdict(framing),  # the crops that give films the framing of the other class
     }
     scratch = _scratch(plan.scratch, inputs)
     train = _examples(dataset, night.films, Side.TRAIN)
@@ -114,7 +114,7 @@ def make_package(night: Night) -> Made:
     night.record.note(training=training, challenger=version)
     package = registry.folder(version)
     if package.exists():
-        say(f"{version} is there already: its card is of the night that made it first")
+        say(f"{version} exists already: its card is from the night that first made it")
     else:
         with needed("the model's package cannot be written", registry.root):
             package = build.stage(
@@ -162,8 +162,8 @@ def _start(plan: Plan, dataset: Dataset, registry: Registry, architecture: Archi
 
 
 def _first_network(architecture: Architecture, start: Start, recipe: Recipe) -> keras.Model:
-    """Return the network with the weights it begins with."""
-    keras.utils.clear_session()  # layers' names go into the served file: let them start at one
+    """Return the network with its initial weights."""
+    keras.utils.clear_session()  # layer names are in the served file: number them from one
     keras.utils.set_random_seed(recipe.seed)
     network = build_network(architecture)
     if start.weights is not None:
@@ -183,15 +183,15 @@ class _Finished:
 def _finish(
     network: keras.Model, train: Examples, calibration: Watched, *, now: datetime
 ) -> _Finished:
-    """Calibrate, export, choose the operating point, and learn what is familiar."""
-    # The calibration's shift goes into the network's bias, its temperature into the manifest.
+    """Calibrate, export, choose the operating point, and fit familiarity."""
+    # The calibration's shift goes into the network's bias, and its temperature into the manifest.
     films = calibration.examples
     truth = films.labels > 0.5
     raw = network.predict(InOrder(films), verbose=0)["logit"][:, 0]
     scale = fit_calibration(truth, raw.astype(np.float64))
     shift_logit(network, scale.shift)
 
-    # The threshold is chosen on what the served file gives, not on what Keras gives.
+    # The threshold is chosen on the outputs of the served file, not on those of Keras.
     exported = build.export(network, now=now)
     logits = build.litert_logits(exported.served, films.films()).astype(np.float64)
     aims = affordable(
@@ -202,7 +202,7 @@ def _finish(
     )
     point = choose_operating_point(truth, logits, temperature=scale.temperature, aims=aims)
 
-    # What these films look like, by the network that serves: so that it knows what does not.
+    # Familiarity uses the features of the network that serves.
     return _Finished(
         exported=exported,
         point=point,
@@ -216,11 +216,11 @@ def _finish(
 
 
 def _course(fitted: Fitted) -> dict[str, Any]:
-    """Return how fitting went, for the manifest."""
+    """Return the course of fitting, for the manifest."""
     return {
         "minutes": sum(epoch["seconds"] for epoch in fitted.curve) / 60,
         "ended": fitted.ended,
-        "epoch": fitted.epoch,  # whose weights these are
+        "epoch": fitted.epoch,  # of these weights
         "curve": fitted.curve,
     }
 
@@ -235,7 +235,7 @@ def _examples(dataset: Dataset, films: Films, side: Side) -> Examples:
 
 
 def _watched(night: Night, framing: Framing, scratch: Path) -> Watched:
-    """Return the calibration side three ways, in a file beside what the fit goes on from."""
+    """Return the calibration side in three ways, in a file in the scratch folder."""
     plan, dataset = night.plan, night.dataset
     scans = dataset.side(Side.CALIBRATION)
     with needed("calibration films cannot be kept", scratch):
@@ -251,7 +251,7 @@ def _watched(night: Night, framing: Framing, scratch: Path) -> Watched:
 
 
 def _scratch(root: Path, inputs: dict[str, Any]) -> Path:
-    """Name the folder in which this very run can go on, and sweep what was left of others."""
+    """Return the folder in which this very run can continue, and remove those of other runs."""
     made_by = {"backend": keras.backend.backend(), "code": code_digest()}
     digest = hashlib.sha256(json.dumps(inputs | made_by, sort_keys=True).encode()).hexdigest()
     folder = root / f"fit-{digest[:16]}"

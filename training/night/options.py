@@ -1,4 +1,4 @@
-"""What a night is asked to do: the command line, and what the settings say where it is silent."""
+"""Options of a night: from the command line, else from the settings."""
 
 from __future__ import annotations
 
@@ -20,54 +20,54 @@ from worker.model.population import Population
 from worker.screening.rescreen import Means
 from worker.settings import Settings
 
-_LAST_SEED = 2**32 - 1  # that NumPy takes
+_LAST_SEED = 2**32 - 1  # the largest seed of NumPy
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a night was asked to do."""
+    """The options of a night."""
 
     data: tuple[Path, ...]  # class-per-folder trees
     models: Path
     cache: Path
-    archive: Archive | None = None  # of the worker, whose labelled films count too
-    patients: Patients = field(default_factory=Patients)  # how a film's patient is told
+    archive: Archive | None = None  # of the worker, with films labelled by readers
+    patients: Patients = field(default_factory=Patients)  # how to find a film's patient
     native_sizes: Sizes = field(default_factory=dict)  # of films that are copies, by file name
-    drop_conflicts: bool = False  # set aside films that contradict one another, and go on
-    report: Path | None = None  # where pictures that show films go; None for beside the cache
-    database_url: str | None = None  # where the night goes on record; None for nowhere
-    seed_models: Path | None = None  # whose champion is copied in where `models` has none
-    start: Literal["champion", "scratch"] = "champion"  # whose weights, where they fit
-    epochs: int | None = None  # at most; None for 30 from nothing, 12 from the champion
-    max_minutes: float = 120.0  # that fitting may take
+    drop_conflicts: bool = False  # set aside films that contradict one another
+    report: Path | None = None  # for pictures that show films; None for a folder next to the cache
+    database_url: str | None = None  # for the record of the night; None for no record
+    seed_models: Path | None = None  # registry whose champion is copied in if `models` has none
+    start: Literal["champion", "scratch"] = "champion"  # the weights to start from, if they fit
+    epochs: int | None = None  # at most; None for 30 from new weights, 12 from the champion's
+    max_minutes: float = 120.0  # limit on fitting
     tensorboard: Path | None = None  # a folder for event files
     seed: int = 20
     side_pixels: int = 128  # height and width of the network's input
-    salt: str = ""  # decides the split of patients; empty for the one kept with the models
+    salt: str = ""  # of the split of patients; empty for the one kept with the models
     population: Population | None = None  # whose films these are; None for the champion's
     population_note: str = ""  # a sentence on them, for the model card
-    test_note: str = ""  # how the test side came about, in place of what can be seen of it
+    test_note: str = ""  # how the test films were chosen; empty for a standard sentence
     rules: Rules = field(default_factory=Rules)
-    propose: bool = False  # a challenger that may serve waits for a person
-    preview: Means | None = None  # to screen archived films with, before a promotion
-    preview_scans: int = 0  # so many of the last ones
+    propose: bool = False  # a person promotes a challenger that passes
+    preview: Means | None = None  # to screen archived films before a promotion
+    preview_scans: int = 0  # the number of archived films, the latest
 
     @property
     def pictures(self) -> Path:
-        """Where pictures that show films go: never into a package, which may be handed on."""
+        """The folder for pictures that show films, never in a package, which may be passed on."""
         return self.cache.parent / "report" if self.report is None else self.report
 
     @property
     def scratch(self) -> Path:
-        """Where a killed night of this models folder leaves what it needs to go on.
+        """The folder in which a killed night of this registry leaves its state.
 
-        The cache is shared by nights of several folders, and none may sweep another's away.
+        Nights of several registries share the cache, so each has a folder of its own.
         """
         name = hashlib.sha256(os.fsencode(self.models.resolve())).hexdigest()
         return self.cache / f"nights-{name[:12]}"
 
     def work(self) -> dict[str, Any]:
-        """Return what decides, with films and code, which model comes out and whether it serves."""
+        """Return the options that, with films and code, determine the model and its verdict."""
         screeners = self.preview and self.preview.screeners
         return {
             "start": self.start,
@@ -80,39 +80,62 @@ class Plan:
             "max_minutes": self.max_minutes,
             "rules": asdict(self.rules),
             "propose": self.propose,
-            # What screeners are allowed is a condition, too: those of the preview must take it.
+            # The screeners of the preview must accept the package, so their limits count too.
             "screeners": screeners and [screeners.predict_seconds, screeners.memory_mb],
         }
 
 
 def read_plan(arguments: Sequence[str] | None, settings: Settings, *, description: str) -> Plan:
-    """Read the command line; `--help` and what cannot be read end the process."""
+    """Parse the command line. `--help` and errors end the process."""
     parser = argparse.ArgumentParser(
         prog="python -m training.retrain",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--data", type=Path, action="append", help="class-per-folder films; may be repeated")
-    add("--models", type=Path, help="the registry; else LUNGWATCH_MODELS")
-    add("--no-database", action="store_true", help="keep no record in LUNGWATCH_DATABASE_URL")
-    add("--cache", type=Path, default=Path("var/cache"), help="decoded films, harmless to delete")
-    add("--report", type=Path, help="pictures that show films; else `report` beside the cache")
+    add(
+        "--data",
+        type=Path,
+        action="append",
+        help="a class-per-folder tree of films; may be repeated",
+    )
+    add("--models", type=Path, help="the models folder; default LUNGWATCH_MODELS")
+    add("--no-database", action="store_true", help="do not use LUNGWATCH_DATABASE_URL")
+    add(
+        "--cache",
+        type=Path,
+        default=Path("var/cache"),
+        help="folder of decoded films; may be deleted",
+    )
+    add(
+        "--report",
+        type=Path,
+        help="folder for pictures of films; default `report` next to the cache",
+    )
     add("--from", dest="start", choices=["champion", "scratch"], default=Plan.start)
-    add("--epochs", type=_epochs, help="at most; else 30 from nothing, 12 from weights")
-    add("--max-minutes", type=_minutes, default=Plan.max_minutes, help="that fitting may take")
-    add("--tensorboard", type=Path, help="a folder for TensorBoard's event files")
+    add("--epochs", type=_epochs, help="at most; default 30 from scratch, 12 from the champion")
+    add("--max-minutes", type=_minutes, default=Plan.max_minutes, help="limit on fitting")
+    add("--tensorboard", type=Path, help="folder for TensorBoard event files")
     add("--seed", type=_seed, default=Plan.seed)
-    add("--side-pixels", type=_side, default=Plan.side_pixels, help="of the network's square input")
-    add("--salt", type=_words, default="", help="of the split, for a registry that keeps none yet")
+    add(
+        "--side-pixels",
+        type=_side,
+        default=Plan.side_pixels,
+        help="side of the network's square input",
+    )
+    add("--salt", type=_words, default="", help="of the split, if the registry has none yet")
     add("--patients", type=Path, help="CSV of two columns: file name or SHA-256, and patient")
-    add("--patient-pattern", help="finds the patient in a file name; has a group for it")
+    add("--patient-pattern", help="regular expression with a group for the patient, for file names")
     add("--native-sizes", type=Path, help="CSV of file_name, width and height, for smaller copies")
-    add("--drop-conflicts", action="store_true", help="set contradicting films aside, and go on")
-    card = "in a sentence for the model card"
-    note = f"more on whose films these are, {card}; the facts are LUNGWATCH_POPULATION"
+    add(
+        "--drop-conflicts",
+        action="store_true",
+        help="set contradicting films aside instead of stopping",
+    )
+    card = "a sentence for the model card"
+    note = f"more on whose films these are; {card}; the facts are in LUNGWATCH_POPULATION"
     add("--population", dest="population_note", type=_words, default="", help=note)
-    add("--test-note", type=_words, default="", help=f"how the test films were chosen, {card}")
+    add("--test-note", type=_words, default="", help=f"how the test films were chosen; {card}")
     chosen = vars(parser.parse_args(arguments))
     database_url = None if chosen.pop("no_database") else settings.database_url.get_secret_value()
     pattern, listed = chosen.pop("patient_pattern"), chosen.pop("patients")
@@ -148,7 +171,7 @@ def read_plan(arguments: Sequence[str] | None, settings: Settings, *, descriptio
 
 def _epochs(text: str) -> int:
     if (epochs := _whole_number(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{epochs} epochs are none: at least 1 is wanted")
+        raise argparse.ArgumentTypeError(f"{epochs} epochs: at least 1 is needed")
     return epochs
 
 
@@ -156,24 +179,22 @@ def _minutes(text: str) -> float:
     try:
         minutes = float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
     if not 0 < minutes < math.inf:
-        raise argparse.ArgumentTypeError(
-            f"{text} is no number of minutes: a positive one is wanted"
-        )
+        raise argparse.ArgumentTypeError(f"{text} minutes: a positive number is needed")
     return minutes
 
 
 def _words(text: str) -> str:
-    """Take what can be written down: a terminal may send what is no letter of UTF-8."""
+    """Return text that UTF-8 can encode; a terminal may send other bytes."""
     if (letters := text.encode(errors="backslashreplace").decode()) != text:
-        raise argparse.ArgumentTypeError(f"'{letters}' is not UTF-8: use a terminal that is")
+        raise argparse.ArgumentTypeError(f"'{letters}' is not UTF-8: use a UTF-8 terminal")
     return text
 
 
 def _seed(text: str) -> int:
     if not 0 <= (seed := _whole_number(text)) <= _LAST_SEED:
-        raise argparse.ArgumentTypeError(f"{seed} does not lie within 0 and {_LAST_SEED}")
+        raise argparse.ArgumentTypeError(f"{seed} is not between 0 and {_LAST_SEED}")
     return seed
 
 
@@ -182,7 +203,7 @@ def _side(text: str) -> int:
         below = max(side // CELL, 0) * CELL
         near = f"{below} or {below + CELL}" if below else f"{CELL}"
         raise argparse.ArgumentTypeError(
-            f"the network's strides do not divide films of {side} pixels a side: {near} would do"
+            f"{side} pixels a side do not suit the network's strides: use {near}"
         )
     return side
 
@@ -191,7 +212,7 @@ def _whole_number(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
 
 
 def _rules(settings: Settings) -> Rules:

@@ -1,6 +1,6 @@
-"""A night's row in the database, from its beginning to its end, however it ends.
+"""The database row of a night, from its start to its end.
 
-Without a database there is no row, and nothing else changes.
+Without a database there is no row; nothing else changes.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ _LIBRARIES = (
     *("simplejpeg", "sqlalchemy", "tensorflow"),
 )
 _PACKAGES = tuple(Path(str(files(name))) for name in ("training", "worker"))
-# Parts of the worker that training never imports: what they do, a night does not.
+# Rooms of the worker that training never imports, so they cannot change a night.
 _NO_PART = {f"worker/{name}" for name in ("__main__.py", "archive", "cli", "reports", "service")}
 
 
 class Record:
-    """A night's row. Every method raises `DatabaseTrouble` when the database will not."""
+    """A night's row. Every method raises `DatabaseTrouble` if the database fails."""
 
     def __init__(self, runs: TrainingRuns | None, run: int) -> None:
-        """Write to the row `run`, or nowhere."""
+        """Write to the row `run`; without `runs`, write nothing."""
         self._runs = runs
         self._run = run
         self.closed = runs is None
 
     def note(self, **details: Any) -> None:
-        """Add to what is known of the night."""
+        """Add to the night's details."""
         if self._runs is not None:
             self._runs.note(self._run, details)
 
     def look(self, test_digest: str) -> Looks | None:
-        """Count a look at test films before it is made; None where nobody counts."""
+        """Count a measurement on test films before it is made; None without a database."""
         return None if self._runs is None else self._runs.look(self._run, test_digest)
 
     def know(self, manifest: Manifest) -> None:
-        """Put a version on record, whether or not it ever serves."""
+        """Store a version, whether or not it ever serves."""
         if self._runs is not None:
             self._runs.register(manifest)
 
@@ -64,15 +64,15 @@ class Record:
 
 @contextmanager
 def recording(url: str | None, models: Path, *, say: Say) -> Iterator[Record]:
-    """Open a night's row, and see to it that it is closed.
+    """Open a night's row, and close it in any case.
 
     Args:
         url: of the database; None for none.
-        models: the folder that the night has to itself.
-        say: is told if the end of a night that failed cannot be recorded either.
+        models: the folder that the night has locked.
+        say: called if even the failure of a night cannot be recorded.
 
     Raises:
-        DatabaseTrouble: the database cannot be reached, at the beginning.
+        DatabaseTrouble: the database cannot be reached at the start.
     """
     if url is None:
         yield Record(None, 0)
@@ -96,17 +96,17 @@ def recording(url: str | None, models: Path, *, say: Say) -> Iterator[Record]:
 def _close_failed(record: Record, error: BaseException, say: Say) -> None:
     if record.closed:
         return
-    told_to_stop = isinstance(error, KeyboardInterrupt | SystemExit)
-    ruling = Ruling.INTERRUPTED if told_to_stop else Ruling.FAILED
+    stopped = isinstance(error, KeyboardInterrupt | SystemExit)
+    ruling = Ruling.INTERRUPTED if stopped else Ruling.FAILED
     reason = str(error) if isinstance(error, Exception) else ""
     try:
         record.close(ruling, [f"{type(error).__name__}: {reason}".removesuffix(": ")])
     except DatabaseTrouble as trouble:
-        say(f"this night's end could not be recorded: {trouble}")
+        say(f"the end of this night could not be recorded: {trouble}")
 
 
 def made_with() -> dict[str, Any]:
-    """Return the code and the libraries that a night runs on."""
+    """Return the versions of the code and the libraries."""
     libraries = {"python": platform.python_version()}
     for name in _LIBRARIES:
         try:
@@ -117,10 +117,10 @@ def made_with() -> dict[str, Any]:
 
 
 def code_digest(packages: Sequence[Path] = _PACKAGES) -> str:
-    """Name this code: SHA-256 over every module that can change what a night does.
+    """Return a SHA-256 over every module that can change what a night does.
 
-    All of `packages` counts, at any depth, but for rooms that no night enters. A new room counts
-    until it is named in `_NO_PART`.
+    All modules of `packages` count, at any depth, except the rooms in `_NO_PART`. A new room counts
+    until it is listed there.
 
     Args:
         packages: the folders of the packages `training` and `worker`.

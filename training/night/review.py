@@ -1,7 +1,7 @@
-"""From a packaged model to a verdict: measured beside the champion, judged, published, shown.
+"""From a package to a verdict: measured and compared with the champion, judged, published.
 
-What is measured is the files that will serve. Whatever goes wrong, nothing half-made stays where a
-reader looks, and the champion stays.
+The files that will serve are measured. On any error the champion stays, and no incomplete package
+is left where a reader looks.
 """
 
 from __future__ import annotations
@@ -40,27 +40,27 @@ from worker.screening.rescore import ChampionUnfitError, Turned, compare_decisio
 
 
 def conclude(night: Night, made: Made, *, evaluator: Evaluator, drift: str = "") -> NightOutcome:
-    """Measure the package beside the champion's, decide, and publish it with its numbers.
+    """Measure the package and the champion's, judge, and publish the package with its numbers.
 
     Args:
-        night: whose test side it is measured on.
+        night: with the test side.
         made: the package.
-        evaluator: what scores packages.
-        drift: why nothing is promoted while films are not what they were; "" where they are.
+        evaluator: scores packages.
+        drift: why nothing may be promoted, if films have changed; else "".
 
     Raises:
-        ModelPackageError: the package does not load as the worker would load it.
-        DataError: it cannot be written.
-        OwnTrouble: the database, or the screeners, cannot do their part.
+        ModelPackageError: the package does not load in the worker's code.
+        DataError: the package cannot be written.
+        OwnTrouble: trouble with database or screeners.
     """
     version, plan, registry, record = made.version, night.plan, night.registry, night.record
     try:
-        # How good it is: the files on disk, through the worker's code, in a process of its own.
+        # Measure the files on disk, with the worker's code, in a separate process.
         champion = registry.champion()
         judged, evaluation = _measure(night, made, champion, evaluator)
         record.note(evaluation=evaluation.model_dump(mode="json"))
 
-        # Whether it may serve, and which decisions on films of this place would change.
+        # Decide whether it may serve, and which decisions on this site's films would change.
         barred = _rolled_back(registry, version) or drift
         promotion = judge_promotion(
             evaluation,
@@ -75,11 +75,11 @@ def conclude(night: Night, made: Made, *, evaluator: Evaluator, drift: str = "")
                 preview = _preview(plan, made, registry.folder(champion), say=night.say)
                 evaluation = evaluation.model_copy(update={"archive": preview})
             except ModelPackageError as error:
-                unfit = f"HELD: screeners do not take it: {error}"
+                unfit = f"HELD: screeners refuse it: {error}"
                 promotion = Promotion(promote=False, reasons=(*promotion.reasons, unfit))
             record.note(evaluation=evaluation.model_dump(mode="json"))
 
-        # The numbers go into the package, and the package into its place.
+        # Put the numbers into the package, and publish it.
         package = _publish(made, judged, evaluation, promotion, registry)
         record.know(registry.manifest(version))
         _show_films(night, version, judged)
@@ -111,7 +111,7 @@ def _measure(
     say(f"measuring {made.version} and {champion or 'no champion'} on {dataset.test_name}")
     serving = night.registry.folder(champion) if champion else None
     judged = judge(made.package, serving, scans, score=evaluator.score)
-    say("measuring on the same films, framed and exposed as the other class is, and zoomed")
+    say("measuring on the same films with framing and grey levels of the other class, and zoomed")
     judged, shifts = _measure_shifts(night, made, serving, judged, evaluator)
     say("measuring it on the same films, disturbed")
     robustness = measure(
@@ -139,10 +139,10 @@ def _measure(
 def _measure_shifts(
     night: Night, made: Made, serving: Path | None, judged: Judged, evaluator: Evaluator
 ) -> tuple[Judged, Shifts]:
-    """Return what was judged with the AUCs under shift, of the champion too; and all of the rest.
+    """Return the judgement with the AUCs under shift of both models, and the challenger's shifts.
 
     Raises:
-        ModelPackageError: the challenger cannot serve, or a process failed.
+        ModelPackageError: the challenger is not fit to serve, or a process failed.
     """
     dataset = night.dataset
     train = dataset.side(Side.TRAIN)
@@ -188,7 +188,7 @@ def _audit(night: Night) -> Shortcuts:
 
 
 def _rolled_back(registry: Registry, version: str) -> str:
-    """Return why this model was rolled back from, on whatever day it was made; "" if it was not."""
+    """Return why this model was rolled back, whatever its date; "" if it was not."""
     rejected = registry.rejected(version)
     if rejected is None:
         return ""
@@ -197,11 +197,11 @@ def _rolled_back(registry: Registry, version: str) -> str:
 
 
 def _preview(plan: Plan, made: Made, champion: Path, *, say: Say) -> Preview | None:
-    """Screen the last archived films with both, and say which decisions would change.
+    """Screen the latest archived films with both versions, and return the changed decisions.
 
     Raises:
-        ModelPackageError: the challenger cannot serve as it would have to.
-        OwnTrouble: database or screeners are in trouble: the next night tries again.
+        ModelPackageError: the challenger is not fit to serve.
+        OwnTrouble: trouble with database or screeners; the next night tries again.
     """
     if plan.database_url is None or plan.preview is None or plan.preview_scans == 0:
         return None
@@ -214,10 +214,8 @@ def _preview(plan: Plan, made: Made, champion: Path, *, say: Say) -> Preview | N
             challenger=made.package,
             last=plan.preview_scans,
         )
-    except ChampionUnfitError as unfit:  # which is no reason to go on with it
-        say(
-            f"which decisions would change is not known: screeners do not take what serves: {unfit}"
-        )
+    except ChampionUnfitError as unfit:  # no reason to keep the champion
+        say(f"the changed decisions are not known, because screeners refuse the champion: {unfit}")
         return None
     finally:
         database.close()
@@ -226,8 +224,8 @@ def _preview(plan: Plan, made: Made, champion: Path, *, say: Say) -> Preview | N
     )
     listed = ", ".join(f"{count} from {turn}" for turn, count in sorted(turns.items()))
     say(
-        f"of the last {compared.screened} archived films {len(compared.turned)} would get another "
-        f"decision{': ' if listed else ''}{listed}"
+        f"of the last {compared.screened} archived films {len(compared.turned)} would get a "
+        f"different decision{': ' if listed else ''}{listed}"
     )
     return Preview(
         screened=compared.screened,
@@ -258,7 +256,7 @@ def _publish(
     registry: Registry,
 ) -> Path:
     if made.package == registry.folder(made.version):
-        return made.package  # published, and never changes
+        return made.package  # published packages never change
     figures = draw_figures(
         judged.truth,
         judged.challenger,
@@ -284,7 +282,7 @@ def _publish(
 
 
 def _show_films(night: Night, version: str, judged: Judged) -> None:
-    """Leave the pictures that show films where those lie that may be seen by few."""
+    """Write the pictures that show films to their own folder."""
     try:
         folder = write_sheets(
             night.plan.pictures,
@@ -295,5 +293,5 @@ def _show_films(night: Night, version: str, judged: Judged) -> None:
             seed=night.plan.seed,
         )
         night.say(f"pictures of films are in {folder}")
-    except OSError as error:  # a full disk must not undo a night
+    except OSError as error:  # a full disk must not fail a night
         night.say(f"pictures of films could not be written: {error}")

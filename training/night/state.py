@@ -1,7 +1,7 @@
-"""A night among others: one at a time, how it ended, and what the next one knows of it.
+"""State between nights: the lock, drift, and what the last night did.
 
-models/.retrain.lock      held while a night runs; says whose it is
-models/.last-night.json   the work of the last night that came to its end, and what served then
+models/.retrain.lock      held while a night runs; contains its process id
+models/.last-night.json   inputs of the last completed night, and the champion at its end
 """
 
 from __future__ import annotations
@@ -37,47 +37,47 @@ LAST = ".last-night.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Night:
-    """What every step of a night has to hand."""
+    """What every step of a night needs."""
 
     plan: Plan
-    dataset: Dataset  # less the films that cannot be read
-    films: Films  # their pixels, of the plan's side
-    registry: Registry  # where the model is to serve, and whose champion it may go on from
+    dataset: Dataset  # without films that cannot be read
+    films: Films  # their pixels, at the size in the plan
+    registry: Registry  # for the model; its champion may be the start
     record: Record
     now: datetime  # UTC; names the version and dates the package
-    say: Say  # is given a line for each step
+    say: Say  # called with a line for each step
 
 
 @dataclass(frozen=True, kw_only=True)
 class NightOutcome:
-    """What became of a night."""
+    """The result of a night."""
 
     ruling: Ruling
     reasons: tuple[str, ...]
-    version: str  # the challenger; where nothing was new, the last night's
+    version: str  # the challenger; if nothing was new, the last night's
     package: Path
-    champion: str | None  # what served when the challenger was judged
-    evaluation: Evaluation | None  # None where nothing was new
-    drifting: bool = False  # held, if so, among others because films are not what they were
-    settled: bool = True  # whether the same work another night would come to the same
+    champion: str | None  # the champion when the challenger was judged
+    evaluation: Evaluation | None  # None if nothing was new
+    drifting: bool = False  # whether it was held because films have changed
+    settled: bool = True  # whether a repeat would give the same result
 
 
 class NightUnderway(LungwatchError):
-    """Another night works on this models folder."""
+    """Another night runs on this models folder."""
 
 
 def stand_back() -> None:
-    """Let other processes go first, the worker above all: the lowest priority.
+    """Give this process the lowest priority, so that the worker comes first.
 
-    Not the kernel's idle class: a night that holds the database's lock there, on a machine that
-    others keep busy, may hold it for seconds, and then the worker waits after all.
+    The kernel's idle class is not used: on a busy machine such a night could hold a database lock
+    for seconds, and the worker would wait for it.
     """
     os.nice(19)
 
 
 @contextmanager
 def alone(models: Path) -> Iterator[None]:
-    """Hold the lock on a models folder. The kernel frees it however this process ends.
+    """Lock a models folder. The kernel frees the lock however this process ends.
 
     Raises:
         NightUnderway: another process holds it.
@@ -93,7 +93,7 @@ def alone(models: Path) -> Iterator[None]:
                 file.seek(0)
                 holder = file.read().decode("ascii", "replace").strip()
                 raise NightUnderway(
-                    f"another night is under way in {models}, process {holder or '?'}"
+                    f"another night is running in {models}, process {holder or '?'}"
                 ) from None
             file.truncate(0)
             file.write(b"%d\n" % os.getpid())
@@ -101,12 +101,12 @@ def alone(models: Path) -> Iterator[None]:
 
 
 def drifted(database_url: str | None, champion: str | None) -> str:
-    """Return why nothing is promoted while films are not what they were; "" where they are.
+    """Return why nothing may be promoted, if films have drifted; else "".
 
-    What a challenger is measured on may then not be what it would screen: a person decides.
+    The test films may then not represent the films to screen, so a person decides.
 
     Raises:
-        DatabaseTrouble: the database cannot be asked.
+        DatabaseTrouble: the database failed.
     """
     if champion is None or database_url is None:
         return ""
@@ -118,32 +118,32 @@ def drifted(database_url: str | None, champion: str | None) -> str:
     alarms = [f"{one.measure} {one.psi:.3f} over {one.limit:.3f}" for one in findings if one.alarm]
     if not alarms:
         return ""
-    return f"the films that arrive have changed ({', '.join(alarms)}): see `lungwatch drift`"
+    return f"arriving films have changed ({', '.join(alarms)}): see `lungwatch drift`"
 
 
 @dataclass(frozen=True, kw_only=True)
 class LastNight:
-    """What is remembered of the last night that came to its end."""
+    """The result of the last completed night."""
 
     challenger: str  # the model that it made
-    drifting: bool  # films were not what they were, so that nothing was promoted
+    drifting: bool  # nothing was promoted because films had changed
 
 
 def last_night(models: Path, work: Mapping[str, Any], *, champion: str | None) -> LastNight | None:
-    """Return what came of this very work the last night, or None if it is new.
+    """Return the last night's result if it had the same inputs and champion, else None.
 
     Args:
         models: the folder.
-        work: everything that decides which model comes out.
-        champion: what serves. Where it is not what served when that night ended, put there by
-            hand or rolled back to, the work is new.
+        work: all inputs that determine the model.
+        champion: the present champion. If it is not the champion at the end of that night, because
+            a person promoted or rolled back, the inputs count as new.
     """
     try:
         last = json.loads((models / LAST).read_bytes())
         if (last["work"], last["champion"]) == (_digest(work), champion):
             return LastNight(challenger=str(last["challenger"]), drifting=bool(last["drifting"]))
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # none yet, or not readable: whatever there is to do is new
+        pass  # none yet, or unreadable: the inputs count as new
     return None
 
 
@@ -155,7 +155,7 @@ def remember(
     challenger: str,
     drifting: bool = False,
 ) -> None:
-    """Keep what a night did, once all of it is done.
+    """Store a night's inputs and result, when it is complete.
 
     Raises:
         OSError: it cannot be written.

@@ -223,7 +223,7 @@ def test_a_database_that_goes_away_does_not_hide_what_went_wrong(
 
     with pytest.raises(DataError, match="leak"):
         night()
-    assert said == ["this night's end could not be recorded: gone"]
+    assert said == ["the end of this night could not be recorded: gone"]
 
 
 def test_the_code_digest_covers_every_module_of_a_night(tmp_path: Path) -> None:

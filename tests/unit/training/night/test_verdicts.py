@@ -328,7 +328,7 @@ def test_what_was_held_for_drift_is_judged_again_when_it_is_over(
     plan: Plan, quick_night: Nights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While it lasts nothing is made again; then the challenger gets its turn."""
-    alarm = "the films that arrive have changed"
+    alarm = "arriving films have changed"
     monkeypatch.setattr("training.retrain.drifted", lambda *_: alarm)
     held = quick_night(plan)
     assert held.ruling is Ruling.HELD
@@ -412,7 +412,7 @@ def test_before_a_promotion_it_is_told_which_decisions_would_change(
     assert turned == expected
     assert sum(preview["turns"].values()) == len(expected)
     (line,) = [line for line in said if "archived films" in line]
-    assert line.startswith(f"of the last 5 archived films {len(expected)} would get another")
+    assert line.startswith(f"of the last 5 archived films {len(expected)} would get a different")
     assert "Of the last 5 films archived" in (outcome.package / "card.md").read_text("utf-8")
 
 
@@ -446,7 +446,7 @@ def test_a_challenger_that_screeners_do_not_take_is_held(
     slow = replace(archived.preview.screeners, predict_seconds=1e-9)
     outcome = quick_night(replace(archived, preview=replace(archived.preview, screeners=slow)))
     assert outcome.ruling is Ruling.HELD
-    assert outcome.reasons[-1].startswith("HELD: screeners do not take it: ")
+    assert outcome.reasons[-1].startswith("HELD: screeners refuse it: ")
     # A person who allows more need not wait for a label.
     assert quick_night(archived).ruling is Ruling.PROMOTED
 
@@ -501,7 +501,7 @@ def test_a_champion_changed_meanwhile_is_not_replaced(
     outcome = quick_night(plan, say=meddle)
     assert outcome.ruling is Ruling.HELD
     assert outcome.reasons[-1] == (
-        "HELD: what serves was changed by hand meanwhile: by-hand serves now"
+        "HELD: the champion was changed by hand meanwhile: by-hand serves now"
     )
     assert registry.champion() == "by-hand"
 
@@ -610,7 +610,7 @@ def test_a_disk_that_is_full_after_a_promotion_undoes_nothing(
     assert Registry(plan.models).champion() == outcome.version
     assert runs.nights()[0]["verdict"] == "promoted"
     assert said[-1] == (
-        "the next night will not know of this one: it cannot be written (No space left on device)"
+        "the next night will repeat this one: it cannot be remembered (No space left on device)"
     )
 
 
@@ -622,7 +622,7 @@ def test_a_second_night_says_so_and_leaves(
         arguments = ("--data", str(tmp_path / "none"), "--models", str(tmp_path / "models"))
         code = main([*arguments, "--no-database", "--cache", str(tmp_path / "cache")])
     assert code == 0
-    assert "left: another night is under way" in capsys.readouterr().out
+    assert "left: another night is running" in capsys.readouterr().out
 
 
 def test_a_log_is_told_of_no_film_that_was_set_aside(
@@ -691,5 +691,5 @@ def test_what_was_promoted_serves_whatever_comes_between(
     assert code == 0, said
     assert f"promoted: {version}" in said
     assert "untouched" not in said
-    serves = f"{version} serves, but this night's end could not be recorded"
+    serves = f"{version} serves, but the end of this night could not be recorded"
     assert (serves in said) == (ends == "away")

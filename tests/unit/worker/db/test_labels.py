@@ -154,7 +154,7 @@ def test_one_bad_line_holds_back_all(store: Store, database: Database, tmp_path:
     )
     given = Labels(database).give(read_labels(file, by="Dr. A"))
     assert [problem.line for problem in given.problems] == [3, 4, 5]
-    assert "line 2 says NORMAL" in given.problems[-1].why
+    assert "line 2 gives the same film NORMAL" in given.problems[-1].why
     assert kept(database) == []
     good = [asked for asked in read_labels(file, by="Dr. A") if asked.line in (2, 6)]
     assert len(Labels(database).give(good).scan_ids) == 2
@@ -240,7 +240,7 @@ def test_a_list_of_ours_that_a_reader_filled_in(tmp_path: Path) -> None:
     (asked,) = read_labels(file, by="Dr. A")
     assert (asked.scan, asked.label) == ("id:1", "NORMAL")
     file.write_text("scan_id,label,reader_label\n1,PNEUMONIA,\n")
-    with pytest.raises(DataError, match="nobody has filled in 'reader_label'"):
+    with pytest.raises(DataError, match="the column 'reader_label' is empty"):
         read_labels(file, by="Dr. A")
 
 
