@@ -167,7 +167,7 @@ def test_the_card_tells_what_changed_from_the_champion() -> None:
         (GUANGZHOU, "", GUANGZHOU.sentence),
         (GUANGZHOU, "More on them.", f"{GUANGZHOU.sentence}\n\nMore on them."),
         (Population(source="Some."), "Some.", Population(source="Some.").sentence),
-        (Population(), "", "Not stated: the run that made this model was not given"),
+        (Population(), "", "Not stated: this model was trained without"),
     ],
 )
 def test_the_card_says_on_whom_it_was_tested(
