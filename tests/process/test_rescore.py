@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from driver import Site
-from films import batch
+from films import batch, draw, jpeg
 from packages import change_manifest, copy_package, with_limits
 from pixels import read_for
 from swaps import children
@@ -22,7 +22,7 @@ from tracing import most_of, strace
 from worker.db.engine import Database
 from worker.db.predictions import ArchivedFilms, Selection
 from worker.errors import ModelPackageError
-from worker.imaging.preprocessing import FilmLimits
+from worker.imaging.preprocessing import PREPROCESSING_VERSIONS, FilmLimits, read_film
 from worker.model.decision import Verdict
 from worker.model.manifest import SERVED, read_manifest
 from worker.model.registry import Registry
@@ -104,6 +104,30 @@ def test_what_a_version_says_of_archived_films_becomes_further_rows(
     assert "0 films" in site.call("rescore", "--model", "hot").stdout
     assert "0 films" in site.call("rescore", "--model", "steady").stdout
     assert len(rescored(site)) == len(FILMS)
+
+
+def test_packages_of_either_preprocessing_serve_side_by_side(site: Site, shipped: Path) -> None:
+    """Each row names the version that its pixels were made by, and holds what they give."""
+    for version in PREPROCESSING_VERSIONS:
+        copy_package(shipped, site.models, version=f"of-{version}", preprocessing_version=version)
+    Registry(site.models).promote("of-1")
+    data = jpeg(draw(3, width=1280, height=1088))
+    site.drop({"film.jpeg": data})
+    site.call("run", "--once")
+    site.call("rescore", "--model", "of-2")
+    rows = site.query("SELECT model_version, preprocessing_version, logit FROM predictions")
+    logits = {}
+    for version in PREPROCESSING_VERSIONS:
+        model = load(site.models / f"of-{version}")
+        pixels = read_film(
+            data, height=model.manifest.height, width=model.manifest.width, version=version
+        ).pixels
+        logits[f"of-{version}", version] = model.predict(pixels).logit
+        site.call("explain", "film.jpeg", "--model", f"of-{version}", "-o", "film.png")
+        (site.root / "film.png").unlink()
+    told = {(row["model_version"], row["preprocessing_version"]): row["logit"] for row in rows}
+    assert told == logits
+    assert len(set(told.values())) == 2
 
 
 def test_some_at_a_time_newest_first(screened: Site) -> None:
