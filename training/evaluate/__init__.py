@@ -1,4 +1,4 @@
-"""How good a model is.
+"""Measures how good a model is: from scores to named numbers with intervals.
 
-Scores become named numbers with intervals. Nothing here owns a model: it is handed what predicts.
+Nothing here owns a model; predictions or packages are passed in.
 """

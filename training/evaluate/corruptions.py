@@ -1,7 +1,7 @@
-"""What may happen to a film between the machine and the inbox, done to it on purpose.
+"""Disturbances of films that may happen on the way to the inbox, applied on purpose.
 
-Each is done to the decoded grey film at its own size, and saved as a JPEG again. Pure: pixels and
-a generator in, pixels out.
+Each is applied to the decoded grey film at its own size, which is then saved as a JPEG. Pure: from
+pixels and a generator to pixels.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import numpy.typing as npt
 from worker.imaging.drawing import as_jpeg, blur, turn, write_into
 from worker.imaging.preprocessing import Pixels, resize
 
-_QUALITY = 95  # of the JPEG, where it is not the disturbance itself
-_SIDE = 512.0  # blur and text are of the size they have on a film of so many pixels
+_QUALITY = 95  # of the JPEG, unless it is the disturbance
+_SIDE = 512.0  # pixels; blur and text scale with the film from this side
 
 Floats = npt.NDArray[np.floating]
 Disturbance = Callable[[Pixels, np.random.Generator], Pixels]
 
 
 def disturb(name: str, grey: Pixels, seed: int) -> bytes:
-    """Return a film, (height, width) uint8, disturbed and saved as JPEG; the same for one seed."""
+    """Return a film, (height, width) uint8, disturbed and saved as JPEG; reproducible by seed."""
     disturbance, quality = DISTURBANCES[name]
     changed = disturbance(grey, np.random.default_rng(seed))
     return as_jpeg(changed, quality=quality)
@@ -73,7 +73,7 @@ def _shift(grey: Pixels, generator: np.random.Generator) -> Pixels:
 
 
 def _overlap(side: int, by: int) -> tuple[slice, slice]:
-    """Return where pixels moved by so many come to lie, and where they lay."""
+    """Return the slices to and from which pixels move."""
     return slice(max(by, 0), side + min(by, 0)), slice(max(-by, 0), side - max(by, 0))
 
 
@@ -112,7 +112,7 @@ def _levels(values: Floats) -> Pixels:
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
-# In the card's words, and in its order: what is done, and the quality it is saved with.
+# In the order of the model card: name -> disturbance and JPEG quality.
 DISTURBANCES: dict[str, tuple[Disturbance, int]] = {
     "brightness +20 %": (_brightness(0.2), _QUALITY),
     "brightness -20 %": (_brightness(-0.2), _QUALITY),

@@ -1,6 +1,6 @@
-"""How much of a model's evidence lies at the film's edges, where borders and markers are.
+"""The share of a model's evidence at the film's edges, where borders and markers are.
 
-The middle is what is left of the film when an eighth is taken off each of its four sides.
+The middle is the film without an eighth on each of its four sides.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import numpy.typing as npt
 from worker.model.evaluation import EdgeEvidence
 
 _EDGE = 1 / 8  # of the film's side, at each end
-# What lies outside where the evidence is spread evenly over the film.
+# The share outside the middle if the evidence is spread evenly.
 EVEN_SHARE = 1 - (1 - 2 * _EDGE) ** 2
 
 
 def outer_share(evidence: npt.NDArray[np.floating]) -> float:
-    """Return the share of the absolute evidence that lies outside the middle of the film.
+    """Return the share of the absolute evidence outside the middle of the film.
 
     Args:
-        evidence: (rows, columns) of the whole film. A cell across the line counts on both sides,
-            by its area; a map of nothing counts as an even one.
+        evidence: (rows, columns) of the whole film. A cell on the boundary counts on both sides, by
+            area. A map of zeros counts as an even one.
 
     >>> outer_share(np.ones((8, 8))) == outer_share(np.ones((5, 7))) == EVEN_SHARE
     True
@@ -34,7 +34,7 @@ def outer_share(evidence: npt.NDArray[np.floating]) -> float:
 
 
 def summarise(shares: Sequence[float]) -> EdgeEvidence | None:
-    """Return what `outer_share` gave over all films, beside that of an even map; None of none."""
+    """Return mean and median of `outer_share`, and the share of an even map; None without films."""
     if not shares:
         return None
     return EdgeEvidence(
@@ -43,7 +43,7 @@ def summarise(shares: Sequence[float]) -> EdgeEvidence | None:
 
 
 def _inside(cells: int) -> npt.NDArray[np.float64]:
-    """Return (cells,): how much of each cell along one side lies between the two edges."""
+    """Return (cells,): the share of each cell along one side that lies between the edges."""
     ends = np.linspace(0, 1, cells + 1)
     clipped = np.clip(ends, _EDGE, 1 - _EDGE)
     return np.diff(clipped) * cells

@@ -1,6 +1,6 @@
-"""Measure a challenger, and the champion beside it, on the same test films.
+"""Measures a challenger, and the champion, on the same test films.
 
-What is measured is the packages as they lie on disk, by the worker's code, in a fresh process.
+The packages on disk are measured, with the worker's code, in a fresh process.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from worker.model.manifest import POSITIVE, Manifest, read_manifest
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """What the test films say of a challenger, and of the champion beside it."""
+    """The results of a challenger and of the champion on the test films."""
 
     scans: Sequence[LabelledScan]  # the test films, in the order of the arrays
     truth: Truth  # (n,)
@@ -42,12 +42,12 @@ class Judged:
     point: OperatingPoint  # of the challenger
     numbers: Metrics  # of the challenger
     groups: Groups  # the same, by group
-    evidence_outside: EdgeEvidence | None  # None where it is not known
-    unfamiliar: Unfamiliar | None  # None without limits of the familiar
-    comparison: PairedComparison | None  # None where no champion could be measured
+    evidence_outside: EdgeEvidence | None  # None if not known
+    unfamiliar: Unfamiliar | None  # None without familiarity limits
+    comparison: PairedComparison | None  # None if no champion was measured
     lost: Sequence[int]  # rows of the films the champion has right and the challenger wrong
-    trouble: str  # why the champion could not be measured, if it could not
-    settled: bool  # whether that, if anything, is of the films, and will be so tomorrow
+    trouble: str  # why the champion could not be measured, or ""
+    settled: bool  # whether a repeat would give the same result
 
 
 def judge(
@@ -60,13 +60,13 @@ def judge(
     """Measure both packages on these films.
 
     Args:
-        challenger: the package made tonight.
-        champion: what serves; None for nothing.
+        challenger: the package made by this night.
+        champion: the package that serves; None for none.
         scans: the test films.
-        score: what scores them.
+        score: scores them.
 
     Raises:
-        ModelPackageError: the challenger does not load or refuses a film, or one was replaced.
+        ModelPackageError: the challenger does not load or refuses a film, or a film was replaced.
         DataError: a class is missing, or a logit of the challenger is not finite.
     """
     learnt, trouble = "", ""
@@ -78,11 +78,11 @@ def judge(
     beside = champion if not (learnt or trouble) else None
     packages = [challenger] if beside is None else [challenger, beside]
     scored = score(packages, [scan.path for scan in scans], [scan.sha256 for scan in scans])
-    ours = _Heard.of(challenger, scored[0], scans)
-    theirs: _Heard | None = None
+    ours = _Answers.of(challenger, scored[0], scans)
+    theirs: _Answers | None = None
     if beside is not None:
         try:
-            theirs = _Heard.of(beside, scored[1], scans)
+            theirs = _Answers.of(beside, scored[1], scans)
         except ModelPackageError as error:
             trouble = str(error)
     truth = is_positive(scans)
@@ -109,22 +109,22 @@ def judge(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Heard:
-    """What one package says of the test films."""
+class _Answers:
+    """The answers of one package on the test films."""
 
     manifest: Manifest
     point: OperatingPoint
     logits: Scores  # (n,)
     reading: Reading
-    unfamiliar: Truth | None  # (n,) beyond the inner limit of the familiar; None without limits
-    refused: Truth | None  # (n,) beyond the outer one
+    unfamiliar: Truth | None  # (n,) over the review limit; None without limits
+    refused: Truth | None  # (n,) over the refusal limit
 
     @classmethod
     def of(cls, package: Path, scored: Scored, scans: Sequence[LabelledScan]) -> Self:
-        """Take in what a package's scores say.
+        """Convert a package's scores.
 
         Raises:
-            ModelPackageError: it does not load, refuses a film, or gives what is not finite.
+            ModelPackageError: it does not load, refuses a film, or gives a number not finite.
         """
         logits = _logits(scored, scans)
         manifest = read_manifest(package)
@@ -141,7 +141,7 @@ class _Heard:
         )
 
     def evaluate(self, truth: Truth) -> Metrics:
-        """Return the package's own numbers on the films."""
+        """Return the package's metrics on the films."""
         return evaluate(
             truth, self.logits, self.point, unfamiliar=self.unfamiliar, refused=self.refused
         )
@@ -150,12 +150,12 @@ class _Heard:
 def _compare(
     truth: Truth,
     scans: Sequence[LabelledScan],
-    champion: _Heard,
-    challenger: _Heard,
+    champion: _Answers,
+    challenger: _Answers,
     *,
     lost: Sequence[int],
 ) -> PairedComparison:
-    """Return what the test films say of both; `lost` are rows."""
+    """Return the comparison of both packages; `lost` are rows."""
     both = champion.reading, challenger.reading
     compared = compare(truth, [scan.patient for scan in scans], *both)
     return compared.model_copy(
@@ -179,26 +179,26 @@ def is_positive(scans: Sequence[LabelledScan]) -> Truth:
 
 
 def digest_of(scans: Sequence[LabelledScan]) -> str:
-    """Name a set of test films, by their content and labels, in whatever order."""
+    """Return a digest of a set of test films and their labels, independent of their order."""
     lines = sorted(f"{scan.sha256} {scan.label}\n" for scan in scans)
     return hashlib.sha256("".join(lines).encode("ascii")).hexdigest()
 
 
 def _beyond(scored: Scored, limit: float | None) -> Truth | None:
-    """Return (n,) whether a film is farther from chest films than a limit; None without one."""
+    """Return (n,) whether a film's strangeness is over a limit; None without one."""
     if limit is None or not scored.strangeness:
         return None
-    # Written so that NaN, of which the worker decides nothing, is not decided here either.
+    # Written so that NaN counts as over the limit.
     beyond: Truth = ~(np.array(scored.strangeness, dtype=np.float64) <= limit)
     return beyond
 
 
-def _unfamiliar(heard: _Heard) -> Unfamiliar | None:
-    """Return the shares of the films beyond the limits of the familiar; None without limits."""
-    if heard.unfamiliar is None or heard.refused is None:
+def _unfamiliar(answers: _Answers) -> Unfamiliar | None:
+    """Return the shares of the films over the familiarity limits; None without limits."""
+    if answers.unfamiliar is None or answers.refused is None:
         return None
-    refused = float(heard.refused.mean())
-    return Unfamiliar(refused=refused, review=float(heard.unfamiliar.mean()) - refused)
+    refused = float(answers.refused.mean())
+    return Unfamiliar(refused=refused, review=float(answers.unfamiliar.mean()) - refused)
 
 
 def _logits(scored: Scored, scans: Sequence[LabelledScan]) -> Scores:
@@ -206,8 +206,8 @@ def _logits(scored: Scored, scans: Sequence[LabelledScan]) -> Scores:
         raise ModelPackageError(scored.error)
     names = zip(scans, scored.scores, strict=True)
     refused = [scan.sha256[:12] for scan, got in names if isinstance(got, str)]
-    if refused:  # what was readable for the cache is readable for the worker: one function reads
-        raise ModelPackageError(f"{len(refused)} test films were refused, {refused[0]} first")
+    if refused:  # the cache read them too
+        raise ModelPackageError(f"{len(refused)} test films were refused, first {refused[0]}")
     logits = np.array(scored.scores, dtype=np.float64)
     if not np.isfinite(logits).all():
         raise ModelPackageError("the model gave a logit that is not finite")
@@ -215,7 +215,7 @@ def _logits(scored: Scored, scans: Sequence[LabelledScan]) -> Scores:
 
 
 def _describe(scan: LabelledScan, row: int, champion: Reading, challenger: Reading) -> LostFilm:
-    """Describe a film by its content's hash: its name could tell whose it is."""
+    """Describe a film by its SHA-256, because its name could identify the patient."""
     return LostFilm(
         sha256=scan.sha256,
         label=scan.label,

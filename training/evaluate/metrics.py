@@ -1,6 +1,6 @@
-"""Scores to named numbers with intervals.
+"""Metrics: from labels and scores to named numbers with intervals.
 
-Nothing here owns a model or reads a film: it is handed labels and scores.
+Nothing here owns a model or reads a film.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ class Measured:
     high: float
 
     def estimate(self) -> Estimate:
-        """Return it as it lies in an evaluation: None for what is not finite."""
+        """Return the number for an evaluation; None for what is not finite."""
         return Estimate(value=self.value, low=self.low, high=self.high)
 
 
 @dataclass(frozen=True, kw_only=True)
 class OperatingPoint:
-    """What a package's manifest says about reading its logits."""
+    """The part of a manifest that turns logits into decisions."""
 
     temperature: float
     threshold: float  # PNEUMONIA at this probability or above
-    review_band: tuple[float, float]  # REVIEW from the first up to below the second
+    review_band: tuple[float, float]  # REVIEW if low <= probability < high
 
     @classmethod
     def of(cls, manifest: Manifest) -> OperatingPoint:
-        """Return a package's own."""
+        """Return the operating point of a package."""
         return cls(
             temperature=manifest.temperature,
             threshold=manifest.threshold,
@@ -62,20 +62,20 @@ def evaluate(
     unfamiliar: Truth | None = None,
     refused: Truth | None = None,
 ) -> Metrics:
-    """Return everything we say of a model on one set of films.
+    """Return all metrics of a model on one set of films.
 
-    Intervals are 95 %: DeLong for the AUC, Wilson for shares. Numbers that cannot be computed
-    (a PPV where nothing was called PNEUMONIA) are None. In Brier score and calibration error both
-    classes weigh the same, as the probabilities are meant.
+    Intervals are 95 %: DeLong for the AUC, Wilson for proportions. Numbers that cannot be computed
+    (a PPV if no film was called PNEUMONIA) are None. In Brier score and calibration error both
+    classes have equal weight, as assumed by the probabilities.
 
     Args:
         truth: (n,).
         logits: (n,) of the served file.
         point: from the model's manifest.
-        unfamiliar: (n,), films beyond the inner limit of the familiar: REVIEW, if not refused. None
-            where there are no limits, or nothing to hold against them.
-        refused: (n,), those beyond the outer limit. They are left out, as those of REVIEW are,
-            where numbers are of what lies outside review.
+        unfamiliar: (n,), films over the review limit of familiarity. None without limits or without
+            strangeness.
+        refused: (n,), films over the refusal limit. Like REVIEW films, they are left out of the
+            numbers outside review.
 
     Raises:
         DataError: a class is missing, or a logit is not finite.
@@ -131,7 +131,7 @@ def auc(truth: Truth, scores: Scores) -> Measured:
     """Return the area under the ROC curve with its 95 % interval.
 
     The variance is DeLong's (DeLong, DeLong and Clarke-Pearson 1988), from each film's placement
-    among the other class (Sun and Xu 2014). Where it is zero, the interval is the value itself.
+    among the other class (Sun and Xu 2014). If it is zero, the interval is the value itself.
 
     Args:
         truth: (n,).
@@ -144,13 +144,13 @@ def auc(truth: Truth, scores: Scores) -> Measured:
 
 
 def roc(truth: Truth, scores: Scores) -> tuple[Scores, Scores]:
-    """Return the ROC's corners: (m,) of 1 - specificity and (m,) of sensitivity, ascending."""
+    """Return the points of the ROC: (m,) of 1 - specificity and (m,) of sensitivity, ascending."""
     wrongly, rightly, _ = roc_curve(truth, scores)
     return wrongly, rightly
 
 
 def placement(of: Scores, among: Scores) -> Scores:
-    """Return for each of `of` the share of `among` below it, ties counting half."""
+    """Return for each of `of` the share of `among` below it; ties count half."""
     ordered = np.sort(among)
     below = np.searchsorted(ordered, of, side="left")
     up_to = np.searchsorted(ordered, of, side="right")
@@ -159,7 +159,7 @@ def placement(of: Scores, among: Scores) -> Scores:
 
 
 def interval(value: float, samples: Iterable[Scores]) -> Measured:
-    """Return a value with the 95 % interval that the means of independent samples give it."""
+    """Return a value with its 95 % interval, from the means of independent samples."""
     variance = sum(_variance_of_mean(sample) for sample in samples)
     reach = Z95 * math.sqrt(variance)
     return Measured(value=value, low=value - reach, high=value + reach)
@@ -170,7 +170,7 @@ def _variance_of_mean(values: Scores) -> float:
 
 
 def wilson(hits: int, of: int) -> Measured | None:
-    """Return a share with its 95 % score interval (Wilson 1927), or None of nothing.
+    """Return a proportion with its 95 % score interval (Wilson 1927), or None if `of` is 0.
 
     >>> wilson(0, 0) is None
     True
@@ -182,12 +182,12 @@ def wilson(hits: int, of: int) -> Measured | None:
 
 
 def calibration_error(truth: Truth, probability: Scores, *, bins: int = 10) -> float:
-    """Return the expected calibration error: (n,), (n,) to a share between 0 and 1.
+    """Return the expected calibration error of (n,) labels and (n,) probabilities, 0 to 1.
 
-    The mean distance between probability and frequency over equally wide bins, weighed by films
-    (Naeini et al. 2015; Guo et al. 2017), both classes weighing the same: that is what the
-    probabilities are calibrated for, and how many films of either class there are says nothing of
-    a model. scikit-learn has the curve but not the number.
+    It is the mean distance between probability and frequency over bins of equal width, weighted by
+    films (Naeini et al. 2015; Guo et al. 2017). Both classes have equal weight, because the
+    probabilities are calibrated for that and the numbers of films say nothing about a model.
+    scikit-learn has the curve but not the number.
     """
     where = np.minimum((probability * bins).astype(np.int64), bins - 1)
     gaps = (probability - truth) * equal_weights(truth)
@@ -195,14 +195,14 @@ def calibration_error(truth: Truth, probability: Scores, *, bins: int = 10) -> f
 
 
 def equal_weights(truth: Truth) -> Scores:
-    """Return (n,) weights of films, 1 in all and half of it for each class."""
+    """Return (n,) weights of films that sum to 1, half of it for each class."""
     positive = truth.sum()
     weights: Scores = np.where(truth, 0.5 / positive, 0.5 / (len(truth) - positive))
     return weights
 
 
 def check_both_classes(truth: Truth, logits: Scores) -> None:
-    """Refuse films from which nothing can be measured.
+    """Check that both classes are present and all logits are finite.
 
     Raises:
         DataError: a class is missing, or a logit is not finite.

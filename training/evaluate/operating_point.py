@@ -1,6 +1,6 @@
-"""The choice of calibration, operating point and review band.
+"""Chooses calibration, operating point and review band.
 
-It is made from labels and logits of the calibration side, never of test.
+They are chosen from labels and logits of the calibration side, never of the test side.
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ _STEP = 0.005  # by which coverage gives way
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """What turns a network's logits into probabilities: (logit + shift) / temperature."""
+    """Parameters from logits to probabilities: (logit + shift) / temperature."""
 
-    shift: float  # in logits, before the temperature; belongs into the network's bias
+    shift: float  # in logits, before the temperature; goes into the network's bias
     temperature: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Aims:
-    """What the operating point and the review band are chosen for, on the calibration side."""
+    """Targets for operating point and review band, on the calibration side."""
 
     sensitivity: float = 0.97  # of the label, at the threshold
-    coverage: float = 0.99  # of each class: that a film of it is not called the other outright
-    # Of films as they are, what REVIEW may take near the threshold. Coverage gives way to it. Two
-    # points under the tenth that a department is promised, because other films differ.
+    coverage: float = 0.99  # of each class: share not called the other class outside review
+    # Largest share of films as they are near the threshold; coverage is lowered to keep it. Two
+    # points below the 10 % that a department is promised, because other films differ.
     review_share: float = 0.08
 
 
 def fit_calibration(truth: Truth, logits: Scores) -> Calibration:
-    """Fit shift and temperature, as if both classes were equally frequent.
+    """Fit shift and temperature for equally frequent classes.
 
-    Platt scaling (Platt 1999) with both classes weighing the same: how frequent pneumonia is where
-    the model will serve is unknown, and in the data it is an accident of collection.
+    Platt scaling (Platt 1999) with equal class weights. The prevalence where the model will serve
+    is unknown, and that of the data is an accident of collection.
 
     Args:
         truth: (n,) of the calibration side.
-        logits: (n,) the network's own.
+        logits: (n,) of the network.
 
     Raises:
         DataError: a class is missing, or a logit is not finite.
     """
     check_both_classes(truth, logits)
-    # C keeps a perfectly separated calibration side from asking for a temperature of zero.
+    # C prevents a temperature of zero for a perfectly separated calibration side.
     regression = LogisticRegression(C=100.0, class_weight="balanced")
     regression.fit(logits[:, np.newaxis], truth)
     slope = float(np.clip(regression.coef_[0, 0], 0.05, 20.0))
@@ -60,18 +60,18 @@ def fit_calibration(truth: Truth, logits: Scores) -> Calibration:
 def choose_operating_point(
     truth: Truth, logits: Scores, *, temperature: float, aims: Aims | None = None
 ) -> OperatingPoint:
-    """Choose the highest threshold that reaches the sensitivity aimed at, and the review band.
+    """Choose the highest threshold with the target sensitivity, and the review band.
 
     The band is a class-conditional conformal prediction (Vovk 2012, *Conditional Validity of
-    Inductive Conformal Predictors*): outside it, of films exchangeable with the calibration side's,
-    at least `coverage` of each class are not called the other; see `promised_coverage` for what few
-    films can promise.
+    Inductive Conformal Predictors*): of films exchangeable with the calibration side's, at least
+    `coverage` of each class are not called the other class outside the band. With few films the
+    guarantee is weaker: see `promised_coverage`.
 
     Args:
         truth: (n,) of the calibration side.
         logits: (n,) of the served file, shift included.
         temperature: divides the logits.
-        aims: the defaults where none are given.
+        aims: None for the defaults.
 
     Raises:
         DataError: a class is missing, or a logit is not finite.
@@ -80,7 +80,7 @@ def choose_operating_point(
     check_both_classes(truth, logits)
     positive, negative = np.sort(logits[truth]), np.sort(logits[~truth])
     cut = _between(logits, _cut_for_sensitivity(positive, aims.sensitivity))
-    # Below the first PNEUMONIA is not plausible, at the second and above NORMAL is not.
+    # Below `low` PNEUMONIA is not plausible; at `high` and above NORMAL is not.
     low = float(positive[_left_out(len(positive), aims.coverage) - 1])
     high = float(np.nextafter(negative[-_left_out(len(negative), aims.coverage)], np.inf))
     threshold, bottom, top = (
@@ -122,24 +122,24 @@ def affordable(
 
 
 def promised_coverage(films: int, coverage: float) -> float:
-    """Return the share of a class that the band promises not to call the other.
+    """Return the share of a class that the band guarantees not to call the other class.
 
-    It is what was aimed at, or more; of fewer than 1 / (1 - coverage) films it is less.
+    It is the target or more; with fewer than 1 / (1 - coverage) films it is less.
 
     >>> promised_coverage(49, 0.99)
     0.98
 
     Args:
         films: of this class on the calibration side.
-        coverage: aimed at.
+        coverage: the target.
     """
     return 1 - _left_out(films, coverage) / (films + 1)
 
 
 def _left_out(films: int, coverage: float) -> int:
-    """Return the rank, from one, of the most extreme film of a class that ends its band.
+    """Return the rank, from one, of the extreme film of a class at which the band ends.
 
-    A new film ranks anywhere among `films + 1` alike.
+    A new film has each of `films + 1` ranks with equal probability.
     """
     return max(1, math.floor((1 - coverage) * (films + 1) + 1e-9))
 
@@ -151,6 +151,6 @@ def _cut_for_sensitivity(positive: Scores, sensitivity: float) -> float:
 
 
 def _between(logits: Scores, cut: float) -> float:
-    """Move a cut halfway to the next lower score, so that no film lies exactly on it."""
+    """Move a cut halfway to the next lower score, so that no film is exactly on it."""
     lower = logits[logits < cut]
     return cut if len(lower) == 0 else (cut + float(lower.max())) / 2

@@ -1,8 +1,8 @@
-"""Two models on the same test films: paired differences with intervals, and the films lost.
+"""Compares two models on the same test films: paired differences with intervals, and lost films.
 
-Pure: labels, patients and what both models make of each film go in, numbers come out. A
-difference is always the challenger's number less the champion's. None of this is in scikit-learn;
-each function names its source.
+Pure: labels, patients and both models' answers go in, numbers come out. A difference is always the
+challenger's number minus the champion's. scikit-learn has none of this; each function names its
+source.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from worker.model.decision import calibrate
 from worker.model.evaluation import Decisions, Differences, Estimate, PairedComparison
 
 DRAWS = 2000  # of patients, for each bootstrap interval
-_CELLS = 8_000_000  # of a table of draws by films that is held at once
+_CELLS = 8_000_000  # of a table of draws by films, in memory at a time
 _BINS = 10  # of the calibration error, as in `metrics.calibration_error`
 
 Floats = npt.NDArray[np.float64]
@@ -28,17 +28,17 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What one model makes of the test films, at its own operating point."""
+    """One model's answers on the test films, at its own operating point."""
 
     probability: Scores  # (n,), calibrated, of PNEUMONIA
-    called: Truth  # (n,), True where the label is PNEUMONIA
-    undecided: Truth  # (n,), True where a person has to look: REVIEW, or refused as no chest film
+    called: Truth  # (n,), True for PNEUMONIA
+    undecided: Truth  # (n,), True for REVIEW, or refused as not a chest X-ray
 
     @classmethod
     def of(
         cls, logits: Scores, point: OperatingPoint, *, unfamiliar: Truth | None = None
     ) -> Reading:
-        """Read (n,) logits as the package's manifest says; `unfamiliar` are beyond its limits."""
+        """Apply a manifest's operating point to (n,) logits; `unfamiliar` films are undecided."""
         probability = calibrate(logits, point.temperature)
         low, high = point.review_band
         review = (probability >= low) & (probability < high)
@@ -58,19 +58,19 @@ def compare(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> PairedComparison:
-    """Return everything we say of two models on one set of films, but for their names and films.
+    """Return the comparison of two models on one set of films, without names and lost films.
 
     Args:
         truth: (n,), both classes.
-        patients: (n,), whose film each is: films of a patient are drawn together.
-        champion: what serves.
-        challenger: what may.
+        patients: (n,), the patient of each film: a patient's films are drawn together.
+        champion: the answers of the champion.
+        challenger: the answers of the challenger.
         draws: of the bootstrap.
         seed: of the bootstrap: the same films give the same intervals.
 
     Returns:
-        Differences with their 95 % intervals: that of the AUC by paired DeLong, all others and the
-        share of films lost by patient-clustered bootstrap. What cannot be computed is None.
+        Differences with 95 % intervals: of the AUC by paired DeLong, all others and the share of
+        lost films by patient-clustered bootstrap. What cannot be computed is None.
     """
     per_film = _PerFilm.of(truth, champion, challenger)
     drawn = [
@@ -106,12 +106,11 @@ def compare(
 
 
 def auc_difference(truth: Truth, champion: Scores, challenger: Scores) -> Measured:
-    """Return challenger's AUC less champion's, with its 95 % interval.
+    """Return the challenger's AUC minus the champion's, with its 95 % interval.
 
-    Paired, after DeLong, DeLong and Clarke-Pearson 1988: a film that is hard for both weighs in
-    both. The variance is that of the difference of each film's placements among the other class
-    (Sun and Xu 2014). The value itself is of whole numbers, so that of equal AUCs it is 0 and no
-    hair above.
+    Paired, after DeLong, DeLong and Clarke-Pearson 1988: a film that is hard for both affects both.
+    The variance is that of the difference of each film's placements among the other class (Sun and
+    Xu 2014). The value is computed from integers, so that it is exactly 0 for equal AUCs.
     """
     placed = [
         (placement(scores[truth], scores[~truth]), 1 - placement(scores[~truth], scores[truth]))
@@ -125,17 +124,18 @@ def auc_difference(truth: Truth, champion: Scores, challenger: Scores) -> Measur
 
 
 def half_pairs(truth: Truth, scores: Scores) -> int:
-    """Return twice the pairs of both classes that are ordered rightly, a tie being half a pair."""
+    """Return twice the number of pairs of both classes in the right order; ties count half."""
     ordered = np.sort(scores[~truth])
     sides: tuple[Literal["left", "right"], ...] = ("left", "right")
     return sum(int(np.searchsorted(ordered, scores[truth], side=side).sum()) for side in sides)
 
 
 def mcnemar(lost: int, gained: int) -> float:
-    """Return the exact two-sided p of so many films lost and gained (McNemar 1947).
+    """Return the exact two-sided p of these numbers of lost and gained films (McNemar 1947).
 
-    By chance each film on which two models differ is lost or gained like a coin's two sides. It
-    takes films for independent, which films of one patient are not: for people, not for the gate.
+    Under the null hypothesis each film on which the models differ is lost or gained with equal
+    probability. Films are taken as independent, which films of one patient are not. So this is for
+    people, not for the gate.
 
     >>> mcnemar(0, 0)
     1.0
@@ -148,15 +148,15 @@ def mcnemar(lost: int, gained: int) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class _PerFilm:
-    """What each film adds to the numbers of both models, (n,) each: their weighed sums give them.
+    """Each film's contribution to the numbers of both models, (n,) each, for weighted sums.
 
-    `gaps` are probability less truth, (n, bins), each in the column of its bin.
+    `gaps` are probability minus truth, (n, bins), each in the column of its bin.
     """
 
     positive: Floats
     negative: Floats
-    more_right: Floats  # 1 where the challenger alone is right, -1 where the champion alone is
-    more_error: Floats  # squared, of the challenger less that of the champion
+    more_right: Floats  # 1 if only the challenger is right, -1 if only the champion is
+    more_error: Floats  # squared, the challenger's minus the champion's
     more_undecided: Floats
     right: Floats  # by the champion
     lost: Floats  # of those, wrong by the challenger
@@ -182,7 +182,7 @@ class _PerFilm:
     def differences(self, weights: Floats) -> dict[str, Floats]:
         """Return the differences by name, (draws,) each, for weights of (draws, n).
 
-        Both classes weigh the same in Brier score and calibration error, whatever was drawn: see
+        Both classes have equal weight in Brier score and calibration error in every draw: see
         `metrics.calibration_error`.
         """
         of_positive, of_negative = weights * self.positive, weights * self.negative
@@ -221,10 +221,11 @@ def _gaps(truth: Truth, reading: Reading) -> Floats:
 def draw_patients(
     truth: Truth, patients: Sequence[str], *, draws: int, seed: int
 ) -> Iterator[Floats]:
-    """Yield how often each film was drawn, (some draws, n), until there were `draws` of them.
+    """Yield how often each film was drawn, (some draws, n), `draws` in all.
 
-    Whole patients are drawn with replacement (Field and Welsh 2007, the cluster bootstrap), apart
-    for those with films of one class, of the other and of both, so that no draw lacks a class.
+    Whole patients are drawn with replacement (Field and Welsh 2007, the cluster bootstrap), within
+    three strata: patients with films of one class, of the other, and of both. So no draw lacks a
+    class.
     """
     names, patient = np.unique(np.asarray(patients), return_inverse=True)
     has = [np.bincount(patient, weights=side, minlength=len(names)) > 0 for side in (truth, ~truth)]
@@ -247,13 +248,13 @@ def draw_patients(
 def _auc_difference(
     truth: Truth, champion: Reading, challenger: Reading, weights: Floats
 ) -> Floats:
-    """Return (draws,) challenger's AUC less champion's, with films weighed by (draws, n)."""
+    """Return (draws,) the challenger's AUC minus the champion's, with (draws, n) film weights."""
     areas = [weighted_auc(truth, one.probability, weights) for one in (champion, challenger)]
     return areas[1] - areas[0]
 
 
 def weighted_auc(truth: Truth, scores: Scores, weights: Floats) -> Floats:
-    """Return (draws,) AUCs: the weighed share of pairs ordered rightly, ties counting half."""
+    """Return (draws,) AUCs: the weighted share of pairs in the right order; ties count half."""
     order = np.argsort(scores[~truth], kind="stable")
     ordered = scores[~truth][order]
     negative = weights[:, ~truth][:, order]

@@ -1,8 +1,8 @@
-"""Test films framed and exposed as films of the other class are, as far as the train side shows.
+"""Test films with the framing and grey levels of the other class, as found on the train side.
 
-The crop that frames a class as the other one follows from each class's median aspect ratio, the
-grey levels from a film of the other class. What marks a class without being disease then speaks for
-the other class. Nothing here scores a film.
+The crop follows from each class's median aspect ratio, the grey levels from a film of the other
+class. Framing and grey levels, which are not disease, then point to the wrong class. Nothing here
+scores a film.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ from worker.model.manifest import NEGATIVE, POSITIVE
 
 QUALITY = 95  # of the JPEGs
 ZOOM = Crop(height=0.8, width=0.8)
-_ALIKE = 0.99  # of one ratio of sides to another: from here on a crop would show nothing
+_ALIKE = 0.99  # ratio of aspect ratios from which a crop makes no difference
 
 
 class Kind(StrEnum):
-    """What is done to a film."""
+    """A change of a film."""
 
-    CONFLICT = "conflict"  # framed as the other class is
-    TONED = "toned"  # given the histogram of grey levels of a film of the other class
+    CONFLICT = "conflict"  # the framing of the other class
+    TONED = "toned"  # the grey levels of a film of the other class
     SWAPPED = "swapped"  # both
-    ZOOMED = "zoomed"  # cropped by a fifth of either side: nothing is taken from the other class
+    ZOOMED = "zoomed"  # cropped by a fifth of each side; independent of the other class
 
 
 @dataclass(frozen=True, kw_only=True)
 class Framing:
-    """The crop by which films of each class are framed as those of the other."""
+    """The crop that gives films of each class the framing of the other."""
 
     crops: Mapping[str, Crop]  # by label
-    left_out: str = ""  # why framing is not swapped, and films stay whole; "" where it is
+    left_out: str = ""  # why framing is not swapped and films stay whole; else ""
 
     @classmethod
     def fixed(cls, *, normal_height: float, pneumonia_width: float) -> Self:
-        """Return the framing that keeps so much of each class's side."""
+        """Return the framing that keeps these shares of a side of each class."""
         return cls(
             crops={NEGATIVE: Crop(height=normal_height), POSITIVE: Crop(width=pneumonia_width)}
         )
@@ -65,10 +65,10 @@ class Framing:
 
     @classmethod
     def between(cls, aspects: Mapping[str, Sequence[float]]) -> Self:
-        """Return the framing that gives each class the other one's median ratio of sides.
+        """Return the framing that gives each class the median aspect ratio of the other.
 
         Args:
-            aspects: by label, width / height of each film whose size is known.
+            aspects: by label, width / height of each film of known size.
 
         >>> framing = Framing.between({"NORMAL": [1.2], "PNEUMONIA": [1.5]})
         >>> {label: (crop.height, crop.width) for label, crop in framing.crops.items()}
@@ -85,11 +85,11 @@ class Framing:
 
 
 def framing_of(scans: Sequence[LabelledScan], sizes: Sizes) -> Framing:
-    """Return the framing that films of the train side show, by their native sizes.
+    """Return the framing found on the train side, by native sizes.
 
     Args:
         scans: of the train side.
-        sizes: by SHA-256, of the films whose size is known.
+        sizes: by SHA-256, of films of known size.
     """
     return Framing.between(
         {
@@ -105,10 +105,10 @@ def framing_of(scans: Sequence[LabelledScan], sizes: Sizes) -> Framing:
 
 @dataclass(frozen=True, kw_only=True)
 class Reframing:
-    """What one film is given of the other class."""
+    """What one film takes from the other class."""
 
     crop: Crop
-    donor: LabelledScan  # whose histogram of grey levels
+    donor: LabelledScan  # the film whose grey levels it gets
 
 
 def plan_reframings(
@@ -118,16 +118,16 @@ def plan_reframings(
     *,
     seed: int = 0,
 ) -> list[Reframing]:
-    """Draw for each film a film of the other class, in the films' order.
+    """Draw for each film a film of the other class, in the order of the films.
 
     Args:
-        films: to be changed.
+        films: to change.
         donors: films of the train side, of both classes.
-        framing: how films of each class are cropped.
-        seed: the same films, donors and seed give the same draw, in whatever order they come.
+        framing: the crop of each class.
+        seed: the same films, donors and seed give the same draw, in any order.
 
     Raises:
-        DataError: there is no donor for a film.
+        DataError: a film has no donor.
     """
     drawn: dict[int, Reframing] = {}
     for label in CLASSES:
@@ -135,7 +135,7 @@ def plan_reframings(
         others = sorted((one for one in donors if one.label != label), key=_name)
         rows = [row for row, film in enumerate(films) if film.label == label]
         if rows and not others:
-            raise DataError(f"no film on the train side to tone {label} films by")
+            raise DataError(f"the train side has no film to tone {label} films by")
         for row in sorted(rows, key=lambda row: films[row].name):
             donor = others[generator.integers(len(others))]
             drawn[row] = Reframing(crop=framing.crops[label], donor=donor)
@@ -152,7 +152,7 @@ def reframe(grey: Pixels, donor: Pixels, crop: Crop) -> dict[Kind, bytes]:
     Args:
         grey: the film at its own size, (height, width) uint8.
         donor: a film of the other class at its own size, (height, width) uint8.
-        crop: that frames this film as the other class is.
+        crop: the framing of the other class.
     """
     tone = toned(grey, cumulative_histogram(donor))
     changed = {
@@ -168,7 +168,7 @@ def decode_grey(film: bytes) -> Pixels:
     """Return a film at its own size, upright, (height, width) uint8.
 
     Raises:
-        FilmRefused: it cannot be screened.
+        FilmRefused: it cannot be read.
     """
     header = check_header(film, FilmLimits())
     height, width = header.height, header.width

@@ -1,15 +1,15 @@
-"""Score films with packages as they lie on disk, in a fresh process and by the worker's code.
+"""Scores films with packages on disk, in a fresh process, with the worker's code.
 
     python -m training.evaluate.scoring PACKAGE... < films.json > scores.json
     python -m training.evaluate.scoring --disturbed PACKAGE < films.json > scores.json
     python -m training.evaluate.scoring --reframed PACKAGE... < reframings.json > scores.json
 
-Reads a list of paths, each with the SHA-256 of the film that must be there, or null; writes, for
-each package, each film's logit, or its refusal code, in the same order, or why the package cannot
-serve. Each film is read once, so all packages see the very same bytes. With `--disturbed` each film
-is scored as it is, and after each of `corruptions.DISTURBANCES`: its logit and strangeness. With
-`--reframed` the same for each of `reframed.Kind`, by the crop and the donor that each film has.
-No TensorFlow is loaded here, as none is where the packages serve.
+Reads a list of paths, each with the SHA-256 that the film must have, or null. Writes for each
+package each film's logit or refusal code, in order, or why the package cannot serve. Each film is
+read once, so all packages see the same bytes. With `--disturbed` each film is scored undisturbed
+and after each of `corruptions.DISTURBANCES`: its logit and strangeness. With `--reframed` it is
+scored after each of `reframed.Kind`, with the crop and donor given for the film. TensorFlow is not
+loaded, as it is not in the worker.
 """
 
 from __future__ import annotations
@@ -40,54 +40,53 @@ UNTOUCHED = "as they are"
 _DISTURBED = "--disturbed"
 _REFRAMED = "--reframed"
 _INDENT = "  "
-_Wanted = tuple[str, str | None]  # a film's path, and the SHA-256 of what must be there
+_Wanted = tuple[str, str | None]  # a film's path, and the SHA-256 it must have
 _Changed = tuple[_Wanted, _Wanted, tuple[float, float]]  # film, donor, shares kept by the crop
 
 
 @dataclass(kw_only=True)
 class Scored:
-    """What one package makes of the films."""
+    """The scores of one package."""
 
     scores: list[float | str] = field(default_factory=list)  # of each film: logit or refusal code
-    outside: list[float] = field(default_factory=list)  # of each that was read: `outer_share`
-    sizes: list[int] = field(default_factory=list)  # of each that was read: pixels, as stored
+    outside: list[float] = field(default_factory=list)  # of each film read: `outer_share`
+    sizes: list[int] = field(default_factory=list)  # of each film read: pixels, as stored
     strangeness: list[float | None] = field(default_factory=list)  # of each read; None: no limits
-    error: str = ""  # why the package cannot serve; then there are no scores
+    error: str = ""  # why the package cannot serve; it has no scores then
 
 
 def score(
     packages: Sequence[Path], films: Sequence[Path], digests: Sequence[str] | None = None
 ) -> list[Scored]:
-    """Return what each package makes of the films, from a process of their own.
+    """Return each package's scores of the films, from a separate process.
 
     Args:
         packages: model packages.
         films: the paths of the films.
-        digests: SHA-256 of the films that must be there, in their order; whatever is there, if not
-            given.
+        digests: the SHA-256 that each film must have, in order; None to accept any.
 
     Raises:
-        ModelPackageError: that process failed, as where a film is another by now; the message is
-            its own last line, with what is indented below it.
+        ModelPackageError: that process failed, for example because a film was replaced; the message
+            is its last line, with the indented line below it.
     """
     return [Scored(**one) for one in _run([*map(str, packages)], _wanted(films, digests))]
 
 
 @dataclass(kw_only=True)
 class ScoredByKind:
-    """What one package makes of the films as they are, and reframed."""
+    """One package's scores of the films, as they are and reframed."""
 
-    # By kind, `UNTOUCHED` first: of each film its score, or the code by which it cannot be read.
+    # By kind, `UNTOUCHED` first: each film's score or refusal code.
     scores: dict[str, list[Score | str]] = field(default_factory=dict)
-    error: str = ""  # why the package cannot serve; then there are no scores
+    error: str = ""  # why the package cannot serve; it has no scores then
 
 
 def score_disturbed(
     package: Path, films: Sequence[Path], digests: Sequence[str] | None = None
 ) -> dict[str, list[Score | str]]:
-    """Return what a package makes of the films as they are, and after each disturbance.
+    """Return a package's scores of the films, undisturbed and after each disturbance.
 
-    Runs a process on each core. A film is disturbed alike for every package.
+    Runs a process on each core. A film is disturbed in the same way for every package.
 
     Args:
         package: the model package.
@@ -95,8 +94,8 @@ def score_disturbed(
         digests: as for `score`.
 
     Returns:
-        By the disturbance's name, `UNTOUCHED` first: each film's score, which may be beyond the
-        limits of the familiar, or the code by which it cannot be read, in order.
+        By the disturbance's name, `UNTOUCHED` first: each film's score, which may be over the
+        familiarity limits, or its refusal code, in order.
 
     Raises:
         ModelPackageError: the package cannot serve, or a process failed.
@@ -110,17 +109,17 @@ def score_disturbed(
 def score_reframed(
     packages: Sequence[Path], films: Sequence[LabelledScan], changes: Sequence[Reframing]
 ) -> list[ScoredByKind]:
-    """Return what each package makes of the films as they are, and reframed in each way.
+    """Return each package's scores of the films, as they are and reframed in each way.
 
-    Runs a process on each core. All packages see the very same bytes, each by its own pixels.
+    Runs a process on each core. All packages see the same bytes, decoded at their own sizes.
 
     Args:
         packages: model packages.
         films: the films.
-        changes: what each film is given, in their order.
+        changes: the change of each film, in order.
 
     Raises:
-        ModelPackageError: a process failed, as where a film is another by now.
+        ModelPackageError: a process failed, for example because a film was replaced.
     """
     wanted: list[_Changed] = [
         (
@@ -154,7 +153,7 @@ ScoreReframed = Callable[
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluator:
-    """What scores packages for a night: in fresh processes, unless it is given others."""
+    """The functions that score packages for a night; by default in fresh processes."""
 
     score: ScoreAll = score
     score_disturbed: ScoreDisturbed = score_disturbed
@@ -168,7 +167,7 @@ def _wanted(films: Sequence[Path], digests: Sequence[str] | None) -> list[_Wante
 
 
 def _run_apart(arguments: Sequence[str], films: Sequence[Any]) -> tuple[list[Any], int]:
-    """Share films out to a process on each core; return each one's scores, and how many films."""
+    """Split films over a process on each core; return each one's scores, and the film count."""
     count = max(1, min(len(os.sched_getaffinity(0)), len(films)))
     parts = [films[first::count] for first in range(count)]
     with ThreadPoolExecutor(count) as pool:
@@ -176,7 +175,7 @@ def _run_apart(arguments: Sequence[str], films: Sequence[Any]) -> tuple[list[Any
 
 
 def _woven(parts: Sequence[Sequence[Any]], count: int) -> list[Score | str]:
-    """Return the scores of all films in their order, from what each process says of its own."""
+    """Return the scores of all films in order, from those of each process."""
     scores: list[Score | str] = [""] * count
     for first, part in enumerate(parts):
         scores[first :: len(parts)] = [
@@ -195,7 +194,7 @@ def _run(arguments: Sequence[str], films: Sequence[Any]) -> Any:
     )
     if run.returncode != 0:
         lines = run.stderr.strip().splitlines() or [f"exit code {run.returncode}"]
-        # What a log may have in a line of its own, and below it, indented, what it may not.
+        # The last line is fit for a log. An indented line below it is not, and is kept separate.
         last = 2 if len(lines) > 1 and lines[-1].startswith(_INDENT) else 1
         why = "\n".join(lines[-last:])
         raise ModelPackageError(f"the films cannot be scored: {why}")
@@ -203,7 +202,7 @@ def _run(arguments: Sequence[str], films: Sequence[Any]) -> Any:
 
 
 def main() -> int:
-    """Read which films from standard input, write scores to standard output."""
+    """Read films from standard input, and write scores to standard output."""
     try:
         if sys.argv[1] == _DISTURBED:
             scores: Any = _score_disturbed(load(Path(sys.argv[2])), json.load(sys.stdin))
@@ -274,7 +273,7 @@ def _score_reframed(
 
 
 def _reframe(film: bytes, donor: bytes, crop: Crop) -> Mapping[str, bytes | str]:
-    """Return a film reframed in each way, or the code by which it or its donor cannot be read."""
+    """Return a film reframed in each way, or the refusal code of it or its donor."""
     grey, tone = _decode(film), _decode(donor)
     if isinstance(grey, str):
         return dict.fromkeys(Kind, grey)
@@ -284,7 +283,7 @@ def _reframe(film: bytes, donor: bytes, crop: Crop) -> Mapping[str, bytes | str]
 
 
 def _screen(model: Model, film: bytes) -> dict[str, Any] | str:
-    """Return a film's score as JSON has it, or the code by which it cannot be read."""
+    """Return a film's score for JSON, or its refusal code."""
     try:
         return asdict(model.score(_read(model, film).pixels))
     except FilmRefused as refusal:

@@ -1,7 +1,7 @@
-"""How good models are on test films that have what marks the other class, and on zoomed ones.
+"""Measures models on test films with framing and grey levels of the other class, and zoomed.
 
-Robust AUC is the mean of three AUCs: of the films as they are, swapped, and zoomed. All intervals
-of these are by patient-clustered bootstrap, and a difference between two models is paired.
+Robust AUC is the mean of three AUCs: of the films as they are, swapped, and zoomed. Intervals are
+by patient-clustered bootstrap; a difference between two models is paired.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _PARTS = 3  # of robust AUC
 
 @dataclass(frozen=True, kw_only=True)
 class UnderShift:
-    """What the changed test films say of one model."""
+    """One model's results on the changed test films."""
 
     shifts: Shifts
-    areas: Mapping[str, Estimate]  # AUC swapped, zoomed and robust, by their names in `Metrics`
-    error: str = ""  # why it could not be measured; then nothing of the above is known
+    areas: Mapping[str, Estimate]  # AUC swapped, zoomed and robust, by name in `Metrics`
+    error: str = ""  # why it could not be measured; the rest is empty then
 
     def within(self, numbers: Metrics) -> Metrics:
-        """Return a model's numbers with those AUCs and their intervals among them."""
+        """Return a model's metrics with those AUCs and their intervals added."""
         values = {name: one.value for name, one in self.areas.items()}
         ends = {name: _ends(one) for name, one in self.areas.items()}
         intervals = {**numbers.intervals, **ends}
@@ -60,17 +60,17 @@ def measure_shifts(
     """Measure packages on test films as they are, reframed, and zoomed.
 
     Args:
-        packages: the challenger, and others beside it.
+        packages: the challenger, and others to compare.
         scans: the test films.
         donors: films of the train side.
-        framing: how the films of each class are cropped.
+        framing: the crop of each class.
         seed: of the draw of donors.
         draws: of the bootstrap.
-        score: what scores the films.
+        score: scores the films.
 
     Returns:
-        What the films say of each package, and the first one's AUCs less the second one's, by name.
-        What cannot be computed is None in both.
+        The results of each package, and the first one's AUCs minus the second one's, by name. What
+        cannot be computed is None in both.
 
     Raises:
         ModelPackageError: a film was replaced, or a process failed.
@@ -79,31 +79,31 @@ def measure_shifts(
     plan = plan_reframings(scans, donors, framing, seed=seed)
     truth, patients = is_positive(scans), [scan.patient for scan in scans]
     under: list[UnderShift] = []
-    heard: list[_Heard] = []
+    answers: list[_Answers] = []
     for package, scored in zip(packages, score(packages, scans, plan), strict=True):
         if scored.error:
             under.append(UnderShift(shifts=Shifts(), areas={}, error=scored.error))
             continue
-        one = _Heard.of(truth, read_manifest(package), scored)
-        heard.append(one)
+        one = _Answers.of(truth, read_manifest(package), scored)
+        answers.append(one)
         areas = _estimate([one], truth, patients, draws=draws)
         under.append(UnderShift(shifts=one.shifts(truth, framing, seed), areas=areas))
-    if len(heard) < 2 or under[0].error or under[1].error:
+    if len(answers) < 2 or under[0].error or under[1].error:
         return under, {}
-    return under, _estimate(heard[:2], truth, patients, draws=draws)
+    return under, _estimate(answers[:2], truth, patients, draws=draws)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _View:
-    """What a package makes of the films after one change, (n,) each."""
+    """A package's answers on the films after one change, (n,) each."""
 
     logits: Scores
     strangeness: Scores  # NaN from a package without limits
-    unread: Truth  # films that cannot be read then
+    unread: Truth  # films that cannot be read after the change
 
     @classmethod
     def of(cls, scores: Sequence[Score | str]) -> Self:
-        """Take in scores, and the codes of films that cannot be read."""
+        """Convert scores, and refusal codes of films that cannot be read."""
         read = [None if isinstance(one, str) else one for one in scores]
         strange = [None if one is None else one.strangeness for one in read]
         return cls(
@@ -113,7 +113,7 @@ class _View:
         )
 
     def where(self, chosen: Truth, other: Self) -> _View:
-        """Return this view of the chosen films, and the other one of the rest."""
+        """Return this view of the chosen films and the other view of the rest."""
         return _View(
             logits=np.where(chosen, self.logits, other.logits),
             strangeness=np.where(chosen, self.strangeness, other.strangeness),
@@ -121,7 +121,7 @@ class _View:
         )
 
     def numbers(self, truth: Truth, manifest: Manifest) -> Shifted | None:
-        """Return the numbers of the films that can be read; None where it gives no sound ones."""
+        """Return the metrics of the readable films; None if they cannot be computed."""
         read, limits = ~self.unread, manifest.familiar
         strange = self.strangeness[read]
         try:
@@ -132,25 +132,25 @@ class _View:
                 unfamiliar=None if limits is None else _beyond(strange, limits.review),
                 refused=None if limits is None else _beyond(strange, limits.refuse),
             )
-        except DataError:  # a class is missing, or a logit is no number
+        except DataError:  # a class is missing, or a logit is not finite
             return None
         return Shifted(unreadable=int(self.unread.sum()), **dict(found))
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Heard:
-    """What a package makes of the films as they are, and after each change."""
+class _Answers:
+    """A package's answers on the films as they are, and after each change."""
 
     manifest: Manifest
     untouched: _View
     conflict: _View
     toned: _View
     swapped: _View
-    zoomed: Mapping[str, _View]  # by the label of the films that are cropped
+    zoomed: Mapping[str, _View]  # by the label of the films cropped
 
     @classmethod
     def of(cls, truth: Truth, manifest: Manifest, scored: ScoredByKind) -> Self:
-        """Take in what a package's scores say."""
+        """Convert a package's scores."""
         views = {name: _View.of(scores) for name, scores in scored.scores.items()}
         untouched, zoomed = views[UNTOUCHED], views[Kind.ZOOMED]
         return cls(
@@ -166,7 +166,7 @@ class _Heard:
         )
 
     def shifts(self, truth: Truth, framing: Framing, seed: int) -> Shifts:
-        """Return the numbers of each change."""
+        """Return the metrics after each change."""
         swaps = not framing.left_out
         return Shifts(
             seed=seed,
@@ -187,21 +187,21 @@ class _Heard:
         )
 
     def judged_by(self) -> tuple[_View, ...]:
-        """Return the views that make up robust AUC: as they are, swapped, zoomed either way."""
+        """Return the views of robust AUC: as they are, swapped, zoomed in either class."""
         return (self.untouched, self.swapped, *(self.zoomed[label] for label in CLASSES))
 
     def probabilities(self, rows: Truth) -> list[Scores]:
-        """Return the probability of PNEUMONIA of some films, in each of those views."""
+        """Return the probability of PNEUMONIA of these films in each of those views."""
         point = OperatingPoint.of(self.manifest)
         return [calibrate(view.logits[rows], point.temperature) for view in self.judged_by()]
 
 
 def _estimate(
-    models: Sequence[_Heard], truth: Truth, patients: Sequence[str], *, draws: int
+    models: Sequence[_Answers], truth: Truth, patients: Sequence[str], *, draws: int
 ) -> dict[str, Estimate]:
-    """Return the AUCs of the films that the models can read in every view: see `estimate_areas`.
+    """Return the AUCs over films that the models can read in every view: see `estimate_areas`.
 
-    A model that gives no number for one of them has no AUC.
+    A model with a logit that is not finite has no AUC.
     """
     views = [view for model in models for view in model.judged_by()]
     read = ~np.logical_or.reduce([view.unread for view in views])
@@ -222,24 +222,24 @@ def estimate_areas(
     *,
     draws: int = DRAWS,
 ) -> dict[str, Estimate]:
-    """Return a model's AUC swapped, zoomed and robust; or by how much they exceed another model's.
+    """Return a model's swapped, zoomed and robust AUC, or their differences from another model's.
 
     Args:
         truth: (n,), both classes.
-        patients: (n,), whose film each is: films of a patient are drawn together.
+        patients: (n,), the patient of each film: a patient's films are drawn together.
         model: (n,) scores as they are, swapped, and zoomed in either class.
         less: the same of the other model.
-        draws: of the bootstrap, whose seed is always the same.
+        draws: of the bootstrap, with a fixed seed.
 
     Returns:
-        The AUCs by their names in `Metrics`, with 95 % intervals.
+        The AUCs by name in `Metrics`, with 95 % intervals.
     """
     both = [model] if less is None else [model, less]
     drawn = [
         _combine(*([weighted_auc(truth, one, weights) for one in views] for views in both))
         for weights in draw_patients(truth, patients, draws=draws, seed=0)
     ]
-    # The values are of whole numbers, so that of equal models it is 0 and no hair above.
+    # Values are computed from integers, so that the difference of equal models is exactly 0.
     counted = _combine(*([np.array(half_pairs(truth, one)) for one in views] for views in both))
     positive = int(truth.sum())
     pairs = 2 * positive * (len(truth) - positive)
@@ -256,7 +256,7 @@ def estimate_areas(
 def _combine(
     of_first: Sequence[npt.NDArray[Any]], of_second: Sequence[npt.NDArray[Any]] | None = None
 ) -> dict[str, npt.NDArray[Any]]:
-    """Return areas by name from those in each view, less the second model's. Robust is a sum."""
+    """Return areas by name, minus the second model's. `robust_auc` is a sum here."""
     untouched, swapped, *zoomed = of_first
     worse = np.minimum(*zoomed)
     areas = {"swapped_auc": swapped, "zoomed_auc": worse, "robust_auc": untouched + swapped + worse}
@@ -267,7 +267,7 @@ def _combine(
 
 
 def _beyond(strangeness: Scores, limit: float) -> Truth:
-    # Written so that NaN, of which the worker decides nothing, is not decided here either.
+    # Written so that NaN counts as over the limit.
     beyond: Truth = ~(strangeness <= limit)
     return beyond
 

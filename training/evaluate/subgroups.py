@@ -1,4 +1,4 @@
-"""A model's numbers by group: by series of names, and by film size."""
+"""A model's metrics by group: by series of names, and by film size."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _UNKNOWN = "of no known series"
 def break_down(
     truth: Truth, reading: Reading, *, patients: Sequence[str], sizes: Sequence[int]
 ) -> Groups:
-    """Return the numbers of a model's test films by group; none where all are of one group.
+    """Return a model's metrics on the test films by group; empty if all are in one group.
 
     Args:
         truth: (n,).
         reading: of the same films.
-        patients: (n,) keys, as `training.data.patients` gives them.
-        sizes: (n,) pixels of the stored pictures; or none, where they are not known.
+        patients: (n,) keys from `training.data.patients`.
+        sizes: (n,) pixels of the stored pictures; empty if not known.
     """
     series = np.array([series_of(key) or _UNKNOWN for key in patients])
     by_series = {name: series == name for name in sorted(set(series.tolist()))}
@@ -54,7 +54,7 @@ def _groups(truth: Truth, reading: Reading, members: Mapping[str, Truth]) -> dic
 
 
 def _group(truth: Truth, reading: Reading, among: Truth) -> Group:
-    """Return a group's numbers, None for what its classes do not allow."""
+    """Return a group's metrics, None for those that its classes do not allow."""
     truth, called = truth[among], reading.called[among]
     positive, negative = int(truth.sum()), int((~truth).sum())
     area = auc(truth, reading.probability[among]) if positive and negative else None

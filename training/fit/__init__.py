@@ -1,4 +1,4 @@
 """The network and its training.
 
-It starts from the champion's weights or from nothing, and can be stopped and go on.
+Training starts from the champion's weights or from new ones. A killed run can be continued.
 """

@@ -1,8 +1,8 @@
-"""Memory that training frees and takes again a moment later stays with the process.
+"""Keeps freed memory in the process, because training takes it again at once.
 
-TensorFlow's generator data sets, which Keras feeds a fit by, set malloc's `M_TRIM_THRESHOLD` to
-128 KiB for the whole process, against a leak (tensorflow/tensorflow issue 65675). Every step then
-gives its activations back to the system and has them zeroed again, page by page: two fifths of a
+TensorFlow's generator data sets, which Keras uses for a fit, set malloc's `M_TRIM_THRESHOLD` to
+128 KiB for the whole process, because of a leak (tensorflow/tensorflow issue 65675). Every step
+then returns the memory of its activations to the system and gets it back zeroed: two fifths of a
 fit's processor time.
 """
 
@@ -14,12 +14,12 @@ from contextlib import suppress
 import keras
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
-_KEPT = 1 << 30  # bytes at the heap's top that may lie free
-_LARGEST = 32 << 20  # bytes of one block that the heap holds: glibc takes no more
+_KEPT = 1 << 30  # bytes that may be free at the top of the heap
+_LARGEST = 32 << 20  # bytes of the largest block in the heap; glibc's maximum
 
 
 def keep_freed_memory() -> None:
-    """Tell malloc to keep what is freed, where it can be told (glibc)."""
+    """Make malloc keep freed memory, if the C library allows it (glibc)."""
     with suppress(AttributeError):  # another C library
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_TRIM_THRESHOLD, _KEPT)
@@ -27,10 +27,10 @@ def keep_freed_memory() -> None:
 
 
 class KeepFreedMemory(keras.callbacks.Callback):  # type: ignore[misc] # keras has no types
-    """Undo what the data set of each epoch has set: it is there by its first batch."""
+    """Undo the setting of each epoch's data set, which exists by the first batch."""
 
     def on_train_batch_begin(self, batch: int, logs: object = None) -> None:
-        """Tell malloc once an epoch."""
+        """Set malloc's thresholds once an epoch."""
         del logs
         if batch == 0:
             keep_freed_memory()

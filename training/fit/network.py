@@ -1,7 +1,7 @@
 """The architecture: a small residual network whose evidence map sums to its logit.
 
-Greyscale uint8 in; a logit, the evidence map and the pooled features out. Everything between the
-pixels and the logit, normalisation included, is inside, so that serving has nothing to repeat.
+Input is greyscale uint8; outputs are a logit, the evidence map and the pooled features. Everything
+from pixels to logit is inside the network, including normalisation, so serving repeats nothing.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from training.fit.augmentation import Augmentation
 from training.fit.sizes import margin_of
 
 _PACKAGE = "lungwatch"
-_LEVEL = 6.0  # grey levels that a frame's may differ by: what JPEG leaves of an even area
-_HALF = 1  # rows between a frame and the film, at the size of the input
+_LEVEL = 6.0  # largest range of grey levels in a frame, because of JPEG noise
+_HALF = 1  # rows that mix frame and film, at the size of the input
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """What it takes to build the network again."""
+    """The parameters of the network."""
 
     height: int = 160  # of the input, pixels
     width: int = 160
-    margin: int = 16  # of the input, pixels on each side that are not looked at: letters, borders
+    margin: int = 16  # pixels ignored on each side of the input: letters, borders
     stem: int = 16  # channels after the first convolution, at half size
     stages: tuple[int, ...] = (32, 64, 128, 192)  # channels of each residual stage
     strides: tuple[int, ...] = (2, 2, 2, 1)  # the last map is 8 x 8: finer evidence than 4 x 4
     dropout: float = 0.25  # of whole channels before the head, in training
-    anti_aliased: bool = True  # each stage blurs before it halves, instead of striding
+    anti_aliased: bool = True  # each stage blurs before it halves
 
     @classmethod
     def of(cls, side: int) -> Architecture:
-        """Return the architecture for films of so many pixels a side.
+        """Return the architecture for films of this many pixels a side.
 
-        A tenth on each side is not looked at, where that leaves the strides whole pixels.
+        A tenth on each side is ignored, if the strides then divide the rest evenly.
         """
         margin = margin_of(side, cell=math.prod((2, *cls.strides)))
         return cls(height=side, width=side, margin=margin)
@@ -47,13 +47,13 @@ class Architecture:
 
 @keras.saving.register_keras_serializable(_PACKAGE)
 class FillFrame(layers.Layer):  # type: ignore[misc] # keras has no types
-    """Continue a film to its edges where a frame of one grey level lies around it.
+    """Replace a uniform frame around a film by continuing the film to its edges.
 
     (n, h, w, 1) of any number type to (n, h, w, 1) float32. Collimators, exports and screenshots
-    leave such frames, and a network that pools over all of the film takes them for a finding.
-    Rows and columns from the edges inwards that have one grey level, give or take `_LEVEL`, are
-    replaced by the first that has more and is not half frame; a film without a frame, or that is
-    nothing but one, stays as it is to the bit.
+    leave such frames, and a network that pools over the whole film takes them for a finding. Rows
+    and columns from the edges inwards with one grey level, within `_LEVEL`, are replaced by the
+    first row or column of film that is not partly frame. A film without a frame, or a uniform one,
+    stays bit for bit as it is.
     """
 
     def call(self, films: Any) -> Any:
@@ -65,15 +65,15 @@ class FillFrame(layers.Layer):  # type: ignore[misc] # keras has no types
         across = (3 - axis, 3)
         size = films.shape[axis]
         spread = ops.max(films, axis=across) - ops.min(films, axis=across)
-        film = ops.cast(spread > _LEVEL, "int32")  # (n, size): 1 for a row that is no frame
+        film = ops.cast(spread > _LEVEL, "int32")  # (n, size): 1 for a row that is not frame
         first = ops.cast(ops.argmax(film, axis=1), "int32")
         last = size - 1 - ops.cast(ops.argmax(ops.flip(film, axis=1), axis=1), "int32")
-        # Between frame and film lie pixels that are half of each.
+        # Pixels between frame and film are mixtures of both.
         first = ops.where(first > 0, ops.minimum(first + _HALF, last), first)
         last = ops.where(last < size - 1, ops.maximum(last - _HALF, first), last)
         place = ops.arange(size, dtype="int32")
         source = ops.minimum(ops.maximum(place[None, :], first[:, None]), last[:, None])
-        # As a product with a selection matrix: it is exact, and every converter knows it.
+        # A product with a selection matrix is exact, and every converter supports it.
         chosen = ops.cast(ops.equal(source[:, :, None], place[None, None, :]), "float32")
         pixels = ops.squeeze(films, axis=3)
         filled = (
@@ -86,10 +86,10 @@ class FillFrame(layers.Layer):  # type: ignore[misc] # keras has no types
 
 @keras.saving.register_keras_serializable(_PACKAGE)
 class Standardise(layers.Layer):  # type: ignore[misc] # keras has no types
-    """Give each film mean 0 and standard deviation 1, so that exposure and contrast cancel out.
+    """Give each film mean 0 and standard deviation 1, which cancels exposure and contrast.
 
     (n, h, w, 1) of any number type to (n, h, w, 1) float32. The epsilon, in grey levels squared,
-    keeps an evenly grey film at 0 instead of dividing by 0.
+    keeps a uniform film at 0 instead of dividing by 0.
     """
 
     def call(self, films: Any) -> Any:
@@ -102,15 +102,15 @@ class Standardise(layers.Layer):  # type: ignore[misc] # keras has no types
 
 @keras.saving.register_keras_serializable(_PACKAGE)
 class BlurPool(layers.Layer):  # type: ignore[misc] # keras has no types
-    """Blur by [1 2 1] / 4 both ways, then take every second pixel: no fine grain turns into coarse.
+    """Blur by [1 2 1] / 4 in both directions, then take every second pixel, to avoid aliasing.
 
-    (n, h, w, c) float32 to (n, h / 2, w / 2, c), h and w even. What a network says of a film then
-    depends less on where its pixels happen to lie: Zhang 2019, *Making Convolutional Networks
-    Shift-Invariant Again*, with the smaller of its filters.
+    (n, h, w, c) float32 to (n, h / 2, w / 2, c), h and w even. The output then depends less on
+    small shifts of the film: Zhang 2019, *Making Convolutional Networks Shift-Invariant Again*,
+    with the smaller of its filters.
     """
 
     def call(self, maps: Any) -> Any:
-        """Blur each channel by itself, and halve."""
+        """Blur each channel, and halve."""
         line = np.array([1, 2, 1], dtype=np.float32) / 4
         kernel = np.tile(np.outer(line, line)[:, :, None, None], (1, 1, maps.shape[-1], 1))
         return ops.depthwise_conv(maps, kernel, strides=2, padding="same")
@@ -118,23 +118,23 @@ class BlurPool(layers.Layer):  # type: ignore[misc] # keras has no types
 
 @keras.saving.register_keras_serializable(_PACKAGE)
 class EvidenceHead(layers.Layer):  # type: ignore[misc] # keras has no types
-    """Global average pooling and one dense output, written so that the map comes out as well.
+    """Global average pooling and one dense output, which also gives the evidence map.
 
     (n, h, w, c) to a dict of `logit` (n, 1), `evidence` (n, rows, columns, 1) and `features`
     (n, c). The evidence is the class activation map of Zhou et al. 2016, *Learning Deep Features
     for Discriminative Localization*, divided by h * w, with the bias spread evenly: it sums to the
-    logit. It lies over the whole film, nothing where the film was not looked at: each cell is cut
-    into `parts` * `parts`, and `rim` such parts are added all around.
+    logit. It covers the whole film and is 0 in the ignored margin: each cell is cut into `parts` *
+    `parts`, and `rim` such parts are added on all sides.
     """
 
     def __init__(self, *, parts: int = 1, rim: int = 0, **options: Any) -> None:
-        """Say how the map lies over the film."""
+        """Set the placement of the map on the film."""
         super().__init__(**options)
         self.parts = parts
         self.rim = rim
 
     def get_config(self) -> dict[str, Any]:
-        """Return what builds this layer again."""
+        """Return the arguments to build this layer again."""
         return {**super().get_config(), "parts": self.parts, "rim": self.rim}
 
     def build(self, shape: tuple[int | None, ...]) -> None:
@@ -164,7 +164,7 @@ class EvidenceHead(layers.Layer):  # type: ignore[misc] # keras has no types
 
 
 def build_network(architecture: Architecture) -> keras.Model:
-    """Build the network with fresh weights.
+    """Build the network with new weights.
 
     Returns:
         A model from (n, height, width, 1) uint8 to the dict of `EvidenceHead`. Augmentation is its
@@ -187,7 +187,7 @@ def build_network(architecture: Architecture) -> keras.Model:
 
 
 def shift_logit(network: keras.Model, shift: float) -> None:
-    """Add to the network's bias, and so to every logit it gives."""
+    """Add to the network's bias, and so to every logit."""
     bias = network.get_layer("head").bias
     bias.assign(bias + shift)
 
@@ -209,7 +209,7 @@ def _convolution(x: Any, channels: int, *, size: int = 3, stride: int = 1) -> An
         use_bias=False,
         kernel_initializer="he_normal",
     )(x)
-    # Momentum 0.9: an epoch has some sixty steps, and the running statistics must keep up.
+    # Momentum 0.9, because an epoch has some sixty steps and the running statistics must follow.
     return layers.BatchNormalization(momentum=0.9)(x)
 
 

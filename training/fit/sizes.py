@@ -1,16 +1,16 @@
-"""Which films the network takes, by their size. Pure: the command line asks before Keras is loaded.
+"""Film sizes that the network accepts. Pure, so that the command line needs no Keras.
 
-The strides must leave whole pixels, or two ways through a stage end in maps of different sizes.
+The strides must divide the film evenly, or the two paths of a stage have maps of different sizes.
 """
 
 from __future__ import annotations
 
-CELL = 16  # pixels of a film to a cell of the network's last map: its strides multiplied
-_UNSEEN = 10  # a tenth on each side is not looked at, where that leaves whole pixels
+CELL = 16  # pixels per cell of the network's last map: the product of its strides
+_UNSEEN = 10  # a tenth on each side is ignored, if the strides then divide the rest evenly
 
 
 def margin_of(side: int, *, cell: int = CELL) -> int:
-    """Return how much of a film of so many pixels a side is not looked at, on each side.
+    """Return the margin ignored on each side of a film with this many pixels a side.
 
     >>> margin_of(160), margin_of(224)
     (16, 0)
@@ -20,7 +20,7 @@ def margin_of(side: int, *, cell: int = CELL) -> int:
 
 
 def is_whole(side: int) -> bool:
-    """Whether the network can be built for films of so many pixels a side.
+    """Whether the network can be built for films with this many pixels a side.
 
     >>> is_whole(160), is_whole(150)
     (True, False)

@@ -1,6 +1,6 @@
 """TensorBoard event files, by tensorboardX: `tensorboard --logdir DIR`. Only scalars are written.
 
-They are written at once, not by the library's thread, whose trouble with a full disk nobody hears.
+They are written at once, because the library's own thread hides errors of a full disk.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _TROUBLE = "TensorBoard's events cannot be written"
 
 
 class EventFile:
-    """One run's event file, added to a step at a time."""
+    """The event file of one run, written step by step."""
 
     def __init__(self, folder: Path) -> None:
         """Start a file in `folder`.
@@ -45,14 +45,14 @@ class EventFile:
             self._writer.flush()
 
     def close(self) -> None:
-        """Close the file. What could not be written has been told by `add`."""
+        """Close the file. `add` has reported write errors."""
         with suppress(OSError):
             self._writer.close()
 
 
 @contextmanager
 def event_file(folder: Path | None) -> Iterator[EventFile | None]:
-    """Yield a file in `folder`, closed at the end; None for none."""
+    """Yield an event file in `folder`, closed at the end; None if `folder` is None."""
     if folder is None:
         yield None
         return

@@ -1,4 +1,4 @@
-"""Where a fit starts: from the champion's weights, or from nothing, and why."""
+"""Chooses the start of a fit: the champion's weights, or new ones, with the reason."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ CONTINUED = "model.keras"
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """What a network begins as."""
+    """The start of a network."""
 
-    version: str | None  # whose weights; None for fresh ones
+    version: str | None  # of the weights; None for new ones
     weights: Path | None  # a Keras file
-    why: str  # in words
+    why: str  # the reason, for people
 
 
 def choose_start(
@@ -33,19 +33,19 @@ def choose_start(
     test: Sequence[LabelledScan] = (),
     calibration: Sequence[LabelledScan] = (),
 ) -> Start:
-    """Return the champion's weights if tonight's network can and may start from them.
+    """Return the champion's weights if this night's network can and may start from them.
 
     A champion of an earlier preprocessing version is gone on with: its weights are a start, and the
     fit, the calibration and the limits of the familiar are all made anew on tonight's pixels.
 
     Args:
-        registry: whose champion it is.
-        architecture: of tonight's network, as a manifest describes it.
-        salt: of tonight's split. A champion of another may have learnt from films that are to
-            test or calibrate tonight.
-        test: tonight's test films. A champion that has learnt from one of them is not gone on with.
-        calibration: tonight's calibration films. Nor is one whose weights were trained on one of
-            them, as where patients are told otherwise than they were: they would seem too easy.
+        registry: with the champion.
+        architecture: of this night's network, as in a manifest.
+        salt: of this night's split. A champion with another salt may have been trained on films
+            that now test or calibrate.
+        test: this night's test films. A champion made from one of them is not used.
+        calibration: this night's calibration films. A champion whose weights were trained on one of
+            them, for example because patients are found differently now, is not used either.
     """
     try:
         champion = registry.champion()
@@ -74,7 +74,7 @@ def choose_start(
 
 
 def from_scratch() -> Start:
-    """Return a start from nothing, as asked for."""
+    """Return a start from new weights, as requested."""
     return _nothing("as asked")
 
 

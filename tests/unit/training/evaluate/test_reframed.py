@@ -73,7 +73,7 @@ def test_donors_are_of_the_other_class_and_the_same_for_one_seed() -> None:
     assert plan_reframings(films[::-1], donors[::-1], SIXTHS, seed=3) == plan[::-1]
     assert plan_reframings(films, donors, SIXTHS, seed=4) != plan
     assert len(Counter(one.donor.sha256 for one in plan)) > 30
-    with pytest.raises(DataError, match="no film on the train side to tone NORMAL"):
+    with pytest.raises(DataError, match="the train side has no film to tone NORMAL"):
         plan_reframings(films, scans(each=2, side=Side.TRAIN)[:2], SIXTHS)
 
 
