@@ -55,6 +55,7 @@ def _all_done(trial: Trial, status: int, log: Path, name: str, point: int) -> bo
     return False
 
 
+@pytest.mark.slow
 def test_each_system_call_of_a_batch(any_site: Site, trial: Trial) -> None:
     """Killed at any call that changes what is on disk, the next start finishes the batch."""
     site = any_site
@@ -152,6 +153,7 @@ def two_models(site: Site, shipped: Path) -> list[str]:
     return [shipped.name, "other-1"]
 
 
+@pytest.mark.slow
 def test_each_system_call_of_a_promotion(site: Site, trial: Trial, two_models: list[str]) -> None:
     """Killed in the middle of a swap, one of the two serves, and promoting again is enough."""
     everything: dict[str, bytes] = {}

@@ -57,6 +57,7 @@ def test_another_inbox_in_its_place(site: Site, trial: Trial, how: str) -> None:
     trial.end(site, everything, rounds=0)
 
 
+@pytest.mark.slow
 def test_something_mounted_over_the_inbox(site: Site, trial: Trial) -> None:
     """What is mounted over it is the inbox while it is there, and what is beneath is afterwards."""
     _listening(site)

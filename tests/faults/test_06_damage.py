@@ -157,6 +157,7 @@ def _mutated(data: bytes, chance: random.Random) -> bytes:
     return bytes(mutable)
 
 
+@pytest.mark.slow
 def test_no_mutated_file_harms_the_worker(site: Site, trial: Trial, shipped: Path) -> None:
     """However a film is mutated it is answered once; no screener dies or stalls of it."""
     chance, pictures = random.Random(32), _pictures()

@@ -91,7 +91,13 @@ ERRORS = {
 }
 
 
-@pytest.mark.parametrize("how", ERRORS)
+# Between failures the worker waits, longer each time.
+_QUICK = ("moves across", "moves unknown", "database syncs failing")
+
+
+@pytest.mark.parametrize(
+    "how", [pytest.param(how, marks=[] if how in _QUICK else pytest.mark.slow) for how in ERRORS]
+)
 def test_a_system_call_that_fails(site: Site, trial: Trial, how: str) -> None:
     """Whatever call fails for a while, and however, every film is answered in the end."""
     calls, error, times = ERRORS[how]

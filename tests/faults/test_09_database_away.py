@@ -80,6 +80,7 @@ def _away(trial: Trial) -> None:
         time.sleep(60)  # the fault itself
 
 
+@pytest.mark.slow
 def test_stopped_for_a_minute(own_site: Site, trial: Trial, server: OwnPostgres) -> None:
     """Stopped under load and started again: the worker goes on by itself."""
     story = _Round(own_site, trial)
@@ -111,6 +112,7 @@ def test_killed_at_once(own_site: Site, trial: Trial, server: OwnPostgres) -> No
     story.end()
 
 
+@pytest.mark.slow
 def test_connections_ended_in_a_loop(own_site: Site, trial: Trial, server: OwnPostgres) -> None:
     """Every connection ended again and again: in the end all is answered, nothing twice."""
     story = _Round(own_site, trial)

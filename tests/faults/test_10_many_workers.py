@@ -88,6 +88,7 @@ def test_they_share_the_inbox(any_site: Site, trial: Trial, workers: int) -> Non
     trial.end(site, everything, rounds=0)
 
 
+@pytest.mark.slow
 def test_whoever_works_off_an_inbox_offers_none_of_it(site: Site, trial: Trial) -> None:
     """`run --once` answers for all that is there: what another had taken it could not wait for."""
     everything: dict[str, bytes] = {}

@@ -48,8 +48,8 @@ def test_jumps_while_films_flow(any_site: Site, trial: Trial) -> None:
     trial.end(site, everything, rounds=0)
 
 
-@pytest.mark.parametrize("days", [1, -1])
-@pytest.mark.parametrize("when", ["claimed", "recorded"])
+@pytest.mark.parametrize("days", [1, pytest.param(-1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("when", ["claimed", pytest.param("recorded", marks=pytest.mark.slow)])
 def test_a_jump_between_a_kill_and_the_start(
     site: Site, trial: Trial, days: int, when: str
 ) -> None:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import films
+import pytest
 from driver import Site, wait_for
 from tracing import calls_in, strace
 from trials import Trial
@@ -21,6 +22,7 @@ def _memory_mb(pid: int) -> float:
     return int(found[1]) / 1024
 
 
+@pytest.mark.slow
 def test_a_backlog(site: Site, trial: Trial) -> None:
     """First answers come while nearly all still wait, and memory does not follow the backlog."""
     everything = films.small_batch(trial.count(1500, 100_000))
@@ -51,6 +53,7 @@ def _calls_per_film(site: Site, count: int, seed: int) -> float:
     return len(calls_in(log)) / count
 
 
+@pytest.mark.slow
 def test_work_for_a_film_does_not_grow_with_the_backlog(site: Site, trial: Trial) -> None:
     """Four times the backlog takes no more system calls a film."""
     few = trial.count(150, 2000)

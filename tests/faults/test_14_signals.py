@@ -7,6 +7,7 @@ import sqlite3
 from pathlib import Path
 
 import films
+import pytest
 from driver import Site, wait_for
 from swaps import children, report, wait_until_serving
 from trials import Trial
@@ -101,6 +102,7 @@ def test_told_twice(any_site: Site, trial: Trial) -> None:
     _finish(site, trial, everything)
 
 
+@pytest.mark.slow
 def test_hung_up_twenty_times(any_site: Site, trial: Trial, shipped: Path) -> None:
     """Without a terminal SIGHUP means nothing: films flow on."""
     site = any_site

@@ -16,6 +16,7 @@ from contextlib import suppress
 from functools import partial
 
 import films
+import pytest
 from driver import Site, wait_for
 from trials import Trial
 
@@ -30,6 +31,7 @@ def _begun(site: Site, nights: int) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_a_night_killed_beside_the_worker(site: Site, trial: Trial) -> None:
     """Killed at any moment, a night leaves the model that serves, and no film waits for it."""
     chance = random.Random(15)

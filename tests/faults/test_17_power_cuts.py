@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import films
+import pytest
 from driver import Site
 from servers import freeze, thaw
 from swaps import children
@@ -36,6 +37,7 @@ def _copy(site: Site, root: Path) -> Site:
     return other
 
 
+@pytest.mark.slow
 def test_an_instant(site: Site, trial: Trial, tmp_path: Path) -> None:
     """Whatever instant the power fails at, the next start comes to the same end."""
     chance = random.Random(17)

@@ -40,6 +40,7 @@ def _pages(how: str) -> int:
     return int(json.loads(done.stdout.splitlines()[-1]))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="this machine has no glibc")
 def test_freed_memory_is_taken_again_without_asking_the_system() -> None:
     """Ten steps fetch fewer pages anew than one did, where each fetched all of them again."""

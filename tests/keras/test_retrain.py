@@ -164,6 +164,7 @@ def test_the_manifest_says_what_was_trained_on_what(night: Night) -> None:
     assert sum(dataset.counts()[side]["NORMAL"] for side in sides) == 40 + damaged
 
 
+@pytest.mark.slow
 def test_the_operating_point_owes_nothing_to_the_test_films(night: Night, tmp_path: Path) -> None:
     """With every test label turned round, weights, temperature, threshold and band are the same."""
     data = tmp_path / "drawn"
@@ -308,6 +309,7 @@ def _run_command(night: Night, root: Path) -> Command:
     )
 
 
+@pytest.mark.slow
 def test_a_model_below_the_floors_is_kept_and_does_not_serve(
     command: Command,
 ) -> None:
@@ -322,6 +324,7 @@ def test_a_model_below_the_floors_is_kept_and_does_not_serve(
     load(models / version)
 
 
+@pytest.mark.slow
 def test_a_card_without_a_population_says_so(command: Command) -> None:
     """Nobody's films are passed off as anybody's: what was not stated is not made up."""
     models = command.models
@@ -364,6 +367,7 @@ def test_a_near_copy_stops_the_command_before_anything_is_fitted(
     database.close()
 
 
+@pytest.mark.slow
 def test_the_next_night_starts_from_the_champion(night: Night, tmp_path: Path) -> None:
     """Its weights, where architecture and split are the same; and whose films it was tested on."""
     models = tmp_path / "models"
@@ -383,6 +387,7 @@ def test_the_next_night_starts_from_the_champion(night: Night, tmp_path: Path) -
     )
 
 
+@pytest.mark.slow
 def test_a_champion_of_another_split_is_not_started_from(night: Night, tmp_path: Path) -> None:
     """It may have learnt from the films that are to calibrate and to test tonight."""
     package = tmp_path / night.outcome.version
@@ -404,6 +409,7 @@ def test_a_champion_of_another_split_is_not_started_from(night: Night, tmp_path:
     assert "model.keras" in damaged.why
 
 
+@pytest.mark.slow
 def test_what_a_model_has_learnt_from_never_tests_it(night: Night, tmp_path: Path) -> None:
     """The same films without their test folder: a hash would put some that it knows on test."""
     flat, models = tmp_path / "flat", tmp_path / "models"
@@ -434,6 +440,7 @@ def test_what_a_model_has_learnt_from_never_tests_it(night: Night, tmp_path: Pat
     assert registry.champion() == champion
 
 
+@pytest.mark.slow
 def test_told_to_stop_a_night_leaves_nothing_and_goes_on_the_next(command: Command) -> None:
     """SIGTERM while fitting: not 0, no package, nothing staged; then no epoch is done twice."""
     assert command.code == 128 + signal.SIGTERM
@@ -515,6 +522,7 @@ def test_an_equal_challenger_is_held(night: Night, again: Plan) -> None:
     load(outcome.package)  # it is kept, and could be promoted by a person
 
 
+@pytest.mark.slow
 def test_a_night_of_other_code_fits_anew(
     night: Night, again: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:

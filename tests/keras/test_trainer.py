@@ -160,7 +160,9 @@ def test_a_loss_that_is_not_finite_stops_with_its_step(tmp_path: Path) -> None:
         fit(network, films, Watched(examples=films), QUICK, scratch=tmp_path, say=lambda _: None)
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize(
+    "step", [STEPS[0], *(pytest.param(step, marks=pytest.mark.slow) for step in STEPS[1:])]
+)
 def test_a_run_killed_while_it_keeps_an_epoch_ends_alike(
     tmp_path: Path, whole: Whole, step: str
 ) -> None:

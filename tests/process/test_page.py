@@ -104,6 +104,7 @@ def test_nothing_came(site: Site) -> None:
         assert said in told
 
 
+@pytest.mark.slow
 def test_in_a_browser(screened: Site, tmp_path: Path) -> None:
     """A real one shows the table as it is meant, and makes pages of it for paper."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -21,6 +21,7 @@ from worker.archive.ray_cluster import ActorSetup, Screening
 from worker.errors import DataError
 from worker.settings import Settings
 
+pytestmark = pytest.mark.slow
 _COLUMNS = ("sha256", "decision", "probability", "confidence", "threshold", "model_version")
 
 

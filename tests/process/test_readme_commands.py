@@ -58,7 +58,7 @@ NOT_RUN = {
     "make test-slow": "`make test-all` runs the same tests",
     "make check": "`make test` begins with it",
     "make lock": "it takes uv and asks the registries; test_documents.py reads what came of it",
-    "make soak": "it takes hours; `make test` runs the same tests for a few rounds",
+    "make soak": "it takes hours; `make test-all` runs the same tests for a few rounds",
     "make bench": "it takes minutes",
     "make profile": "it may not be allowed to look into processes",
     "KERAS_BACKEND=jax": "JAX is not among the packages",
@@ -147,6 +147,7 @@ def place(furnished: Site, tmp_path: Path) -> Iterator[Site]:
     site.end()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", with_options())
 def test_it_can_be_done_as_it_stands(command: str, place: Site) -> None:
     """Each command, and each option of its row, does what it is there for, and says so by 0."""
@@ -200,12 +201,14 @@ def told(command: str, *, within: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", FETCHED)
 def test_what_it_says_to_fetch_can_be_fetched(command: str, clone: Path) -> None:
     """Where it is there already it stays as it is."""
     told(command, within=clone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [one for one in documents.commands(documents.section(_CONTRIBUTING)) if one not in NOT_RUN],

@@ -130,6 +130,7 @@ def test_packages_of_either_preprocessing_serve_side_by_side(site: Site, shipped
     assert len(set(told.values())) == 2
 
 
+@pytest.mark.slow
 def test_some_at_a_time_newest_first(screened: Site) -> None:
     """--limit takes the newest that are left, again and again; --since leaves out the older."""
     ids = sorted((row["scan_id"] for row in screened.results() if row["decision"]), reverse=True)
@@ -140,6 +141,7 @@ def test_some_at_a_time_newest_first(screened: Site) -> None:
         assert {row["scan_id"] for row in rescored(screened)} == set(ids[:done])
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_it_goes_on(site: Site) -> None:
     """Killed in the middle, what is recorded stays, and the next run does the rest, once."""
     many = batch(400)
@@ -210,6 +212,7 @@ def test_what_must_not_serve_screens_nothing_again(screened: Site, shipped: Path
     assert rescored(screened) == []
 
 
+@pytest.mark.slow
 def test_a_screener_that_is_ended_costs_no_film(screened: Site) -> None:
     """Films that were with a screener when it ended are tried again, and get their rows."""
     database = Database(screened.database_url)
@@ -295,6 +298,7 @@ def test_a_champion_that_must_not_serve_is_told_from_a_challenger(
     database.close()
 
 
+@pytest.mark.slow
 def test_before_a_promotion_films_that_would_be_refused_are_listed(
     screened: Site, shipped: Path
 ) -> None:

@@ -74,6 +74,7 @@ def _said(site: Site, event: str) -> list[dict[str, str]]:
     return [line for line in lines if line["event"] == event]
 
 
+@pytest.mark.slow
 def test_a_promotion(site: Site, interpreter: Interpreter) -> None:
     """Without screeners for the new model the one before serves on; with them, the new one.
 
@@ -102,6 +103,7 @@ def test_a_promotion(site: Site, interpreter: Interpreter) -> None:
     assert not _said(site, "trouble")
 
 
+@pytest.mark.slow
 def test_a_screener_that_ended(site: Site, interpreter: Interpreter) -> None:
     """One that cannot be replaced leaves the other at work, and is replaced when it can be."""
     worker = site.start(wrapper=interpreter.wrapper)

@@ -104,6 +104,7 @@ def test_a_later_release_that_closes_the_way_back(any_site: Site, tmp_path: Path
     assert site.results() == []
 
 
+@pytest.mark.slow
 def test_two_releases_on_one_postgres(tmp_path: Path, postgres: Postgres) -> None:
     """Both screen from one inbox; while one is upgraded, the other goes on, and can come back."""
     site = Site(tmp_path / "site", postgres.url(postgres.migrated()))

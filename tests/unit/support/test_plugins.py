@@ -29,6 +29,13 @@ def test_of_hours():
 def test_elsewhere():
     pass
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def any_site(request):
+    return request.param
+
+def test_workers(any_site):
+    pass
+
 def test_with_a_program():
     pytest.skip("strace is not installed")
 """
@@ -73,21 +80,26 @@ def test_a_missing_program_is_a_failure_only_where_none_may_be_missing(
     suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In CI no test is left out in silence, but for what a machine cannot have."""
-    suite.runpytest_inprocess().assert_outcomes(passed=3, skipped=2, deselected=1)
+    suite.runpytest_inprocess().assert_outcomes(passed=5, skipped=2, deselected=1)
     monkeypatch.setenv("LUNGWATCH_TEST_NO_SKIPS", "1")
     strict = suite.runpytest_inprocess()
-    strict.assert_outcomes(passed=3, skipped=1, failed=1, deselected=1)
+    strict.assert_outcomes(passed=5, skipped=1, failed=1, deselected=1)
     strict.stdout.fnmatch_lines(["*forbids: strace is not installed*"])
 
 
 def test_the_two_tiers_are_the_whole(suite: pytest.Pytester) -> None:
-    """What is slow by its folder or by hand is in one run, all else in the other; no test in both.
+    """What is slow is in one run, all else in the other, and no test in both.
 
-    The folder with the long tests comes first.
+    Slow are a folder, tests marked by hand, and workers on the second database. The folder with
+    the long tests comes first.
     """
-    assert passed(suite) == ["test_unit", "test_quick", "test_by_hand"]
-    assert passed(suite, "-m", "slow") == ["test_unit", "test_by_hand"]
-    assert passed(suite, "-m", "not slow") == ["test_quick"]
+    slow = ["test_unit", "test_by_hand", "test_workers[postgres]"]
+    quick = ["test_quick", "test_workers[sqlite]"]
+    assert passed(suite, "-m", "slow") == slow
+    assert passed(suite, "-m", "not slow") == quick
+    whole = passed(suite)
+    assert sorted(whole) == sorted(slow + quick)
+    assert whole[0] == "test_unit"
 
 
 def test_a_soak_has_more(suite: pytest.Pytester) -> None:
@@ -101,7 +113,7 @@ def test_costs_are_written(suite: pytest.Pytester) -> None:
         suite.runpytest_inprocess("--costs", "costs.md", *way)
         told = (suite.path / "costs.md").read_text(encoding="utf-8")
         rows = {line.split(" | ")[0].strip("| `"): line for line in told.splitlines()}
-        assert rows["tests/unit"].startswith("| `tests/unit` | 4 | 0.")
+        assert rows["tests/unit"].startswith("| `tests/unit` | 6 | 0.")
         assert rows["tests/system"].startswith("| `tests/system` | 1 | 0.")
         assert {"tests/unit/test_all.py", "tests/unit/test_all.py::test_by_hand"} < rows.keys()
 
