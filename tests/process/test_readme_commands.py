@@ -38,6 +38,7 @@ RUN_BY = {
     "python -m training.retrain": "test_retrain.py",
     ".venv/bin/python -m training.retrain --data DIR": "test_retrain.py",
     "make model DATA=chest_xray": "test_download.py",
+    "make model DATA=chest_xray SIZES=FILE.csv": "test_download.py",
     ".venv/bin/python -m training.robustness models/VERSION TREE --originals DIR": (
         "test_robustness.py"
     ),
@@ -59,6 +60,7 @@ NOT_RUN = {
     "make check": "`make test` begins with it",
     "make lock": "it takes uv and asks the registries; test_documents.py reads what came of it",
     "make soak": "it takes hours; `make test-all` runs the same tests for a few rounds",
+    ".venv/bin/pytest tests/faults/test_06_damage.py --soak -k no_damaged": "as `make soak`",
     "make bench": "it takes minutes",
     "make profile": "it may not be allowed to look into processes",
     "KERAS_BACKEND=jax": "JAX is not among the packages",

@@ -84,19 +84,30 @@ def test_it_is_what_the_shipped_model_was_measured_on(data: Path, tmp_path: Path
         }, split
 
 
-def test_make_model_asks_for_the_recipe_of_the_shipped_model() -> None:
-    """Epochs, seed, salt and start are those of its manifest; the films are those just laid out."""
+def _made(*variables: str) -> list[list[str]]:
+    """Return the two commands that `make model` would run: each one's module and its arguments."""
     said = subprocess.run(
-        ["make", "--dry-run", "model", "DATA=chest_xray"],
+        ["make", "--dry-run", "model", *variables],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
         check=True,
     ).stdout.replace("\\\n", "")
     lines = [shlex.split(line) for line in said.splitlines() if "-m training." in line]
-    laying, training = lines[-2:]
-    assert laying[2:] == ["training.download", "chest_xray", "var/model/chest_xray"]
-    plan = read_plan(training[3:], Settings(), description="")
+    return [words[words.index("-m") + 1 :] for words in lines[-2:]]
+
+
+def test_make_model_hands_on_a_table_of_sizes() -> None:
+    """The night is told where it lies."""
+    _, training = _made("DATA=chest_xray", "SIZES=FILE.csv")
+    assert training[-2:] == ["--native-sizes", "FILE.csv"]
+
+
+def test_make_model_asks_for_the_recipe_of_the_shipped_model() -> None:
+    """Epochs, seed, salt and start are those of its manifest; the films are those just laid out."""
+    laying, training = _made("DATA=chest_xray")
+    assert laying == ["training.download", "chest_xray", "var/model/chest_xray"]
+    plan = read_plan(training[1:], Settings(), description="")
     registry = Registry(REPOSITORY / "models")
     made = json.loads((registry.folder(registry.serving()) / "manifest.json").read_text())
     recipe = made["training"]["recipe"]
