@@ -228,7 +228,7 @@ def test_the_command_prints_the_table_under_shift(
     assert "6 NORMAL and 6 PNEUMONIA films" in told
 
     assert main(swapped) == 0
-    assert "swapped: toned alone" in (told := capsys.readouterr().out)
+    assert "swapped: only toned" in (told := capsys.readouterr().out)
     assert "Framing was not swapped: the films' sizes are not known." in told
 
     sizes = tmp_path / "sizes.csv"

@@ -200,7 +200,9 @@ def test_a_folder_that_cannot_be_written_ends_a_fit_with_its_reason(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(watching, "write_atomically", full)
-    with pytest.raises(DataError, match=r"^what a fit .* \(No space left on device\):\n  /"):
+    with pytest.raises(
+        DataError, match=r"^the state of a fit .* \(No space left on device\):\n  /"
+    ):
         fit(
             build(),
             films,

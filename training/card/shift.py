@@ -1,4 +1,4 @@
-"""The card's first numbers: on test films with what marks the other class, and on zoomed ones."""
+"""The card's section on test films with framing and grey levels of the other class, and zoomed."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ _ZOOMED = "zoomed: {label} films cropped to 0.8 x 0.8, the others as they are"
 
 
 def section(evaluation: Evaluation) -> str:
-    """Return the section, in Markdown; empty where nothing was measured."""
+    """Return the section, in Markdown; empty if nothing was measured."""
     if evaluation.shifts is None:
         return ""
     return (
         "## How good under shift\n\n"
         f"{shifts_table(evaluation.shifts, evaluation)}\n\n"
         "Framing and grey levels differ between the classes and are not disease. On swapped films "
-        "they speak for the other class, so a model that looks at the lungs loses little there. Of "
-        "earlier models of this code, these numbers gave the order that films of the same hospital "
-        "gave which no model had seen; AUC on the films as they are gave the opposite order."
+        "they point to the wrong class, so a model that looks at the lungs loses little there. "
+        "These numbers ranked earlier models of this code in the same order as unseen films of the "
+        "same hospital did; AUC on the films as they are ranked them in the opposite order."
     )
 
 
@@ -26,7 +26,7 @@ def shifts_table(shifts: Shifts, numbers: Metrics) -> str:
 
     Args:
         shifts: the numbers of each change.
-        numbers: of the model, with AUC swapped, zoomed and robust among them.
+        numbers: of the model, including AUC swapped, zoomed and robust.
     """
     crops = [
         f"{label} films to {kept:.2f} of the {side}"
@@ -40,7 +40,7 @@ def shifts_table(shifts: Shifts, numbers: Metrics) -> str:
         _row("as they are", shifts.untouched),
         *([_row("conflict: framed as the other class", shifts.conflict)] if crops else []),
         _row("toned: grey levels of a film of the other class", shifts.toned),
-        _row(f"swapped: {'both' if crops else 'toned alone'}", shifts.swapped),
+        _row(f"swapped: {'both' if crops else 'only toned'}", shifts.swapped),
         *(
             _row(_ZOOMED.format(label=label), shifts.zoomed.get(label))
             for label in ("NORMAL", "PNEUMONIA")
@@ -61,8 +61,8 @@ def shifts_table(shifts: Shifts, numbers: Metrics) -> str:
         f"are, swapped {_with_ends('swapped_auc', numbers)} and zoomed, the worse of both "
         f"{_with_ends('zoomed_auc', numbers)}.\n\n" + "\n".join(rows) + f"\n\n{framing}"
         f"{left_out if unread else ''} Sensitivity and specificity are at the model's threshold. "
-        "Intervals are 95 %: by draws of patients in the first line, DeLong for the AUCs of the "
-        "table, Wilson for shares."
+        "Intervals are 95 %: bootstrap of patients in the first line, DeLong for the AUCs of the "
+        "table, Wilson for proportions."
     )
 
 

@@ -1,7 +1,7 @@
-"""How well the class of a film can be told without its lungs: by traces that are not disease.
+"""Measures how well the class of a film can be told from traces that are not disease.
 
-A trace is what a film's size, its encoder, its grey levels or its rim gives away. A network trained
-on films whose class follows from traces learns them too, and does worse on films from elsewhere.
+Traces are a film's size, its encoder, its grey levels and its rim. A network trained on films whose
+class follows from traces learns them too, and does worse on films from other sites.
 """
 
 from __future__ import annotations
@@ -26,46 +26,44 @@ from training.evaluate.metrics import Truth, auc
 from worker.imaging.preprocessing import Pixels, resize
 from worker.model.evaluation import TRACES, Shortcuts, Trace
 
-MOST_FILMS: Final = 5000  # that are audited: a minute at most
+MOST_FILMS: Final = 5000  # audited, which takes a minute at most
 _FOLDS = 5
-_LEAST_FILMS = 50  # of each class: fewer say nothing
-_SIDE_PIXELS = 128  # of the films as they are looked at
+_LEAST_FILMS = 50  # of each class, at least
+_SIDE_PIXELS = 128  # of the films in the audit
 _RIM = 0.1  # of each side
 _RIM_COMPONENTS = 60
 _PERCENTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
-_TABLE_BYTES = 65  # of a quantisation table: its number, and 64 values
+_TABLE_BYTES = 65  # of a quantisation table: its number and 64 values
 
-_UNKNOWN_SIZES = (
-    "the sizes that the films had before they were copied are not known: see --native-sizes"
-)
+_UNKNOWN_SIZES = "the native sizes of the films are not known: see --native-sizes"
 _ONE_ENCODER = "all files were written in the same way"
 _FEW = f"fewer than {_LEAST_FILMS} films or {_FOLDS} patients of a class"
 
 _Floats = npt.NDArray[np.float32]
-_Fold = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]  # rows learnt from, rows left out
+_Fold = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]  # rows to fit on, rows left out
 
 
 @dataclass(frozen=True, kw_only=True)
 class AuditedFilms:
-    """What the audit sees of films, in one order."""
+    """The data of the audit, in one order of films."""
 
     pixels: Pixels  # (n, height, width) uint8
     truth: Truth  # (n,)
     patients: Sequence[str]
-    sizes: Sequence[Size | None]  # before they were copied; None where not known
+    sizes: Sequence[Size | None]  # native; None if not known
     files: Sequence[FilmFile]
 
     @classmethod
     def of(
         cls, scans: Sequence[LabelledScan], films: Films, sizes: Sizes, *, most: int = MOST_FILMS
     ) -> AuditedFilms:
-        """Take so many films, chosen by their content.
+        """Take up to `most` films, chosen by their content.
 
         Args:
-            scans: films that `films` has the pixels of.
-            films: their pixels, and what their files are like.
-            sizes: before they were copied, by SHA-256, of films of which they are known.
-            most: films; all where there are no more.
+            scans: the films.
+            films: their pixels, and facts of their files.
+            sizes: native sizes by SHA-256, as far as known.
+            most: the largest number of films.
         """
         chosen = sorted(scans, key=lambda scan: scan.sha256)[:most]
         pixels = np.empty((len(chosen), _SIDE_PIXELS, _SIDE_PIXELS), np.uint8)
@@ -82,11 +80,11 @@ class AuditedFilms:
 
 
 def audit(films: AuditedFilms, *, seed: int) -> Shortcuts:
-    """Return how well the class follows from each trace, for patients that were left out.
+    """Return how well each trace predicts the class, for patients that were left out of the fit.
 
-    Gradient boosting (scikit-learn's HistGradientBoostingClassifier as it comes), five folds, all
-    films of a patient in one of them; the AUC is of all films, each scored by the fit that left its
-    patient out. A trace that cannot be measured says why.
+    Gradient boosting (scikit-learn's HistGradientBoostingClassifier with its defaults) in five
+    folds by patient. The AUC is of all films, each scored by the fit that left its patient out. A
+    trace that cannot be measured has the reason instead.
 
     Args:
         films: of both classes.
@@ -100,15 +98,15 @@ def audit(films: AuditedFilms, *, seed: int) -> Shortcuts:
     elif not sized.any():
         missing["size"] = _UNKNOWN_SIZES
     elif _too_few(films.truth[sized], patients[sized]):
-        missing["size"] = f"the sizes are known of {_FEW}"
+        missing["size"] = f"native sizes are known of {_FEW}"
     if "encoder" not in missing and len({file.encoding for file in films.files}) < 2:
         missing["encoder"] = _ONE_ENCODER
-    known = dict.fromkeys(TRACES, np.ones(count, dtype=np.bool_))  # rows that a trace is known of
+    known = dict.fromkeys(TRACES, np.ones(count, dtype=np.bool_))  # rows with this trace
     if "size" not in missing:
         known |= dict.fromkeys(("size", "outside", "all"), sized)
     scores = {name: np.full(count, np.nan) for name in TRACES if name not in missing}
     if scores:
-        with threadpool_limits(1):  # more would wait for one another, beside a worker
+        with threadpool_limits(1):  # more threads would only wait for one another
             _score(films, scores, known, sized="size" in scores, seed=seed)
     return Shortcuts(
         films=_counts(films.truth),
@@ -123,7 +121,7 @@ def audit(films: AuditedFilms, *, seed: int) -> Shortcuts:
 
 
 def not_audited(reason: str) -> Shortcuts:
-    """Return the result of an audit that did not happen."""
+    """Return the result of an audit that was not done."""
     return Shortcuts(traces={name: Trace(not_measured=reason) for name in TRACES})
 
 
@@ -135,7 +133,7 @@ def _score(
     sized: bool,
     seed: int,
 ) -> None:
-    """Fill in each film's score by each trace, from fits on the films of other patients."""
+    """Fill in each film's score from each trace, by fits on films of other patients."""
     plain = {"size": _sizes(films.sizes), "encoder": _encoders(films.files)}
     plain["grey_levels"] = _grey_levels(films.pixels)
     rim_pixels = _rims(films.pixels)
@@ -143,7 +141,7 @@ def _score(
     rims = rim_pixels.astype(np.float32)
     size = ["size"] if sized else []
     for learnt, left_out in _folds(films, seed):
-        # The components are fitted in each fold anew: none has seen the films that it is judged by.
+        # Components are fitted in each fold, without the films that they are tested on.
         components = PCA(
             min(_RIM_COMPONENTS, len(learnt)), svd_solver="randomized", random_state=seed
         ).fit(rims[learnt])
@@ -170,7 +168,7 @@ def _too_few(truth: Truth, patients: npt.NDArray[np.str_]) -> bool:
 
 
 def _trace(truth: Truth, scores: npt.NDArray[np.float64]) -> Trace:
-    if not np.isfinite(scores).all():  # a fold had one class alone to learn from
+    if not np.isfinite(scores).all():  # a fold had only one class to fit on
         return Trace(not_measured=_FEW)
     return Trace(auc=auc(truth, scores).value, films=_counts(truth))
 
@@ -180,15 +178,15 @@ def _counts(truth: Truth) -> dict[str, int]:
 
 
 def _sizes(sizes: Sequence[Size | None]) -> _Floats:
-    """Return (n, 3): width, height and aspect ratio; NaN where they are not known."""
+    """Return (n, 3): width, height and aspect ratio; NaN if not known."""
     rows = [(np.nan,) * 3 if size is None else (*size, size.aspect_ratio) for size in sizes]
     return np.array(rows, dtype=np.float32)
 
 
 def _encoders(files: Sequence[FilmFile]) -> _Floats:
-    """Return (n, 67): the first quantisation table, how long all are, and a number of the encoder.
+    """Return (n, 67): the first quantisation table, the length of all, and a number of the encoder.
 
-    The number stands for what else an encoder writes alike into all its files.
+    The number stands for everything else that an encoder writes into all its files.
     """
     numbers = {encoding: n for n, encoding in enumerate(sorted({f.encoding for f in files}))}
     rows = np.full((len(files), _TABLE_BYTES + 2), np.nan, dtype=np.float32)
@@ -201,7 +199,7 @@ def _encoders(files: Sequence[FilmFile]) -> _Floats:
 
 
 def _grey_levels(pixels: Pixels) -> _Floats:
-    """Return (n, 13): the levels of all pixels, and mean absolute gradients down and across."""
+    """Return (n, 13): statistics of all pixels, and mean absolute gradients down and across."""
     gradients = [
         [np.abs(np.diff(film.astype(np.float32), axis=axis)).mean() for axis in (0, 1)]
         for film in pixels

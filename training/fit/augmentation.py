@@ -1,8 +1,8 @@
-"""What may be done to a film in training, as a Keras layer, and mixing films in a batch.
+"""Augmentation of films in training, as a Keras layer, and mixing of films in a batch.
 
-Chosen for what differs between hospitals and devices: framing, exposure, sharpness, noise, and
-what is burnt into the edges. Nothing here runs outside training. `models/EXPERIMENTS.md` says what
-was tried besides, and what it gave, or cost.
+Chosen for differences between hospitals and devices: framing, exposure, sharpness, noise, and text
+at the edges. It runs in training only. `models/EXPERIMENTS.md` lists what else was tried, with
+results.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Labels = npt.NDArray[np.float32]
 
 @keras.saving.register_keras_serializable("lungwatch")
 class Augmentation(layers.Layer):  # type: ignore[misc] # keras has no types
-    """Move, expose, blur and mask films at random: (n, h, w, 1) uint8 to the same, float32.
+    """Move, expose, blur and mask films at random: (n, h, w, 1) uint8 to float32.
 
     Grey levels stay within 0 to 255. Every film draws its own changes.
     """
@@ -29,20 +29,20 @@ class Augmentation(layers.Layer):  # type: ignore[misc] # keras has no types
     def __init__(
         self,
         *,
-        degrees: float = 8.0,  # rotation, either way
+        degrees: float = 8.0,  # rotation, in either direction
         closer: float = 0.2,  # of both sides' logarithm, at most
-        farther: float = 0.1,  # likewise: what is smaller in training than in screening
-        stretch: float = 0.28,  # of each side's logarithm by itself, either way
+        farther: float = 0.1,  # likewise: films look smaller than in screening
+        stretch: float = 0.28,  # of each side's logarithm separately, either way
         shift: float = 0.08,  # of a side, either way
         gamma: float = 0.4,  # of the exponent's logarithm, either way
         contrast: float = 0.3,  # of the range, either way
         brightness: float = 0.15,  # of the range, either way
         noise: float = 0.03,  # standard deviation at most, of the range
-        edge: float = 0.1,  # of a side, how wide a masked strip may be
+        edge: float = 0.1,  # largest width of a masked strip, of a side
         seed: int = 0,
         **options: Any,
     ) -> None:
-        """Set how far each change may go."""
+        """Set the limit of each change."""
         super().__init__(**options)
         self.limits = {
             "degrees": degrees,
@@ -60,17 +60,17 @@ class Augmentation(layers.Layer):  # type: ignore[misc] # keras has no types
         self._random = random.SeedGenerator(seed)
 
     def get_config(self) -> dict[str, Any]:
-        """Return what builds this layer again."""
+        """Return the arguments to build this layer again."""
         return {**super().get_config(), **self.limits, "seed": self.seed}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Augmentation:
-        """Build the layer again; options that only earlier releases had are passed over."""
+        """Build the layer again, without options of earlier releases only."""
         gone = {"zoom", "away", "tone", "framed", "frame"}
         return cls(**{name: value for name, value in config.items() if name not in gone})
 
     def call(self, films: Any, *, training: bool = False) -> Any:
-        """Change films in training; hand them on unchanged otherwise."""
+        """Change films in training; otherwise return them unchanged."""
         films = ops.cast(films, "float32")
         if not training:
             return films
@@ -84,7 +84,7 @@ class Augmentation(layers.Layer):  # type: ignore[misc] # keras has no types
         return random.uniform(shape, low, high, seed=self._random)
 
     def _about(self, films: Any, limit: str) -> Any:
-        """Draw one value for each film, (n, 1, 1, 1), up to a limit either way."""
+        """Draw one value for each film, (n, 1, 1, 1), between minus and plus a limit."""
         value = self._draw(films, -self.limits[limit], self.limits[limit])
         return ops.reshape(value, (-1, 1, 1, 1))
 
@@ -93,9 +93,9 @@ class Augmentation(layers.Layer):  # type: ignore[misc] # keras has no types
         _, height, width, _ = films.shape
         limits = self.limits
         angle = self._draw(films, -1, 1) * (limits["degrees"] * np.pi / 180)
-        # What was smaller in training is read better: Touvron et al. 2019, *Fixing the train-test
-        # resolution discrepancy*. Each side by itself, because the aspect ratio gives the class
-        # away: wider films are more often PNEUMONIA, and squashed more when they are resized.
+        # Objects smaller in training than in use are recognised better: Touvron et al. 2019,
+        # *Fixing the train-test resolution discrepancy*. Each side separately, because the aspect
+        # ratio reveals the class: wider films are more often PNEUMONIA, and squashed by the resize.
         size = self._draw(films, -limits["closer"], limits["farther"])
         each = self._draw(films, -limits["stretch"], limits["stretch"], columns=2)
         stretch = ops.exp(size + each)
@@ -112,7 +112,7 @@ class Augmentation(layers.Layer):  # type: ignore[misc] # keras has no types
         return ops.image.affine_transform(films, transform, interpolation="bilinear")
 
     def _sharpness(self, films: Any) -> Any:
-        """Blur, or sharpen, by up to half of what a 3 x 3 mean takes away, and add grain."""
+        """Blur, or sharpen by up to half of what a 3 x 3 mean removes, and add grain."""
         blurred = ops.average_pool(films, 3, strides=1, padding="same")
         films = films + (blurred - films) * ops.reshape(self._draw(films, -0.5, 1.0), (-1, 1, 1, 1))
         grain = random.normal(ops.shape(films), seed=self._random)
@@ -147,9 +147,9 @@ def cut_and_mix(
     CutMix, Yun et al. 2019; one rectangle for the whole batch.
 
     Args:
-        films: (n, height, width) uint8; left as they are.
+        films: (n, height, width) uint8; not changed.
         labels: (n,) float32, 0 to 1.
-        generator: draws the rectangle and the partners.
+        generator: for the rectangle and the partners.
     """
     count, height, width = films.shape
     partner = generator.permutation(count)

@@ -1,4 +1,4 @@
-"""Films for a network, read in batches from the mapped cache: memory does not grow with them."""
+"""Batches of films for a network, read from the mapped cache, so memory does not grow with them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from worker.errors import DataError
 from worker.imaging.preprocessing import Pixels
 
 Rows = npt.NDArray[np.intp]
-# Keras reads ahead in threads of its own if it is given more than one, and tells tf.data not to,
-# whose thread, at the end of every third epoch, kept the next one waiting for more than a second.
+# With more than one worker Keras reads ahead in its own threads and tells tf.data not to. The
+# thread of tf.data delayed the next epoch by more than a second at the end of every third one.
 _AHEAD: dict[str, int] = {"workers": 2, "max_queue_size": 4}
 Drawn = tuple[Pixels, Labels]  # (n, height, width, 1), (n, 1)
 _LEAST_OTHER = 0.5  # least share of the other film's histogram in a film's new one
@@ -33,16 +33,16 @@ class Examples:
     labels: Labels  # (n,) float32, 1 for PNEUMONIA
 
     def __len__(self) -> int:
-        """Return how many films there are."""
+        """Return the number of films."""
         return len(self.rows)
 
     def films(self) -> Iterator[Pixels]:
-        """Yield the films one by one, (height, width) uint8, in their order."""
+        """Yield the films one by one, (height, width) uint8, in order."""
         return (self.pixels[row] for row in self.rows)
 
 
 def balance(labels: Labels) -> Labels:
-    """Return a weight for each film, (n,) float32, that makes both classes weigh the same.
+    """Return a weight for each film, (n,) float32, that gives both classes equal weight.
 
     Raises:
         DataError: a class is missing.
@@ -55,10 +55,10 @@ def balance(labels: Labels) -> Labels:
 
 
 class InOrder(keras.utils.PyDataset):  # type: ignore[misc] # keras has no types
-    """All films in their order, as they are, to predict."""
+    """All films in order, unchanged, to predict."""
 
     def __init__(self, examples: Examples, *, batch: int = 256) -> None:
-        """Cut into batches of so many films."""
+        """Split into batches of `batch` films."""
         super().__init__(**_AHEAD)
         self._examples = examples
         self._batch = batch
@@ -74,7 +74,7 @@ class InOrder(keras.utils.PyDataset):  # type: ignore[misc] # keras has no types
 
 
 class OtherHistograms:
-    """Gives films the grey levels of films of the other class, so that these tell nothing.
+    """Gives films the grey levels of films of the other class, so that these do not show the class.
 
     A film's new histogram is that of a random film of the other class, mixed with its own by up to
     a half.
@@ -93,9 +93,9 @@ class OtherHistograms:
         """Return films, (n, height, width) uint8, of which a share has new grey levels.
 
         Args:
-            films: a batch; left as it is.
-            chosen: (n,) which of the examples they are.
-            generator: draws which films, from whom, and how much.
+            films: a batch; not changed.
+            chosen: (n,) their positions among the examples.
+            generator: draws the films, the donors and the shares.
             share: of the films.
         """
         count = len(films)
@@ -113,11 +113,11 @@ class OtherHistograms:
 
 
 class Shuffled(keras.utils.PyDataset):  # type: ignore[misc] # keras has no types
-    """Shuffled batches, each a function of seed, epoch and position alone.
+    """Shuffled batches, determined by seed, epoch and position.
 
-    Half of an epoch's films are NORMAL and half PNEUMONIA, and it is as long as if each film came
-    once: of the larger class some are left out, another part each epoch, and those of the smaller
-    come again.
+    Half of an epoch's films are NORMAL and half PNEUMONIA, and an epoch has as many films as the
+    data. Of the larger class some films are left out, others each epoch; films of the smaller class
+    are repeated.
     """
 
     def __init__(
@@ -130,15 +130,15 @@ class Shuffled(keras.utils.PyDataset):  # type: ignore[misc] # keras has no type
         toned_share: float = 0.0,
         epoch: int = 0,
     ) -> None:
-        """Cut into batches of so many films.
+        """Split into batches of `batch` films.
 
         Args:
             examples: the films.
-            batch: how many a batch has.
-            seed: decides what is drawn.
-            mixed_share: of the batches, which are cut and mixed.
-            toned_share: of the films, which get the histogram of a film of the other class.
-            epoch: to begin with.
+            batch: films in a batch.
+            seed: of all random draws.
+            mixed_share: share of batches that are cut and mixed.
+            toned_share: share of films that get the histogram of a film of the other class.
+            epoch: the first one.
 
         Raises:
             DataError: a class is missing.
@@ -161,7 +161,7 @@ class Shuffled(keras.utils.PyDataset):  # type: ignore[misc] # keras has no type
         return math.ceil(len(self._examples) / self._batch)
 
     def __getitem__(self, position: int) -> Drawn:
-        """Return a batch of the epoch turned to."""
+        """Return a batch of the present epoch."""
         chosen = self._order[position * self._batch : (position + 1) * self._batch]
         generator = np.random.default_rng((self._seed, self._epoch, position))
         pixels = self._examples.pixels[self._examples.rows[chosen]]
@@ -173,7 +173,7 @@ class Shuffled(keras.utils.PyDataset):  # type: ignore[misc] # keras has no type
         return pixels[..., np.newaxis], labels[:, np.newaxis]
 
     def turn_to(self, epoch: int) -> None:
-        """Draw and shuffle for an epoch."""
+        """Draw and shuffle the films of an epoch."""
         self._epoch = epoch
         generator = np.random.default_rng((self._seed, epoch))
         count = len(self._examples)

@@ -1,12 +1,13 @@
-"""What watches a fit as it goes: its numbers, its best weights, its end, and its scratch folder.
+"""Callbacks of a fit: its numbers, its best weights, its end, and its scratch folder.
 
     scratch/curve.json          the numbers of each epoch
     scratch/best.npz            the averaged weights of the best epoch on the calibration side
-    scratch/epoch-N.weights.h5  the state after N whole epochs, the optimizer's too
-    scratch/epoch.json          the N that counts, and why the run ended, if it did
+    scratch/epoch-N.weights.h5  the state after N whole epochs, including the optimizer's
+    scratch/epoch.json          the valid N, and why the run ended, if it did
 
-Each is put in place by one rename, in this order, and the state of earlier epochs goes last. So
-wherever a kill falls, what `epoch.json` names is whole, and is gone on from to the same bits.
+Each is written by one rename, in this order, and states of earlier epochs are removed last. So
+after a kill at any moment the state named in `epoch.json` is complete, and the run continues from
+it with identical results.
 """
 
 from __future__ import annotations
@@ -42,14 +43,14 @@ OUT_OF_TIME = "out of time"
 
 
 class NonFiniteLossError(DataError):
-    """The loss of a step is not a number. The message names the step."""
+    """The loss of a step is not finite. The message names the step."""
 
 
 class Scratch:
-    """A folder in which a killed run finds what it needs to go on."""
+    """A folder with the state that a killed run continues from."""
 
     def __init__(self, folder: Path) -> None:
-        """Name the folder and make it."""
+        """Set the folder and create it."""
         self._folder = folder
         with self._needed():
             folder.mkdir(parents=True, exist_ok=True)
@@ -59,19 +60,19 @@ class Scratch:
         self._aside = folder / "aside.weights.h5"
 
     def keep_curve(self, curve: list[dict[str, float]]) -> None:
-        """Keep the numbers so far."""
+        """Store the numbers so far."""
         with self._needed():
             write_atomically(self._curve, json.dumps(curve).encode("ascii"))
 
     def keep_best(self, weights: list[Any], robust: float, epoch: int) -> None:
-        """Keep the best weights so far."""
+        """Store the best weights so far."""
         buffer = io.BytesIO()
         np.savez(buffer, *weights, robust=robust, epoch=epoch)
         with self._needed():
             write_atomically(self._best, buffer.getvalue())
 
     def keep_epoch(self, trainee: keras.Model, epoch: int, ended: str | None) -> None:
-        """Keep the state after so many epochs."""
+        """Store the state after `epoch` epochs."""
         weights = self._weights_of(epoch)
         state = json.dumps({"epoch": epoch, "ended": ended})
         with self._needed():
@@ -79,17 +80,17 @@ class Scratch:
             with self._aside.open("rb") as file:
                 os.fsync(file.fileno())
             self._aside.replace(weights)
-            write_atomically(self._state, state.encode("ascii"))  # its folder's names are durable
+            write_atomically(self._state, state.encode("ascii"))  # this fsyncs the folder too
             for other in self._folder.glob(self._weights_of("*").name):
                 if other != weights:
                     other.unlink()
 
     def take_up(self, trainee: keras.Model) -> tuple[int, str | None]:
-        """Put a killed run's state into a model.
+        """Load a killed run's state into a model.
 
         Returns:
-            How many epochs are done, and why the run ended, if it did: one whose time was up goes
-            on. What cannot be read has not been done.
+            The number of complete epochs, and why the run ended, if it did; a run that was out of
+            time continues. State that cannot be read counts as none.
         """
         try:
             state = json.loads(self._state.read_bytes())
@@ -112,10 +113,10 @@ class Scratch:
         return self._folder / f"epoch-{epoch}.weights.h5"
 
     def _needed(self) -> AbstractContextManager[None]:
-        return needed("what a fit goes on from cannot be kept", self._folder)
+        return needed("the state of a fit cannot be stored", self._folder)
 
     def best(self) -> tuple[list[Any], float, int] | None:
-        """Return the best weights, their robust AUC and their epoch, if there are any."""
+        """Return the best weights, their robust AUC and their epoch, or None."""
         try:
             with np.load(io.BytesIO(self._best.read_bytes()), allow_pickle=False) as kept:
                 weights = [kept[f"arr_{number}"] for number in range(len(kept.files) - 2)]
@@ -124,7 +125,7 @@ class Scratch:
             return None
 
     def curve(self, epochs: int) -> list[dict[str, float]]:
-        """Return the numbers of the first so many epochs, as far as they were kept."""
+        """Return the numbers of the first `epochs` epochs, as far as they were stored."""
         try:
             kept = json.loads(self._curve.read_bytes())
             return [numbers for numbers in kept if numbers["epoch"] <= epochs]
@@ -136,18 +137,18 @@ class StopNonFinite(keras.callbacks.Callback):  # type: ignore[misc] # keras has
     """Raise at the first step whose loss is not finite."""
 
     def __init__(self, progress: Bar) -> None:
-        """Count the steps on a bar too."""
+        """Show the steps on a progress bar too."""
         super().__init__()
         self._epoch = 0
         self._progress = progress
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Note the epoch."""
+        """Set the epoch."""
         del logs
         self._epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Check the running mean of the loss, which one bad step makes bad for good."""
+        """Check the running mean of the loss; one step that is not finite spoils it."""
         loss = float((logs or {}).get("loss", math.nan))
         if not math.isfinite(loss):
             raise NonFiniteLossError(
@@ -157,21 +158,21 @@ class StopNonFinite(keras.callbacks.Callback):  # type: ignore[misc] # keras has
 
 
 class _TakeWeights(keras.callbacks.Callback):  # type: ignore[misc] # keras has no types
-    """Take the weights that predict. Stands before SwapEMAWeights, which puts others back."""
+    """Copy the weights that predict. Must come before SwapEMAWeights, which swaps them back."""
 
     def __init__(self) -> None:
-        """Nothing is taken yet."""
+        """Start without a copy."""
         super().__init__()
         self.taken: list[Any] = []
 
     def on_predict_end(self, logs: Any = None) -> None:
-        """Take the averaged weights, before they are swapped back."""
+        """Copy the averaged weights before they are swapped back."""
         del logs
         self.taken = self.model.get_weights()
 
 
 class Keeper(keras.callbacks.Callback):  # type: ignore[misc] # keras has no types
-    """Note each epoch, keep the best one, and end the run when its time is up. Stands last."""
+    """Record each epoch, keep the best one, and end the run in time. Must come last."""
 
     def __init__(
         self,
@@ -189,7 +190,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc] # keras has no typ
         say: Say,
         events: EventFile | None,
     ) -> None:
-        """Go on after `done` epochs; end at `stop_at` of `clock`, in seconds."""
+        """Continue after `done` epochs; end when `clock`, in seconds, reaches `stop_at`."""
         super().__init__()
         self.curve = scratch.curve(done)
         self.ended = ALL_EPOCHS
@@ -202,27 +203,27 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc] # keras has no typ
         self._started = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Shuffle, draw anew what is random in the network, and start the epoch's clock."""
+        """Shuffle, reseed the random layers, and start the epoch's clock."""
         del logs
         self._batches.turn_to(epoch)
         _reseed(self.model, self._seed, epoch)
         self._started = self._clock()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """End within an epoch when the time is up; the calibration side is still looked at."""
+        """End within an epoch if time is up; the calibration side is still evaluated."""
         del batch, logs
         if self._clock() >= self._stop_at:
             self._end(OUT_OF_TIME)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Note the epoch's numbers, keep what is best, and decide whether to go on."""
+        """Record the epoch's numbers, keep the best, and decide whether to continue."""
         numbers = {name: float(value) for name, value in (logs or {}).items()}
         weights, found = self._look()
         numbers |= found
         numbers |= {"epoch": epoch + 1, "seconds": self._clock() - self._started}
         self.curve.append(numbers)
         self._scratch.keep_curve(self.curve)
-        if numbers["val_robust"] >= self.best_robust:  # of equals, the later
+        if numbers["val_robust"] >= self.best_robust:  # if equal, the later one
             self.best_robust, self.best_epoch = numbers["val_robust"], epoch + 1
             self._scratch.keep_best(weights, self.best_robust, self.best_epoch)
         elif epoch + 1 - self.best_epoch >= self._patience and self.ended != OUT_OF_TIME:
@@ -235,7 +236,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc] # keras has no typ
         self._say(f"epoch {epoch + 1}/{self._epochs}: {_in_words(numbers)}")
 
     def _look(self) -> tuple[list[Any], dict[str, float]]:
-        """Return the averaged weights, and what the calibration side says of them."""
+        """Return the averaged weights, and their numbers on the calibration side."""
         take = _TakeWeights()
         logits = self.model.predict(
             InOrder(self._watched.examples),
@@ -251,7 +252,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc] # keras has no typ
 
 
 def _in_words(numbers: Mapping[str, float]) -> str:
-    """Word an epoch's numbers for a person."""
+    """Return an epoch's numbers as text."""
     parts = [f"loss {numbers['loss']:.4f}, calibration loss {numbers['val_loss']:.4f}"]
     parts.append(f"AUC {numbers['val_auc']:.4f}")
     parts += [
@@ -263,9 +264,9 @@ def _in_words(numbers: Mapping[str, float]) -> str:
 
 
 def _reseed(model: keras.Model, seed: int, epoch: int) -> None:
-    """Make an epoch's augmentation and dropout a function of seed and epoch alone.
+    """Make augmentation and dropout of an epoch depend on seed and epoch only.
 
-    Keras does not save the state of its random layers, so that a run gone on with would differ.
+    Keras does not save the state of its random layers, so a continued run would differ.
     """
     generator = np.random.default_rng((seed, epoch, 1))
     for variable in model.variables:

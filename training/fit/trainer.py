@@ -1,7 +1,7 @@
-"""One training run: a network and decoded films in, the network fitted.
+"""One training run: fits a network to decoded films.
 
-Keras alone, so that another of its backends can train. The same seed on the same machine gives the
-same weights. A killed run goes on from its last whole epoch if it is given the same scratch folder.
+It uses only Keras, so that another backend can train. The same seed on the same machine gives the
+same weights. A killed run with the same scratch folder continues from its last complete epoch.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ __all__ = ["Examples", "FitLimits", "Fitted", "NonFiniteLossError", "Recipe", "f
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How to train. Travels in the manifest."""
+    """The hyperparameters. They are stored in the manifest."""
 
     epochs: int = 30  # at most
-    patience: int = 15  # epochs without a robust AUC as good as the best before it is enough
+    patience: int = 15  # epochs without a robust AUC as good as the best until it ends
     seed: int = 20
     batch: int = 32  # films in a step
-    learning_rate: float = 1.5e-3  # at its peak; a short rise, then a cosine to zero
+    learning_rate: float = 1.5e-3  # at its peak, after a short rise and before a cosine to zero
     weight_decay: float = 0.02  # of kernels; AdamW, Loshchilov and Hutter 2019
     label_smoothing: float = 0.05
-    mixed_share: float = 0.5  # of batches that are cut and mixed
-    toned_share: float = 0.7  # of films that get the histogram of a film of the other class
+    mixed_share: float = 0.5  # share of batches that are cut and mixed
+    toned_share: float = 0.7  # share of films with the histogram of a film of the other class
 
     @classmethod
     def starting(cls, *, from_weights: bool, epochs: int | None, seed: int) -> Recipe:
-        """Return the recipe for a start from nothing, or, gentler and shorter, from weights."""
+        """Return the recipe for new weights, or a gentler, shorter one for given weights."""
         if from_weights:
             return cls(epochs=epochs or 12, patience=6, learning_rate=4e-4, seed=seed)
         return cls(epochs=epochs or cls.epochs, seed=seed)
@@ -54,7 +54,7 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class FitLimits:
-    """What a run may take, and where it may be watched. Decides nothing but when it ends."""
+    """Limits of a run, and where to log. They only decide when it ends."""
 
     stop_at: float = math.inf  # seconds of `clock`
     clock: Clock = field(default=time.monotonic)
@@ -63,10 +63,10 @@ class FitLimits:
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """What a run came to."""
+    """The result of a run."""
 
     curve: list[dict[str, float]]  # each epoch's loss, seconds, and the numbers of `Watched`
-    epoch: int  # whose weights the network has: the best on the calibration side
+    epoch: int  # of the network's weights: the best on the calibration side
     ended: str  # why it ended
 
 
@@ -84,13 +84,13 @@ def fit(
 
     Args:
         network: from `network.build_network`, with the weights to start from.
-        train: what it learns from; an epoch shows as many films of either class.
-        calibration: looked at once an epoch, with the averaged weights: the epoch of the best
-            robust AUC is taken, and a run that finds no better one for long ends.
-        recipe: how.
-        scratch: a folder for the state after each epoch, so that a killed run can go on.
-        say: is given one line an epoch.
-        limits: of time; none where not given.
+        train: the training films; an epoch has equally many of each class.
+        calibration: evaluated once an epoch, with the averaged weights. The epoch with the best
+            robust AUC is taken, and a run without a better one for long ends.
+        recipe: the hyperparameters.
+        scratch: a folder for the state after each epoch, for a killed run to continue.
+        say: called with one line an epoch.
+        limits: of time; None for no limits.
 
     Raises:
         NonFiniteLossError: naming the epoch and step.
@@ -136,21 +136,21 @@ def fit(
             ended = keeper.ended
     best_epoch = state.best()
     if best_epoch is None:
-        raise NonFiniteLossError("no epoch had a robust AUC that is a number")
+        raise NonFiniteLossError("no epoch had a finite robust AUC")
     best_weights, _, number = best_epoch
     trainee.set_weights(best_weights)
     return Fitted(curve=keeper.curve, epoch=number, ended=ended)
 
 
 def _compiled(network: keras.Model, recipe: Recipe, *, steps_per_epoch: int) -> keras.Model:
-    """Return what is fitted: the network from film to logit, its weights shared."""
+    """Return the model to fit: from film to logit, sharing the network's weights."""
     trainee = keras.Model(network.input, network.output["logit"], name="trainee")
     trainee.compile(
         optimizer=_optimizer(recipe, steps_per_epoch=steps_per_epoch),
         loss=keras.losses.BinaryCrossentropy(
             from_logits=True, label_smoothing=recipe.label_smoothing
         ),
-        # TensorFlow's XLA cannot compile the image warp; the others need to be told to compile.
+        # TensorFlow's XLA cannot compile the image warp; other backends must be asked to compile.
         jit_compile=keras.backend.backend() != "tensorflow",
     )
     return trainee
@@ -165,7 +165,7 @@ def _optimizer(recipe: Recipe, *, steps_per_epoch: int) -> keras.optimizers.Opti
         warmup_steps=rise,
         decay_steps=max(1, steps - rise),
     )
-    # The average reaches over a fortieth of the run: it smooths without remembering the start.
+    # The average covers a fortieth of the run: smooth, but independent of the start.
     horizon = min(200.0, max(1.0, steps / 40))
     optimizer = keras.optimizers.AdamW(
         schedule,

@@ -1,7 +1,7 @@
-"""What the calibration side says of a fit: each film as it is, swapped and zoomed.
+"""Evaluates a fit on the calibration side: each film as it is, swapped and zoomed.
 
-Films as they are share the training films' shortcuts, and their loss picks an early epoch, which is
-up to 0.02 of AUC worse on films from elsewhere than the last one.
+Films as they are have the training films' shortcuts, and their loss would choose an early epoch.
+Its AUC on films from other sites is up to 0.02 lower than that of the last epoch.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ from training.fit.batches import Examples, balance
 
 Logits = npt.NDArray[np.floating]
 
-_AUCS = ("val_auc", "val_swapped", "val_zoomed")  # of each way
+_AUCS = ("val_auc", "val_swapped", "val_zoomed")  # one for each way
 
 
 @dataclass(frozen=True, kw_only=True)
 class Watched:
-    """Calibration films: all as they are and, where there are three ways, all swapped, all zoomed.
+    """Calibration films: all as they are and, if there are three ways, all swapped, all zoomed.
 
-    Swapped is framed and exposed as the other class is; zoomed is cropped to 0.8 x 0.8.
+    Swapped films have framing and grey levels of the other class; zoomed ones are cropped to 0.8 x
+    0.8.
     """
 
     examples: Examples  # (ways * n,)
     ways: int = 1  # or three
 
     def __post_init__(self) -> None:
-        """Check that there is something to choose by.
+        """Check that both classes are present.
 
         Raises:
             DataError: a class is missing.
@@ -39,16 +40,16 @@ class Watched:
 
     @property
     def as_they_are(self) -> Examples:
-        """Return the films as they are, (n,)."""
+        """The films as they are, (n,)."""
         films, count = self.examples, len(self.examples) // self.ways
         return Examples(pixels=films.pixels, rows=films.rows[:count], labels=films.labels[:count])
 
     def numbers(self, logits: Logits, *, label_smoothing: float) -> dict[str, float]:
-        """Return what a network's logits, (ways * n,), come to: all NaN where one is not finite.
+        """Return the numbers of a network's logits, (ways * n,); all NaN if a logit is not finite.
 
-        `val_loss` weighs both classes the same. `val_robust` is the mean of `val_auc`, of films as
-        they are, `val_swapped` and `val_zoomed`; of the first alone where there is one way. Zoomed
-        sets one class cropped against the other as it is, and takes the worse of the two.
+        `val_loss` gives both classes equal weight. `val_robust` is the mean of `val_auc` (films as
+        they are), `val_swapped` and `val_zoomed`; with one way it is `val_auc`. `val_zoomed` is
+        computed with one class cropped and the other as it is, and is the worse of the two.
         """
         names = ("val_loss", *_AUCS[: self.ways], "val_robust")
         if not np.isfinite(logits).all():

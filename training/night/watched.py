@@ -1,4 +1,4 @@
-"""Films three ways, from their files: as they are, swapped, and zoomed."""
+"""Reads films in three ways from their files: as they are, swapped, and zoomed."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from worker.imaging.preprocessing import (
 )
 
 _WAYS = (Kind.SWAPPED, Kind.ZOOMED)
-# A crop of a film that can be screened is not refused for being small or even.
+# A crop of a readable film is not refused for its size or contrast.
 _ANY_SIZE = FilmLimits(min_side_pixels=1, min_contrast=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Reader:
-    """Reads changed films as the worker would."""
+    """Reads changed films as the worker does."""
 
     height: int  # of the result, pixels
     width: int
@@ -46,7 +46,7 @@ class _Reader:
     def changed(self, task: tuple[LabelledScan, Reframing, Pixels]) -> list[Pixels]:
         """Return a film swapped and zoomed, each (height, width) uint8.
 
-        A film that cannot be changed stands for itself.
+        A film that cannot be changed is returned as it is.
         """
         scan, reframing, as_it_is = task
         try:
@@ -79,25 +79,25 @@ def watch(
     seed: int,
     place: Path,
 ) -> Watched:
-    """Read films three ways into a mapped file.
+    """Read films in three ways into a mapped file.
 
     Args:
-        scans: the films, as of the calibration side.
-        donors: the train side, whose films give the histograms.
+        scans: the films, for example of the calibration side.
+        donors: the train side, for the grey levels.
         as_they_are: the films' pixels, (height, width) uint8 each, in the order of `scans`.
-        framing: how each class is cropped.
-        seed: decides which film gives which its histogram.
+        framing: the crop of each class.
+        seed: of the draw of donors.
         place: of the file.
 
     Raises:
-        DataError: a film cannot be read, is another by now, or the file cannot be written.
+        DataError: a film cannot be read, was replaced, or the file cannot be written.
     """
     height, width = as_they_are[0].shape
     reframings = plan_reframings(scans, donors, framing, seed=seed)
     reader = _Reader(height=height, width=width)
     tasks = zip(scans, reframings, as_they_are, strict=True)
     with (
-        needed("films three ways cannot be kept", place),
+        needed("films in three ways cannot be stored", place),
         place.open("wb") as file,
         ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool,
     ):

@@ -219,7 +219,7 @@ def test_the_card_says_why_framing_was_not_swapped() -> None:
     """A reader sees that swapped is less than the word says."""
     shifts = Shifts(framing_left_out="the films' sizes are not known", swapped=Shifted(auc=0.9))
     card = write_card("drawn-1", Evaluation(shifts=shifts), TRAINING, [])
-    assert "| swapped: toned alone | 0.9000 |" in card
+    assert "| swapped: only toned | 0.9000 |" in card
     assert "Framing was not swapped: the films' sizes are not known." in card
     assert "conflict" not in card
 

@@ -146,7 +146,7 @@ def test_sizes_that_some_films_lack(plain: AuditedFilms) -> None:
     assert (shortcuts.traces["size"].auc or 0) > 0.9
     shortcuts = audit(replace(films, sizes=[*films.sizes[:20], *[None] * 100]), seed=20)
     assert _aucs(shortcuts).keys() == {"encoder", "grey_levels", "rim", "outside", "all"}
-    assert "the sizes are known of fewer than 50 films" in shortcuts.traces["size"].not_measured
+    assert "native sizes are known of fewer than 50 films" in shortcuts.traces["size"].not_measured
 
 
 @pytest.mark.parametrize("count", [0, 1, 12, 98])
