@@ -210,6 +210,12 @@ def test_the_card_says_how_far_its_numbers_reach(night: Night) -> None:
     evaluation = json.loads((night.outcome.package / "evaluation.json").read_bytes())
     assert evaluation["robustness"]["untouched"]["auc"] == pytest.approx(evaluation["auc"])
     assert 0 < evaluation["evidence_outside"]["mean"] < 1
+    shifts = evaluation["shifts"]
+    assert shifts["framing_left_out"] == "the films' sizes are not known", "all are of one size"
+    zoomed = min(one["auc"] for one in shifts["zoomed"].values())
+    parts = [evaluation["auc"], shifts["swapped"]["auc"], zoomed]
+    assert evaluation["robust_auc"] == pytest.approx(sum(parts) / 3)
+    assert f"**Robust AUC {evaluation['robust_auc']:.4f} (" in card
     assert evaluation["groups"]["size"] == {}, "all were drawn of one size"
 
 

@@ -96,6 +96,9 @@ def _measured(evaluation: Evaluation | None) -> Iterator[tuple[str, str, str]]:
     if evaluation is None:
         return
     for name, value in (
+        ("robust_auc", evaluation.robust_auc),
+        ("swapped_auc", evaluation.swapped_auc),
+        ("zoomed_auc", evaluation.zoomed_auc),
         ("auc", evaluation.auc),
         ("sensitivity", evaluation.sensitivity),
         ("specificity", evaluation.specificity),
