@@ -10,6 +10,8 @@ OURSELVES = $(PIP) install --no-deps --no-build-isolation --editable .
 PYTEST = $(BIN)/pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 # Whose films the shipped model is tested on, for its manifest and card.
 POPULATION = 1.0 to under 6.0 years; Guangzhou Women and Children's Medical Center; Kermany et al., doi 10.17632/rscbjbr9sj
+# Of the films in the folder ADULTS, which `make model` takes as an option.
+ADULTS_SOURCE = NIH ChestX-ray14 (Wang et al. 2017), provided by the NIH Clinical Center, use unrestricted
 COMPILE = uv pip compile pyproject.toml --group build --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header --quiet
 
@@ -48,7 +50,8 @@ model: training  ## the shipped model again, into var/model/models: make model D
 	LUNGWATCH_POPULATION="$(POPULATION)" $(BIN)/python -m training.retrain \
 		--data var/model/chest_xray --models var/model/models \
 		--cache var/model/cache --no-database --from scratch --salt lungwatch --epochs 30 --seed 20 \
-		$(if $(SIZES),--native-sizes "$(SIZES)")
+		$(if $(SIZES),--native-sizes "$(SIZES)") \
+		$(if $(ADULTS),--other-patients "$(ADULTS)" --other-patients-source "$(ADULTS_SOURCE)")
 
 soak: dev  ## the fault suite at full length, ending in its table: hours; best as root, on a quiet machine
 	TEST_DEADLINE_SECONDS=1800 $(BIN)/pytest tests/faults --soak

@@ -233,7 +233,7 @@ def _operating_point(evaluation: Evaluation, training: Mapping[str, Any]) -> str
         f"{number(side.sensitivity)}, specificity {number(side.specificity)}, calibration error "
         f"{number(side.calibration_error)}. Probabilities assume equally frequent classes; the "
         f"temperature is {number(evaluation.temperature)}. A threshold is valid for its own "
-        f"version only.{_unfamiliar(evaluation.unfamiliar)}"
+        f"version only.{_unfamiliar(evaluation.unfamiliar)}{_others(training)}"
     )
 
 
@@ -256,6 +256,25 @@ def _unfamiliar(shares: Unfamiliar | None) -> str:
         "REVIEW, by limits fitted without these films: "
         f"{shares.refused:.1%} of them would be refused, and {shares.review:.1%} would be REVIEW "
         "for that reason. The numbers above are of the label, which all of them have."
+    )
+
+
+def _others(training: Mapping[str, Any]) -> str:
+    """Say by which films other patients are told, of a package that tells them."""
+    told, share = training.get("other_patients"), training.get("familiar", {}).get("others")
+    if told is None:
+        return ""
+    if not told:
+        return (
+            "\n\nNo films of other patients were given: those of adults are told only by "
+            "how unlike the training films they are."
+        )
+    start = f"\n\nChest films of other patients are told by films of these: {told['source']}"
+    if share is None:
+        return f"{start}; as {told['from']} has learnt it."
+    return (
+        f"{start}. Of those {share['films']} films {share['beyond_review']:.1%} are REVIEW or "
+        "refused, patients left out: each by what the films of other patients among them taught."
     )
 
 

@@ -39,6 +39,7 @@ from training.fit.warm_start import Start, choose_start, from_scratch
 from training.fit.watched import Watched
 from training.io import needed
 from training.night.options import Plan
+from training.night.other_patients import OtherFilms, find_other_films
 from training.night.record import code_digest
 from training.night.state import Night
 from training.night.watched import watch
@@ -87,6 +88,8 @@ def make_package(night: Night) -> Made:
     scratch = _scratch(plan.scratch, inputs)
     train = _examples(dataset, night.films, Side.TRAIN)
     calibration = _watched(night, framing, scratch)
+    population = _population(plan, registry)
+    others = find_other_films(plan, registry, population)
     network = _first_network(architecture, start, recipe)
     say(f"fitting {network.count_params():,} weights {start.why}, {recipe.epochs} epochs at most")
     fitted = fit(
@@ -101,11 +104,12 @@ def make_package(night: Night) -> Made:
         ),
     )
     say(f"fitted: {fitted.ended}; the weights are those of epoch {fitted.epoch}")
-    finished = _finish(network, train, calibration, now=night.now)
+    finished = _finish(network, train, calibration, others, now=night.now)
     training = {
         **inputs,
         "aims": asdict(finished.aims),
         "familiar": finished.familiarity.facts,
+        "other_patients": dict(others.facts),
         "backend": keras.backend.backend(),
         **_course(fitted),
         "population": plan.population_note,
@@ -123,7 +127,7 @@ def make_package(night: Night) -> Made:
                 finished.point,
                 training=training,
                 now=night.now,
-                population=_population(plan, registry),
+                population=population,
                 familiarity=finished.familiarity,
                 learnt=marks_of(dataset.scans, since=start.weights and start.weights.parent),
             )
@@ -181,7 +185,12 @@ class _Finished:
 
 
 def _finish(
-    network: keras.Model, train: Examples, calibration: Watched, *, now: datetime
+    network: keras.Model,
+    train: Examples,
+    calibration: Watched,
+    others: OtherFilms,
+    *,
+    now: datetime,
 ) -> _Finished:
     """Calibrate, export, choose the operating point, and fit familiarity."""
     # The calibration's shift goes into the network's bias, and its temperature into the manifest.
@@ -210,6 +219,8 @@ def _finish(
         familiarity=familiarity.fit(
             familiarity.describe(exported.served, train.films()),
             familiarity.describe(exported.served, calibration.as_they_are.films()),
+            others=familiarity.describe(exported.served, others.films) if others.films else None,
+            towards=others.towards,
         ),
         calibration_side=evaluate(truth, logits, point),
     )

@@ -46,6 +46,8 @@ class Plan:
     salt: str = ""  # of the split of patients; empty for the one kept with the models
     population: Population | None = None  # whose films these are; None for the champion's
     population_note: str = ""  # a sentence on them, for the model card
+    other_patients: Path | None = None  # a folder of films of patients the model is not for
+    other_patients_source: str = ""  # and licence, for the model card
     test_note: str = ""  # how the test films were chosen; empty for a standard sentence
     rules: Rules = field(default_factory=Rules)
     propose: bool = False  # a person promotes a challenger that passes
@@ -76,6 +78,7 @@ class Plan:
             "side_pixels": self.side_pixels,
             "salt": self.salt,
             "drop_conflicts": self.drop_conflicts,
+            "other_patients": self.other_patients and os.fsdecode(self.other_patients),
             "native_sizes": digest_of_sizes(self.native_sizes),
             "max_minutes": self.max_minutes,
             "rules": asdict(self.rules),
@@ -136,7 +139,12 @@ def read_plan(arguments: Sequence[str] | None, settings: Settings, *, descriptio
     note = f"more on whose films these are; {card}; the facts are in LUNGWATCH_POPULATION"
     add("--population", dest="population_note", type=_words, default="", help=note)
     add("--test-note", type=_words, default="", help=f"how the test films were chosen; {card}")
+    others = "chest films of other patients, for example adults, to be marked REVIEW"
+    add("--other-patients", type=Path, help=f"folder of {others}")
+    add("--other-patients-source", type=_words, default="", help=f"and licence of those; {card}")
     chosen = vars(parser.parse_args(arguments))
+    if chosen["other_patients"] and not chosen["other_patients_source"]:
+        parser.error("--other-patients needs their source and licence: --other-patients-source")
     database_url = None if chosen.pop("no_database") else settings.database_url.get_secret_value()
     pattern, listed = chosen.pop("patient_pattern"), chosen.pop("patients")
     sizes = chosen.pop("native_sizes")

@@ -5,12 +5,18 @@ grey levels), and of that layout relative to the nearest of its copies that are 
 side or inverted. Each is divided by its 99th percentile over the training films. Strangeness is
 their root mean square, divided by its own 99th percentile: in every version, one training film in a
 hundred has a strangeness above 1.
+
+Chest films of other patients, for example adults, differ less. They are recognised by two things
+together: the distances of features and layout, and how far the layout lies in the direction of such
+patients' layouts. This can raise the strangeness above the review limit, but never to the refuse
+limit, because they are chest films.
 """
 
 from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any, Final
@@ -44,12 +50,29 @@ class Spread:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OtherPatients:
+    """Parameters that recognise chest films of other patients, for example adults."""
+
+    direction: Floats  # (cells,) from layouts of training films to those of other patients
+    weight: float  # of the root mean square of the scaled distances of features and layout
+    offset: float  # subtracted, so that most training films are at 0 or below
+    most: float  # largest strangeness: above the review limit, below the refuse limit
+
+    def strangeness(self, layout: Floats, scaled: Floats) -> Floats:
+        """Return (m,) strangeness of (m, cells) layouts and their (m, 3) scaled distances."""
+        amount = layout @ self.direction + self.weight * _away(scaled) - self.offset
+        strangeness: Floats = np.minimum(amount, self.most)
+        return strangeness
+
+
+@dataclass(frozen=True, kw_only=True)
 class Familiar:
     """Parameters of strangeness, from a package's training films."""
 
     features: Spread
     layout: Spread
     scales: Floats  # (4,): of the distances of features, layout and turn, and of their combination
+    others: OtherPatients | None = None  # None in packages made before this was measured
 
     def strangeness(self, pixels: Pixels, features: Features) -> float:
         """Return how unlike the training films one picture is.
@@ -68,7 +91,13 @@ class Familiar:
         """Return (m,) strangeness of (m, cells) layouts and (m, channels) feature directions."""
         scaled = self.distances(layout, direction) / self.scales[:3]
         strangeness: Floats = np.sqrt(np.mean(scaled**2, axis=1)) / self.scales[3]
+        if self.others is not None:
+            strangeness = np.maximum(strangeness, self.others.strangeness(layout, scaled))
         return strangeness
+
+    def away(self, layout: Floats, direction: Floats) -> Floats:
+        """Return (m,) root mean square of the features' and the layout's scaled distance."""
+        return _away(self.distances(layout, direction) / self.scales[:3])
 
     def distances(self, layout: Floats, direction: Floats) -> Floats:
         """Return (m, 3) unscaled distances: features, layout, turn."""
@@ -84,6 +113,10 @@ class Familiar:
             for part in fields(Spread):
                 value = getattr(getattr(self, name), part.name)
                 arrays[f"{name}_{part.name}"] = value.astype(np.float32)
+        if (others := self.others) is not None:
+            arrays["others_direction"] = others.direction.astype(np.float32)
+            numbers = (others.weight, others.offset, others.most)
+            arrays["others_numbers"] = np.array(numbers, dtype=np.float32)
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)  # type: ignore[arg-type] # stubs; NumPy fixes the dates
         return buffer.getvalue()
@@ -102,15 +135,30 @@ def from_bytes(data: bytes) -> Familiar:
             name: Spread(middle=arrays[f"{name}_middle"], whitening=arrays[f"{name}_whitening"])
             for name in ("features", "layout")
         }
-        familiar = Familiar(scales=arrays["scales"], **spreads)
+        familiar = Familiar(scales=arrays["scales"], others=_others(arrays), **spreads)
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ModelPackageError(f"{FAMILIAR} cannot be read: {error}") from error
     sizes = [one.middle.size for one in spreads.values()]
     shapes = [one.whitening.shape for one in spreads.values()]
     whole = shapes == [(size, size) for size in sizes] and sizes[1] == GRID * GRID
+    if familiar.others is not None:
+        whole = whole and familiar.others.direction.shape == (GRID * GRID,)
     if not (whole and familiar.scales.shape == (4,) and np.all(familiar.scales > 0)):
         raise ModelPackageError(f"{FAMILIAR} cannot be read: its arrays do not fit together")
     return familiar
+
+
+def _others(arrays: Mapping[str, Floats]) -> OtherPatients | None:
+    if "others_direction" not in arrays:
+        return None
+    weight, offset, most = arrays["others_numbers"].tolist()
+    direction = arrays["others_direction"]
+    return OtherPatients(direction=direction, weight=weight, offset=offset, most=most)
+
+
+def _away(scaled: Floats) -> Floats:
+    away: Floats = np.sqrt(np.mean(scaled[:, :2] ** 2, axis=1))
+    return away
 
 
 def layouts(pixels: Pixels) -> Floats:

@@ -180,6 +180,33 @@ def test_the_card_says_on_whom_it_was_tested(
     assert found == section if section.endswith(".") else found.startswith(section)
 
 
+@pytest.mark.parametrize(
+    ("training", "words"),
+    [
+        ({}, ""),
+        ({"other_patients": {}}, "No films of other patients were given"),
+        (
+            {
+                "other_patients": {"source": "NIH, unrestricted"},
+                "familiar": {"others": {"films": 485, "beyond_review": 0.979}},
+            },
+            "NIH, unrestricted. Of those 485 films 97.9% are REVIEW or refused",
+        ),
+        (
+            {"other_patients": {"source": "NIH", "from": "drawn-0"}, "familiar": {}},
+            "films of these: NIH; as drawn-0 has learnt it.",
+        ),
+    ],
+)
+def test_the_card_names_the_films_that_tell_other_patients(
+    training: dict[str, Any], words: str
+) -> None:
+    """With source and licence; an earlier package says nothing of them."""
+    card = write_card("drawn-1", Evaluation(), TRAINING | training, [])
+    assert words in card
+    assert ("ilms of other patients" in card) == bool(words)
+
+
 def test_a_card_of_which_every_number_is_missing_can_be_written() -> None:
     """As the gate holds for each of them, a person reads that there is none."""
     card = write_card("drawn-1", Evaluation(comparison=PairedComparison()), TRAINING, ["HELD: no"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 
@@ -77,6 +78,19 @@ def test_whose_films_they_are_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> N
     plan = read_plan([], Settings(), description="")
     assert plan.population is not None
     assert (plan.population.from_years, plan.population.hospital) == (1.0, "City Hospital")
+
+
+def test_films_of_other_patients_come_with_their_source(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Without it they are refused: the card names source and licence. Given, they decide."""
+    asked = ["--other-patients", str(tmp_path)]
+    with pytest.raises(SystemExit):
+        read_plan(asked, Settings(), description="")
+    assert "--other-patients-source" in capsys.readouterr().err
+    plan = read_plan([*asked, "--other-patients-source", "NIH"], Settings(), description="")
+    assert (plan.other_patients, plan.other_patients_source) == (tmp_path, "NIH")
+    assert plan.work() != read_plan([], Settings(), description="").work()
 
 
 def test_the_command_line_knows_the_networks_strides() -> None:

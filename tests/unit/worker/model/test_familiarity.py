@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from films import draw
@@ -74,7 +76,6 @@ def test_one_is_where_the_strangest_hundredth_begins(fitted: Familiarity) -> Non
     """The scale does not depend on the network: 1 is what 99 in 100 training films stay within."""
     found = np.array(strangeness(fitted, films(0, 200)))
     assert np.mean(found > 1) == pytest.approx(0.01, abs=0.006)
-    assert fitted.limits.review >= 1
     assert fitted.limits.refuse == pytest.approx(1.3 * fitted.limits.review)
 
 
@@ -98,6 +99,67 @@ def test_a_size_that_does_not_divide_is_read_all_the_same() -> None:
     even = np.stack([resize(draw(3), height=96, width=80)])
     assert layouts(odd).shape == (1, 64)
     assert np.corrcoef(layouts(odd)[0], layouts(even)[0])[0, 1] > 0.95
+
+
+def grown_up(first: int, count: int) -> Pixels:
+    """Draw chests of other patients: the same, but with less of what is below the lungs."""
+    drawn = [draw(first + n, width=160, height=150, opacity=n % 3 / 2) for n in range(count)]
+    return np.stack([resize(one[:140], height=SIDE, width=SIDE) for one in drawn])
+
+
+def others_seen(count: int) -> Described:
+    """Return chests of other patients as they are compared."""
+    return seen(grown_up(5000, count))
+
+
+@pytest.fixture(scope="module")
+def warned() -> Familiarity:
+    """Fit on 200 drawn chests, and on 60 of other patients."""
+    return fit(seen(films(0, 200)), seen(films(500, 60)), others=others_seen(60))
+
+
+def test_other_patients_are_left_to_a_person(fitted: Familiarity, warned: Familiarity) -> None:
+    """They are REVIEW, more of them where their like were seen; never refused for it alone."""
+    adults = grown_up(7000, 60)
+    shares = [
+        np.mean(np.array(strangeness(one, adults)) > one.limits.review) for one in (fitted, warned)
+    ]
+    assert shares[1] >= 0.9
+    assert shares[1] > shares[0]
+    assert warned.facts["others"]["films"] == 60
+    assert warned.facts["others"]["beyond_review"] >= 0.9
+    told = warned.familiar.others
+    assert told is not None
+    assert warned.limits.review < told.most < warned.limits.refuse
+
+
+def test_those_that_it_is_for_stay_familiar(warned: Familiarity) -> None:
+    """Of films that were not fitted on few are REVIEW, mirrored ones too."""
+    mine = films(1000, 60)
+    for pixels in (mine, np.ascontiguousarray(mine[:, :, ::-1])):
+        assert np.mean(np.array(strangeness(warned, pixels)) > warned.limits.review) <= 0.1
+
+
+def test_the_way_to_other_patients_is_handed_on(warned: Familiarity) -> None:
+    """A night without their films tells them as the night that had them does."""
+    told = warned.familiar.others
+    assert told is not None
+    after = fit(seen(films(0, 200)), seen(films(500, 60)), towards=told.direction)
+    adults = grown_up(7000, 60)
+    assert after.limits.review == pytest.approx(warned.limits.review)
+    assert strangeness(after, adults) == pytest.approx(strangeness(warned, adults), rel=1e-4)
+
+
+def test_a_package_from_before_keeps_its_own_limits(fitted: Familiarity) -> None:
+    """A file without what tells other patients is read, and means what it meant."""
+    before = replace(fitted.familiar, others=None)
+    read = from_bytes(before.to_bytes())
+    assert read.others is None
+    film = films(3000, 1)[0]
+    three = read.distances(layouts(film[np.newaxis]), seen(film[np.newaxis]).directions)
+    expected = np.sqrt(np.mean((three / read.scales[:3]) ** 2)) / read.scales[3]
+    found = read.strangeness(film, features(film[np.newaxis])[0])
+    assert found == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("spoil", ["cut", "noise", "empty"])
