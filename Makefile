@@ -1,9 +1,9 @@
-# Lungwatch. `make run` to try it, `make test` before a commit. Everything lands in .venv.
+# Lungwatch. `make run` to try it, `make test` before a commit. Everything is installed into .venv.
 
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-# Only what the locks name, each file by its hash; our own code last, in place.
+# Only packages in the lock files, verified by hash; then this code, in place.
 INSTALL = $(PIP) install --no-deps --require-hashes --requirement
 OURSELVES = $(PIP) install --no-deps --no-build-isolation --editable .
 # The tests of a file run in one process where they share fixtures: tests/support/tiers.py.
@@ -21,31 +21,31 @@ run: setup  ## watch ./inbox and screen what is dropped there
 	@mkdir -p inbox
 	@exec $(BIN)/lungwatch run
 
-setup: .venv/worker.stamp  ## what the worker needs: no TensorFlow
-training: .venv/training.stamp  ## what the night needs as well
-dev: .venv/dev.stamp  ## what the tests need as well
+setup: .venv/worker.stamp  ## install what the worker needs, without TensorFlow
+training: .venv/training.stamp  ## also install what training needs
+dev: .venv/dev.stamp  ## also install what the tests need
 
-test: check  ## what has to pass before a change lands: lint, types and all tests that are not slow
+test: check  ## checks before a commit: lint, types and all tests that are not slow
 	$(PYTEST) -m "not slow"
 
-test-slow: dev  ## the tests that `test` leaves out
+test-slow: dev  ## the slow tests
 	$(PYTEST) -m slow
 
-test-all: check  ## both
+test-all: check  ## all tests
 	$(PYTEST)
 
-install:  ## as root: Lungwatch as a service, or a newer one in its place; says first what it will do
+install:  ## as root: install or upgrade Lungwatch as a service; lists first what it will do
 	PYTHON=$(PYTHON) WHEELS=$(WHEELS) BACKUP=$(BACKUP) systemd/install.sh install
 
-uninstall:  ## as root: all that `install` made, but for films, results, models and settings
+uninstall:  ## as root: remove what `install` made, except films, results, models and settings
 	systemd/install.sh uninstall
 
-wheels: .venv/bin/python  ## packages into var/wheels, for `make install WHEELS=var/wheels` where no registry is
+wheels: .venv/bin/python  ## download packages into var/wheels, for `make install WHEELS=var/wheels` without a registry
 	$(PIP) download --require-hashes --no-deps --dest var/wheels --requirement requirements.lock
 	$(PIP) download --require-hashes --no-deps --dest var/wheels --requirement training/requirements.lock
 
-model: training  ## the shipped model again, into var/model/models: make model DATA=chest_xray, the public download
-	@test -n "$(DATA)" || { echo "which download? make model DATA=chest_xray" >&2; exit 2; }
+model: training  ## train the shipped model again, into var/model/models: make model DATA=chest_xray, the public download
+	@test -n "$(DATA)" || { echo "name the public download: make model DATA=chest_xray" >&2; exit 2; }
 	$(BIN)/python -m training.download "$(DATA)" var/model/chest_xray
 	LUNGWATCH_POPULATION="$(POPULATION)" $(BIN)/python -m training.retrain \
 		--data var/model/chest_xray --models var/model/models \
@@ -53,7 +53,7 @@ model: training  ## the shipped model again, into var/model/models: make model D
 		$(if $(SIZES),--native-sizes "$(SIZES)") \
 		$(if $(ADULTS),--other-patients "$(ADULTS)" --other-patients-source "$(ADULTS_SOURCE)")
 
-soak: dev  ## the fault suite at full length, ending in its table: hours; best as root, on a quiet machine
+soak: dev  ## the fault suite at full length, with its table: hours; best as root, on a quiet machine
 	TEST_DEADLINE_SECONDS=1800 $(BIN)/pytest tests/faults --soak
 
 check: dev
@@ -62,28 +62,28 @@ check: dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: dev  ## write the code as `check` wants it
+format: dev  ## format the code for `check`
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: dev  ## films per second against a bare loop and the usual script, and where time goes
+bench: dev  ## films per second compared with a bare loop and the usual script, and time per stage
 	$(BIN)/python tests/benchmarks/bench_worker.py
 
 profile: dev  ## flame graphs of the worker and a screener under load, in var/bench
 	$(BIN)/python tests/benchmarks/profile_worker.py
 
-lock:  ## write the lock files anew; needs uv on the PATH
+lock:  ## rewrite the lock files; needs uv on the PATH
 	$(COMPILE) --output-file requirements.lock
 	$(COMPILE) --extra training --constraint requirements.lock --output-file training/requirements.lock
 	$(COMPILE) --extra training --group dev --constraint training/requirements.lock \
 		--output-file tests/requirements.lock
 
-clean:  ## remove what can be made again; films, results and models stay
+clean:  ## remove what can be rebuilt; films, results and models stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "Lungwatch needs Python 3.11 or newer; name one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+		{ echo "Lungwatch needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
 
 .venv/worker.stamp: requirements.lock pyproject.toml | .venv/bin/python

@@ -1,17 +1,15 @@
 #!/bin/sh
 # Installs Lungwatch as a service, upgrades it, or removes it: `make install`, `make uninstall`.
-# It says first what it will do; with --dry-run it does no more than that.
+# It first lists what it will do. With --dry-run it only does that.
 #
 #     systemd/install.sh install|uninstall [--dry-run]
 #
-# 0.1.0 cannot start again after an upgrade: a backup comes first. With SQLite the installer makes
-# one; with Postgres it asks for one, and BACKUP=made says that there is one.
-# 0.1.0 cannot start again after an upgrade: a backup comes first. With SQLite the installer makes
-# one; with Postgres it asks for one, and BACKUP=made says that there is one.
-# PYTHON names the interpreter (3.11 or newer, with venv); WHEELS a folder of wheels for a machine
-# that reaches no package registry, filled on another by `make wheels`.
+# 0.1.0 cannot start again after an upgrade, so a backup comes first. For SQLite the installer makes it;
+# for Postgres it asks for it, and BACKUP=made confirms that there is one.
+# PYTHON names the interpreter (3.11 or newer, with venv). WHEELS names a folder of wheels, made by
+# `make wheels` on another machine, for a machine without access to a package registry.
 set -eu
-umask 022  # the service must be able to read what root makes
+umask 022  # the service must be able to read files made by root
 
 here=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-python3}
@@ -19,7 +17,6 @@ releases=/opt/lungwatch-releases
 current=/opt/lungwatch
 units=/usr/local/lib/systemd/system
 data=/var/lib/lungwatch
-backup=$data/lungwatch-0.1.0.db
 backup=$data/lungwatch-0.1.0.db
 settings=/etc/lungwatch/lungwatch.env
 command=/usr/local/bin/lungwatch
@@ -31,7 +28,7 @@ fail() {
     exit 2
 }
 
-# Copies the database as the service's user, by the settings of the service.
+# Copies the database as the service's user, with the settings of the service.
 back_up() {
     [ "${BACKUP:-}" != made ] || return 0
     mkdir "$release/backup"
@@ -40,56 +37,41 @@ back_up() {
     chmod 755 "$release/backup/lungwatch"
     LUNGWATCH_BIN=$release/backup sh "$here/systemd/lungwatch.sh" "$backup" ||
         fail "0.1.0 cannot start again after this upgrade, so make a backup of the database first
-(README, \"Backup and restore\"), then: sudo make install BACKUP=made"
-    rm -r "$release/backup"
-}
-
-# Copies the database as the service's user, by the settings of the service.
-back_up() {
-    [ "${BACKUP:-}" != made ] || return 0
-    mkdir "$release/backup"
-    printf '#!/bin/sh\nexec %s -m worker.db.backup "$1"\n' "$release/bin/python" \
-        >"$release/backup/lungwatch"
-    chmod 755 "$release/backup/lungwatch"
-    LUNGWATCH_BIN=$release/backup sh "$here/systemd/lungwatch.sh" "$backup" ||
-        fail "0.1.0 cannot start again after this upgrade, so make a backup of the database first
-(README, \"Backup and restore\"), then: sudo make install BACKUP=made"
+(systemd/README.md, \"Backup and restore\"), then: sudo make install BACKUP=made"
     rm -r "$release/backup"
 }
 
 install_it() {
     if [ -e "$current" ]; then what="Upgrades"; else what="Installs"; fi
-    leaves=$("$current/bin/python" -c \
-        'import importlib.metadata as it; print(it.version("lungwatch"))' 2>/dev/null || true)
-    leaves=$("$current/bin/python" -c \
+    old_version=$("$current/bin/python" -c \
         'import importlib.metadata as it; print(it.version("lungwatch"))' 2>/dev/null || true)
     cat <<EOF
 $what Lungwatch from $here:
-  $releases/NAME     a new virtual environment, with the packages that the locks name
-  $current              points to it; the release before stays, older ones go
+  $releases/NAME     a new virtual environment with the locked packages
+  $current              will point to it; the previous release stays, older ones are removed
   $units   the units; also /etc/sysusers.d and /etc/tmpfiles.d
   $command        the command, with the service's settings
-  user lungwatch, $data, /etc/lungwatch: made where they are not there
-  $settings  written where it is not there, and never touched after
-then (re)starts lungwatch.target. Films, results, models and settings stay as they are.
+  user lungwatch, $data, /etc/lungwatch: created if missing
+  $settings  written if missing, never changed later
+Then it (re)starts lungwatch.target. Films, results, models and settings stay as they are.
 EOF
-    case $leaves in
+    case $old_version in
     0.1.*)
         cat <<EOF
-$leaves cannot start again after this upgrade, so first a backup of the database:
-  $backup with SQLite; with Postgres make one yourself
+$old_version cannot start again after this upgrade, so the database is backed up first:
+  SQLite: to $backup; Postgres: make the backup yourself
 EOF
         ;;
     esac
     [ "$dry" = no ] || return 0
     [ "$(id -u)" = 0 ] || fail "only root can install: sudo make install"
     "$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
-        fail "$python is not Python 3.11 or newer with venv: name one, make install PYTHON=python3.12"
+        fail "$python is not Python 3.11 or newer with venv: make install PYTHON=python3.12"
 
     release=$releases/$(date -u +%Y%m%d-%H%M%S)
     previous=$(readlink "$current" || true)
-    # What is half-made when something fails is taken away again; what serves is not touched before
-    # the new release has passed its checks.
+    # On failure the incomplete release is removed. The running one is not touched before the new
+    # release has passed its checks.
     trap 'rm -rf "$release"' EXIT
     "$python" -m venv "$release"
     pip="$release/bin/python -m pip --disable-pip-version-check --quiet"
@@ -113,9 +95,8 @@ EOF
     { LUNGWATCH_MODELS=$(echo "$release"/lib/python3*/site-packages/worker/models) \
         "$release/bin/lungwatch" models verify &&
         LUNGWATCH_BIN=$release/bin sh "$here/systemd/lungwatch.sh" models verify; } ||
-        fail "models or settings do not pass their checks with this release: what runs is as it was"
-    case $leaves in 0.1.*) back_up ;; esac
-    case $leaves in 0.1.*) back_up ;; esac
+        fail "models or settings fail their checks with this release: nothing was changed"
+    case $old_version in 0.1.*) back_up ;; esac
 
     trap - EXIT
     install -m 755 "$here/systemd/lungwatch.sh" "$command"
@@ -128,8 +109,8 @@ EOF
     systemctl start lungwatch.target
     began=$(date +%s)
     systemctl restart lungwatch-worker.service ||
-        fail "the worker does not start: journalctl -u lungwatch-worker; before it was ${previous:-not there}"
-    echo "The worker was away for $(($(date +%s) - began)) s. Inbox: $data/inbox. Next: lungwatch status"
+        fail "the worker does not start: see journalctl -u lungwatch-worker; the previous release is ${previous:-none}"
+    echo "The worker was down for $(($(date +%s) - began)) s. Inbox: $data/inbox. Next: lungwatch status"
     for old in "$releases"/*; do
         [ "$old" = "$release" ] || [ "$old" = "$previous" ] || rm -rf "$old"
     done
@@ -138,7 +119,7 @@ EOF
 uninstall_it() {
     cat <<EOF
 Stops Lungwatch and removes its units, $command, $current and $releases.
-Stays: $data with films, results and models, /etc/lungwatch, and the user lungwatch.
+Kept: $data with films, results and models, /etc/lungwatch, and the user lungwatch.
 EOF
     [ "$dry" = no ] || return 0
     [ "$(id -u)" = 0 ] || fail "only root can uninstall: sudo make uninstall"
@@ -157,5 +138,5 @@ dry=no
 case "${1:-}" in
 install) install_it ;;
 uninstall) uninstall_it ;;
-*) fail "install or uninstall, and if wanted --dry-run" ;;
+*) fail "usage: install.sh install|uninstall [--dry-run]" ;;
 esac

@@ -10,11 +10,11 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-# SQLite numbers rows by itself only in an INTEGER column.
+# SQLite numbers rows only in an INTEGER column.
 ROW_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 UTC = sa.DateTime(timezone=True)
 
-# What a person queries. Its columns only ever grow.
+# The view that people query. Columns are only ever added.
 RESULTS_VIEW = """
 CREATE VIEW results AS
 SELECT
@@ -45,7 +45,7 @@ WHERE s.state IN ('recorded', 'kept', 'filed')
 
 
 def upgrade() -> None:
-    """Make the tables and the view."""
+    """Create the tables and the view."""
     op.create_table(
         "model_versions",
         sa.Column("version", sa.Text(), nullable=False),
@@ -177,7 +177,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop them all."""
+    """Drop them."""
     op.execute("DROP VIEW results")
     for table in (
         "predictions",

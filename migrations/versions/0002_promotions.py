@@ -1,4 +1,4 @@
-"""Which model served from when, by whom and why."""
+"""The promotions: which model served when, by whom and why."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-# SQLite numbers rows by itself only in an INTEGER column.
+# SQLite numbers rows only in an INTEGER column.
 ROW_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    """Make the table."""
+    """Create the table."""
     op.create_table(
         "promotions",
         sa.Column("id", ROW_ID, autoincrement=True, nullable=False),

@@ -1,4 +1,4 @@
-"""How unlike the training films a film is, and the prevalence that its numbers are for."""
+"""Strangeness of a film, and the prevalence assumed by its numbers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
-# What a person queries. Its columns only ever grow.
+# The view that people query. Columns are only ever added.
 _VIEW = """
 CREATE VIEW results AS
 SELECT
@@ -41,9 +41,9 @@ WHERE s.state IN ('recorded', 'kept', 'filed')
 
 
 def upgrade() -> None:
-    """Add the columns, to the table and to the view."""
+    """Add the columns to the table and the view."""
     op.add_column("predictions", sa.Column("strangeness", sa.Double(), nullable=True))
-    # Until now every probability was for equally frequent classes.
+    # Earlier probabilities assume equally frequent classes.
     op.add_column(
         "predictions",
         sa.Column("prevalence", sa.Double(), server_default="0.5", nullable=False),
@@ -53,7 +53,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take them away."""
+    """Drop them."""
     op.execute("DROP VIEW results")
     op.drop_column("predictions", "prevalence")
     op.drop_column("predictions", "strangeness")

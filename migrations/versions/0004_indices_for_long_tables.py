@@ -1,4 +1,4 @@
-"""Indices by which tables of millions of rows answer at once, and one that no query needs now."""
+"""Indices for queries on millions of rows. One index that no query needs is dropped."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SCREENING = sa.text("origin = 'screening'")
 
 
 def upgrade() -> None:
-    """Order what was screened, what was refused, and each decision, by time."""
+    """Index screened films, refused films and each decision by time."""
     op.drop_index("ix_scans_size_bytes", "scans")
     op.drop_index("ix_scans_screened_at", "scans")
     op.create_index("ix_scans_screened_at", "scans", ["screened_at", "id"])
@@ -37,7 +37,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Have the indices of before."""
+    """Restore the earlier indices."""
     op.drop_index("ix_predictions_decided_at", "predictions")
     op.drop_index("ix_scans_file_name", "scans")
     op.drop_index("ix_scans_refused_at", "scans")

@@ -1,4 +1,4 @@
-"""What wrote a film's file, so that another device or export is noticed."""
+"""The writer of a film's file, to notice another device or export program."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the column: at once, however long the table is."""
+    """Add the column. The time does not depend on the size of the table."""
     op.add_column("scans", sa.Column("encoding", sa.Text(), nullable=True))
 
 
 def downgrade() -> None:
-    """Take it away."""
+    """Drop it."""
     op.drop_column("scans", "encoding")

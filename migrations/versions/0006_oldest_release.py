@@ -1,6 +1,6 @@
-"""The oldest release that can work on this schema.
+"""The oldest release that can use this schema.
 
-A release that finds a schema newer than its own looks here whether it may work on it.
+A release that finds a newer schema than its own reads here whether it can use it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the table, with its one row. 0.2.0 is the first release that looks into it."""
+    """Create the table with its one row. 0.2.0 is the first release that reads it."""
     table = op.create_table(
         "schema_compatibility",
         sa.Column("oldest_release", sa.Text(), nullable=False),

@@ -1,4 +1,4 @@
-"""Which test films each night looked at, in an indexed column of its own."""
+"""The test films that each night measured on, in an indexed column."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ depends_on = None
 def upgrade() -> None:
     """Add the column and its index, and fill it from each night's details.
 
-    In Python, one row at a time: Postgres cannot look into JSON that holds half a surrogate pair,
-    as early nights wrote it for file names that are not UTF-8, and would fail on all rows for one.
-    A night's details may have a megabyte, so they are not fetched all at once.
+    This is done in Python, row by row. Early nights wrote half surrogate pairs into JSON for file
+    names that are not UTF-8. Postgres cannot parse these, so a single such row would fail the whole
+    statement. Details can be a megabyte, so they are not all fetched at once.
     """
     op.add_column("training_runs", sa.Column("test_digest", sa.Text(), nullable=True))
     connection = op.get_bind()
@@ -38,6 +38,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take them away. The nights' details still have the digests."""
+    """Drop them. The nights' details still have the digests."""
     op.drop_index("ix_training_runs_test_digest", "training_runs")
     op.drop_column("training_runs", "test_digest")

@@ -186,8 +186,8 @@ def test_retry_brings_a_refused_film_back(screened: Site) -> None:
     assert [row["refusal_code"] for row in rows] == ["not_a_jpeg", None]
     again = screened.call("retry", str(before["scan_id"]), "nothing.jpg", status=1)
     assert again.stdout == ""
-    assert f"{before['scan_id']}: no refused scan" in again.stderr
-    assert "nothing.jpg: no refused scan" in again.stderr
+    assert f"{before['scan_id']}: there is no refused scan" in again.stderr
+    assert "nothing.jpg: there is no refused scan" in again.stderr
     assert not [path for path in screened.refused.rglob("text*") if path.is_file()]
 
 

@@ -102,7 +102,7 @@ def some_films(data: Path) -> list[Path]:
 def test_installed_it_is_ready(machine: Machine) -> None:
     """One command makes user, folders, environment, units and settings, and starts it."""
     told = machine.run("make -s -C /src install WHEELS=/wheels")
-    assert told.index("Installs Lungwatch") < told.index("The worker was away")
+    assert told.index("Installs Lungwatch") < told.index("The worker was down")
     assert state(machine, _WORKER, "ActiveState") == "active"
     for timer in ("lungwatch-retrain.timer", "lungwatch-drift.timer"):
         assert state(machine, timer, "ActiveState") == "active"
@@ -295,7 +295,7 @@ def test_0_1_0_upgraded_keeps_everything(machine: Machine, some_films: list[Path
         assert saved.execute("SELECT version_num FROM alembic_version").fetchall() == [("0005",)]
         assert saved.execute("SELECT count(*) FROM results").fetchone() == (len(before),)
     assert f"at {REVISION}" in machine.run("lungwatch check")
-    away = int(told.split("was away for ")[1].split(" s")[0])
+    away = int(told.split("was down for ")[1].split(" s")[0])
     assert away < time.monotonic() - started
     assert machine.run("readlink /opt/lungwatch") != release
     assert rows(machine) == before
