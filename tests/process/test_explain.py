@@ -222,5 +222,5 @@ def test_a_version_that_is_gone_is_named(screened: Site) -> None:
     if (screened.models / "steady").exists():
         Registry(screened.models).remove("steady")
     told = screened.call("explain", "hazy.jpeg", "-o", "hazy.png", status=2).stderr
-    assert "steady, which is gone" in told
+    assert "steady, which is no longer in" in told
     screened.call("explain", "hazy.jpeg", "-o", "hazy.png", "--model", "hot")
