@@ -1,5 +1,5 @@
 """Lungwatch's worker: films in an inbox become rows in a database.
 
-`lungwatch run` starts in `cli`, is put together in `service.factory` and run by `service.loop`
-and `service.pipeline`. The rooms import downhill; pyproject.toml has the contracts.
+`lungwatch run` starts in `cli`, is built in `service.factory` and runs in `service.loop` and
+`service.pipeline`. pyproject.toml has the contracts on imports between rooms.
 """

@@ -1,4 +1,4 @@
-"""Makes the package itself the command `lungwatch`."""
+"""Runs the command `lungwatch` as `python -m worker`."""
 
 from worker.cli.app import main
 

@@ -6,14 +6,14 @@
     ├── FilmStuck              one film cannot be read or moved now; its neighbours can
     ├── ModelPackageError      a model package that must not serve
     ├── RegistryError          the models folder cannot do what was asked
-    ├── ScanError              a scan that was asked for is not there, or not as it was screened
-    ├── DataError              labelled films that cannot be trained on as they are
-    └── OwnTrouble             not the film's fault: wait, say so, continue when it is over
+    ├── ScanError              a scan that was asked for does not exist, or its film changed
+    ├── DataError              labelled films that contradict one another
+    └── OwnTrouble             not the film's fault: the worker waits and continues later
         ├── DatabaseTrouble
         ├── StorageTrouble
         └── ScreenerTrouble
 
-Errors of libraries are wrapped in one of these where they enter.
+Errors of libraries are wrapped in one of these at the boundary.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Code(StrEnum):
     meaning: str  # what it means, and what to do
 
     def __new__(cls, code: str, meaning: str) -> Self:
-        """Make a member that is its code and carries its meaning."""
+        """Make a member with its code as value and its meaning as attribute."""
         member = str.__new__(cls, code)
         member._value_ = code
         member.meaning = meaning
@@ -38,7 +38,7 @@ class Code(StrEnum):
 
     @classmethod
     def of(cls, code: str) -> Self:
-        """Return the member whose code this is.
+        """Return the member with this code.
 
         Raises:
             ValueError: there is none.
@@ -46,7 +46,7 @@ class Code(StrEnum):
         for member in cls:
             if member.value == code:
                 return member
-        raise ValueError(f"{code!r} is no {cls.__name__}")
+        raise ValueError(f"{code!r} is not a {cls.__name__}")
 
 
 class RefusalCode(Code):
@@ -151,7 +151,7 @@ class FilmRefused(LungwatchError):
         measured: float | str | None = None,
         limit: float | str | None = None,
     ) -> None:
-        """Say what was found (``sentence``), and the measured value beside its limit."""
+        """Set the sentence for people, the measured value and its limit."""
         super().__init__(sentence)
         self.code = code
         self.sentence = sentence
@@ -172,11 +172,11 @@ class RegistryError(LungwatchError):
 
 
 class ScanError(LungwatchError):
-    """The scan asked for is not known, was refused, or its film is not what was screened."""
+    """The scan does not exist, was refused, or its film changed since screening."""
 
 
 class DataError(LungwatchError):
-    """Labelled films that cannot be trained on as they are. The message lists them."""
+    """Labelled films contradict one another. The message lists them."""
 
 
 class OwnTrouble(LungwatchError):
@@ -204,6 +204,6 @@ class ScreenerTrouble(OwnTrouble):
 
 
 def not_installed(package: str) -> str:
-    """Say that an optional package is not there, and how this very Python gets it."""
+    """Return a message that an optional package is missing, with the command to install it."""
     command = shlex.join([sys.executable, "-m", "pip", "install", package])
     return f"needs {package}, which is not installed: run `{command}`"

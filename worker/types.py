@@ -1,4 +1,4 @@
-"""Facts that cross a boundary: inbox, screener, pipeline, store. Frozen, keyword-only."""
+"""Types shared by rooms: sightings, claims, outcomes, reports. Frozen, keyword-only."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from worker.model.population import Population
 
 @dataclass(frozen=True, kw_only=True)
 class Sighting:
-    """A file as it was seen in the inbox. Two sightings are equal if nothing of it changed."""
+    """A file as seen in the inbox. Two sightings are equal if the file has not changed."""
 
-    name: str  # as `filenames.spell` writes it: reversible, and storable whatever its bytes
+    name: str  # as `filenames.spell` writes it: reversible, and storable for any bytes
     size_bytes: int
     mtime_ns: int
     inode: int  # as signed 64 bits
@@ -26,29 +26,29 @@ class Sighting:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A sighting that this worker has in hand."""
+    """A sighting that this worker is working on."""
 
     scan_id: int
     sighting: Sighting
     attempt: int
-    crashes: int  # screeners that ended while reading it, in earlier attempts
+    crashes: int  # screeners that it ended in earlier attempts
 
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What was measured of a film, for its row."""
+    """Measurements of a film, for its row."""
 
     sha256: str | None = None
     width: int | None = None  # pixels, as stored
     height: int | None = None
     contrast: float | None = None  # grey levels
-    encoding: str | None = None  # what wrote the file, 8 hex digits
-    seconds: Mapping[str, float] = field(default_factory=dict)  # that each stage took; in no row
+    encoding: str | None = None  # the writer of the file, 8 hex digits
+    seconds: Mapping[str, float] = field(default_factory=dict)  # taken by each stage; not stored
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How a claim ends: with a verdict of a model, or with a refusal. Never with both."""
+    """The end of a claim: a model's verdict or a refusal, never both."""
 
     claim: Claim
     facts: Facts
@@ -58,7 +58,7 @@ class Outcome:
     refusal: FilmRefused | None = None
 
     def __post_init__(self) -> None:
-        """Hold the invariant where it is made."""
+        """Check that there is exactly one of verdict and refusal."""
         if (self.verdict is None) == (self.refusal is None):
             raise ValueError("an outcome is a verdict or a refusal")
         if (self.verdict is None) != (self.model is None):
@@ -67,30 +67,30 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class ClaimAnswer:
-    """What became of an attempt to claim sightings. Those in neither list are another worker's."""
+    """The result of claiming sightings. Those in neither list belong to another worker."""
 
     claims: list[Claim]
-    kept: list[Sighting]  # have their verdict, and stay in the inbox
+    kept: list[Sighting]  # have a verdict and stay in the inbox
 
 
 @dataclass(kw_only=True)
 class Changes:
-    """What is to be made durable in one transaction."""
+    """Changes to commit in one transaction."""
 
     outcomes: list[Outcome] = field(default_factory=list)
     released: list[Claim] = field(default_factory=list)  # without a verdict: claim again
-    crashed: list[Claim] = field(default_factory=list)  # the same, and it ended a screener
+    crashed: list[Claim] = field(default_factory=list)  # likewise, and it ended a screener
     withdrawn: list[Claim] = field(default_factory=list)  # the file went away or changed
-    filed: list[tuple[int, str | None]] = field(default_factory=list)  # scan id, where it lies
+    filed: list[tuple[int, str | None]] = field(default_factory=list)  # scan id, place
 
     def __bool__(self) -> bool:
-        """Whether there is anything."""
+        """Whether there is anything to commit."""
         return any((self.outcomes, self.released, self.crashed, self.withdrawn, self.filed))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recorded:
-    """A scan whose verdict is durable and whose file is to be seen to its place."""
+    """A scan whose verdict is durable and whose file is to be filed."""
 
     scan_id: int
     sighting: Sighting
@@ -100,10 +100,10 @@ class Recorded:
 
 
 class WorkerReport(BaseModel):
-    """What a worker says of itself with each beat. The row keeps it as JSON under these names.
+    """A worker's status at each beat. Its row stores it as JSON under these names.
 
-    Rows of other releases are read too: a field that one lacks has its default, and fields that
-    are not known here stay as they are.
+    Rows of other releases can be read: a missing field has its default, and unknown fields are
+    kept.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
@@ -112,27 +112,27 @@ class WorkerReport(BaseModel):
     model_refused: str | None = None  # why the champion does not serve
     backlog: int = 0  # films known and not yet recorded
     in_hand: int = 0  # films claimed and not yet recorded
-    oldest_seconds: float = 0.0  # that the oldest of them has waited
-    unreadable: int = 0  # films that could not be read and are tried again
+    oldest_seconds: float = 0.0  # waiting time of the oldest of them
+    unreadable: int = 0  # films that could not be read and are retried
     stuck: int = 0  # films with a verdict that cannot be moved out of the inbox
     passed_over: Mapping[str, int] = Field(default_factory=dict)  # files never read, by kind
     films_per_second: float = 0.0
     screeners: int = 0  # that can take films
-    screeners_ended: int = 0  # that ended unasked
-    unfenced: str = ""  # what of the screeners' fence could not be put up
-    events: bool = False  # the file system tells of new files
-    lists: bool = True  # this worker lists the inbox
-    trouble: str | None = None  # trouble of its own, now
+    screeners_ended: int = 0  # that crashed or were ended
+    unfenced: str = ""  # parts of the screeners' sandbox that are missing
+    events: bool = False  # the file system sends events
+    lists: bool = True  # whether this worker lists the inbox
+    trouble: str | None = None  # present own trouble
     last_trouble: str | None = None
-    population: Population | None = None  # on whose films the model that serves has been tested
+    population: Population | None = None  # patients on whom the serving model was tested
 
 
 class BackfillReport(BaseModel):
-    """What a backfill says of itself with each beat; read as `WorkerReport` is."""
+    """A backfill's status at each beat; read like `WorkerReport`."""
 
     model_config = WorkerReport.model_config
 
-    backfill: str  # the archive's folder, as `filefilenames.spell` writes it
+    backfill: str  # the archive's folder, as `filenames.spell` writes it
     model: str | None = None
     done: int = 0  # films
     in_hand: int = 0
@@ -144,9 +144,9 @@ Report = WorkerReport | BackfillReport
 
 
 def read_report(facts: Mapping[str, Any]) -> Report:
-    """Read what a row of `workers` holds, whatever release wrote it.
+    """Read the report in a row of `workers`, from any release.
 
-    A value that cannot be what it should be is left out: another's report ends no worker.
+    An invalid value is left out, so that another worker's report never ends this one.
     """
     kind = BackfillReport if facts.get("backfill") else WorkerReport
     try:

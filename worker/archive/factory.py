@@ -1,4 +1,4 @@
-"""Puts a backfill together from settings."""
+"""Builds a backfill from settings."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from worker.system.trouble import Trouble
 def open_backfill(
     settings: Settings, archive: Path, *, note: Callable[[Trouble], object]
 ) -> AbstractContextManager[Backfill]:
-    """Bring up screeners on the model in service, to screen an archive in place.
+    """Start screeners on the model in service, to screen an archive in place.
 
     Raises:
-        SettingsError: a setting is wrong, or no model is there to serve.
+        SettingsError: a setting is wrong, or there is no model to serve.
         DatabaseTrouble: the database is away.
         ModelPackageError, ScreenerTrouble: the model cannot serve.
     """
@@ -43,7 +43,7 @@ def model_in_service(settings: Settings) -> Path:
     """Return the package of the model in service.
 
     Raises:
-        SettingsError: no model is there to serve.
+        SettingsError: there is no model to serve.
     """
     registry = open_registry(settings)
     return registry.folder(registry.serving())
@@ -59,9 +59,9 @@ def open_screeners(
     count: int,
     note: Callable[[Trouble], object],
 ) -> Iterator[Backfill]:
-    """Bring up `count` screeners on a package, for films below `root` that stay where they are.
+    """Start `count` screeners on a package, for films below `root` that stay in place.
 
-    `host` names this machine among those that write to the database.
+    `host` names this machine among those that use the database.
 
     Raises:
         DatabaseTrouble: the database is away.

@@ -1,4 +1,4 @@
-"""Which patients a model has been tested on: ages, hospital and source of their films, as facts."""
+"""The patients a model was tested on: ages, hospital and source of their films."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Years = Annotated[float, Field(ge=0, le=150, allow_inf_nan=False)]
 
 
 class Population(BaseModel):
-    """The patients that a model has been tested on. What was not stated is None or empty."""
+    """The patients a model was tested on. What is not stated is None or empty."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -39,7 +39,7 @@ class Population(BaseModel):
 
     @property
     def sentence(self) -> str:
-        """Return one plain line for a person: on whom the model has been tested."""
+        """A sentence for people: the patients the model was tested on."""
         if self.from_years is None or self.under_years is None:
             if self.source:
                 return f"This model has been tested on these patients only: {self.source}"
@@ -56,7 +56,7 @@ class Population(BaseModel):
         )
 
 
-# Of the films that the first models learnt from. A package that names no population has this one.
+# Of the films of the first models. It applies to packages that name no population.
 GUANGZHOU: Final = Population(
     from_years=1.0,
     under_years=6.0,
@@ -66,14 +66,14 @@ GUANGZHOU: Final = Population(
 
 
 def read_population(text: Any) -> Any:
-    """Read a population from a line as a person writes it; whatever is no text is left as it is.
+    """Parse a population from a line; a value that is not text is returned as it is.
 
     Args:
-        text: ages, hospital and source, with semicolons between:
+        text: ages, hospital and source, separated by semicolons:
             `1.0 to under 6.0 years; HOSPITAL; SOURCE`.
 
     Raises:
-        ValueError: the line has another form, or no patient can be of these ages.
+        ValueError: the line has another form, or the ages are not possible.
     """
     if not isinstance(text, str):
         return text
@@ -93,7 +93,7 @@ def read_population(text: Any) -> Any:
 
 
 def from_sentence(sentence: str) -> Population:
-    """Return the population of a package from before there were facts, by its sentence, if any."""
+    """Return the population of an older package from its sentence, if it has one."""
     if not sentence or _DOI in sentence:
         return GUANGZHOU
     return Population(source=sentence)

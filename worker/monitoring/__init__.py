@@ -1,5 +1,5 @@
-"""What the worker says of itself.
+"""Logs, metrics and drift.
 
-Events go to the log, the terminal, the journal and Prometheus. `drift` tells without labels whether
-the films that arrive still look like the first ones.
+Events go to the log, the terminal, the journal and Prometheus. `drift` detects without labels
+whether arriving films have changed.
 """

@@ -1,14 +1,14 @@
-"""Does what arrives still look like what arrived when this model came into service?
+"""Detects drift: whether arriving films differ from the first ones that this model screened here.
 
-Without labels: each day's films are counted by decision, score, strangeness, size, contrast and by
-what wrote their files, and a week of days is compared with the first weeks that the model saw here,
-by the population stability index (PSI; Siddiqi, Credit Risk Scorecards, 2006). Pure: counts in,
-findings out.
+It needs no labels. Each day's films are counted by decision, score, strangeness, size, contrast and
+writer of the file. The last week of days is compared with the model's first weeks, by the
+population stability index (PSI; Siddiqi, Credit Risk Scorecards, 2006). Pure: counts in, findings
+out.
 
-The limit of each measure is no rule of thumb. Years in which nothing changes are made by drawing
-days of the reference anew, days as a whole, for films of a day are more alike than others; the
-limit is what no more than `BUDGET` of such years go over, with any measure, on any of their days.
-Chance takes few films farther than many: the limit is of a week's films as they are in number.
+The limit of each measure is simulated. Years without a change are drawn from whole days of the
+reference, because films of one day resemble each other. At most `BUDGET` of such years exceed the
+limit, in any measure, on any day. Random differences are larger for fewer films, so the limit
+depends on the number of films in the week.
 """
 
 from __future__ import annotations
@@ -19,26 +19,24 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-BUDGET = 0.1  # of years without a change have an alarm
-WINDOW_DAYS = 7  # with films, that are looked at together
-REFERENCE_DAYS = 28  # with films, the first that the model saw
-LEAST_DAYS = 14  # of a reference
+BUDGET = 0.1  # share of years without a change that have an alarm
+WINDOW_DAYS = 7  # days with films that are compared together
+REFERENCE_DAYS = 28  # the model's first days with films
+LEAST_DAYS = 14  # in a reference
 LEAST_FILMS = 300
-_YEARS = 1000  # drawn
-# A month of days tells less of how days differ than drawing from them makes believe: simulated
-# years without a change had 1.4 times the alarms that were asked for.
+_YEARS = 1000  # simulated
+# A month of days underestimates the differences between days: simulated years without a change had
+# 1.4 times as many alarms as intended.
 _CAUTION = 0.5
 _YEAR_DAYS = 365
 _BINS = 10
-KINDS = frozenset(
-    {"decision", "encoding"}
-)  # measures whose values are names: none lies between two
-# What the reference has fewer films of cannot be drawn from it: such films are let pass while they
-# are no more than so large a share of a window, or no more than a few.
+KINDS = frozenset({"decision", "encoding"})  # measures whose values are categories
+# Values that are rare in the reference cannot be drawn from it. Such films are ignored while they
+# are at most this share of a window, or at most a few.
 _FEW = 5
 _NEW_SHARE = 0.05
-# Of a limit, in units of `_reach`: where the reference never varies, chance has no measure. It is
-# what chi-square of one degree of freedom goes over once in a thousand times.
+# The smallest limit, in units of `_reach`, for a reference that never varies: chi-square with one
+# degree of freedom exceeds it once in a thousand times.
 _LEAST = 10.8
 
 Counts = npt.NDArray[np.float64]  # (days, bins) films
@@ -47,7 +45,7 @@ _Place = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.intp]]  # (films,) t
 
 @dataclass(frozen=True, kw_only=True)
 class Day:
-    """What came on a day: the measures of each film, NaN where it has none."""
+    """The films of one day: each measure of each film, NaN if missing."""
 
     day: str
     values: Mapping[str, npt.NDArray[np.float64]]  # (films,) by measure
@@ -55,24 +53,24 @@ class Day:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """How far the last days are from the reference, by one measure."""
+    """The distance of the last days from the reference, by one measure."""
 
     measure: str
     psi: float
-    limit: float  # for as many films as the last days have
-    by_day: tuple[float, ...]  # PSI over its limit, of the window ending on each day, oldest first
+    limit: float  # for the number of films in the last days
+    by_day: tuple[float, ...]  # PSI / limit of the window ending on each day, oldest first
 
     @property
     def alarm(self) -> bool:
-        """Whether the last days are farther away than chance takes them."""
+        """Whether the distance is larger than chance explains."""
         return not self.psi <= self.limit
 
 
 def psi(reference: Counts, counts: Counts) -> npt.NDArray[np.float64]:
     """Return the population stability index of counts over bins, along the last axis.
 
-    Half a film is added to each bin, so that an empty one does not make it infinite. A bin that is
-    empty on both sides is none: else the halves alone would tell few films from many.
+    Half a film is added to each bin, so that an empty bin does not make it infinite. A bin that is
+    empty on both sides is left out; else the halves alone would depend on the number of films.
     """
     met = (reference > 0) | (counts > 0)
     expected, observed = np.where(met, reference + 0.5, 0.0), np.where(met, counts + 0.5, 0.0)
@@ -87,13 +85,13 @@ def find_drift(reference: Sequence[Day], since: Sequence[Day], *, seed: int = 0)
     """Compare the last days with the reference, by every measure that the reference has.
 
     Args:
-        reference: days with films, oldest first; at least `LEAST_DAYS` of them.
-        since: the days with films after those, oldest first.
-        seed: of the years that are drawn.
+        reference: days with films, oldest first; at least `LEAST_DAYS`.
+        since: the later days with films, oldest first.
+        seed: of the simulated years.
     """
     measures = [name for name in reference[0].values if _is_known(reference, name)]
     generator = np.random.default_rng(seed)
-    # The same days for all measures: what happens on a day happens to all of them.
+    # The same days for all measures, because an event on a day affects all of them.
     days = len(reference)
     drawn = generator.integers(days, size=(_YEARS, _YEAR_DAYS + WINDOW_DAYS - 1))
     base = generator.integers(days, size=(_YEARS, days))
@@ -120,7 +118,7 @@ def _limit(
     *,
     share: float,
 ) -> float:
-    """Return what in so large a share of drawn years no window exceeds, in units of its reach."""
+    """Return the value that this share of simulated years never exceeds, in units of `_reach`."""
     most = []
     for year, again in zip(drawn, base, strict=True):
         windows = _windows(counts[year])
@@ -129,11 +127,11 @@ def _limit(
 
 
 def _reach(reference: Counts, windows: Counts) -> npt.NDArray[np.float64]:
-    """Return how far chance takes windows from a reference, for each degree of freedom.
+    """Return the random distance of windows from a reference, per degree of freedom.
 
     Without a change PSI is about chi-square times this (Yurdakul and Naranjo, *Statistical
-    Properties of the Population Stability Index*, 2020). A window of more films than were usual in
-    the reference is taken for one of as many: how days differ does not shrink with their films.
+    Properties of the Population Stability Index*, 2020). A window with more films than usual in the
+    reference counts as one with as many, because differences between days do not shrink with films.
 
     Args:
         reference: (days, bins).
@@ -146,7 +144,7 @@ def _reach(reference: Counts, windows: Counts) -> npt.NDArray[np.float64]:
 
 
 def _distance(reference: Counts, windows: Counts) -> npt.NDArray[np.float64]:
-    """Return the index of each window, less the few films of what the reference hardly has.
+    """Return the index of each window, ignoring a few films of values rare in the reference.
 
     Args:
         reference: (days, bins).
@@ -160,16 +158,16 @@ def _distance(reference: Counts, windows: Counts) -> npt.NDArray[np.float64]:
 
 
 def _is_known(reference: Sequence[Day], measure: str) -> bool:
-    """Whether the reference can tell: rows of before a release may lack what it began to note."""
+    """Whether the reference has the measure. Rows of older releases may lack newer ones."""
     return measure != "encoding" or all(np.isfinite(day.values[measure]).all() for day in reference)
 
 
 def _placing(values: npt.NDArray[np.float64], *, kinds: bool) -> tuple[_Place, int]:
-    """Return what says which bin a value belongs to, and how many bins there are.
+    """Return a function from values to bins, and the number of bins.
 
-    Of few distinct values, and of kinds, each of the most frequent has a bin, and what is not among
-    these the last. Of others a bin holds a tenth of the values, or the one value that so many have,
-    and the last those that have no value.
+    Categories, and measures with few distinct values, have a bin for each of the most frequent
+    values and a last one for the rest. Other measures have bins with a tenth of the values each, or
+    with one frequent value, and a last one for missing values.
     """
     distinct, counts = np.unique(values[np.isfinite(values)], return_counts=True)
     if kinds or len(distinct) <= _BINS:
@@ -181,7 +179,7 @@ def _placing(values: npt.NDArray[np.float64], *, kinds: bool) -> tuple[_Place, i
         return place_kind, len(kept) + 1
     known = values[np.isfinite(values)]
     tenths, times = np.unique(np.quantile(known, np.arange(1, _BINS) / _BINS), return_counts=True)
-    # An edge just below a value that is several of them: what is smaller is not that value.
+    # Put an edge just below a value at several quantiles, so that smaller values have another bin.
     edges = np.union1d(tenths, np.nextafter(tenths[times > 1], -np.inf))
 
     def place(these: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
@@ -192,14 +190,14 @@ def _placing(values: npt.NDArray[np.float64], *, kinds: bool) -> tuple[_Place, i
 
 
 def _count(days: Sequence[Day], measure: str, place: _Place, bins: int) -> Counts:
-    """Return films by day and bin, (days, bins)."""
+    """Return the films by day and bin, (days, bins)."""
     return np.array(
         [np.bincount(place(day.values[measure]), minlength=bins) for day in days], dtype=np.float64
     ).reshape(len(days), bins)
 
 
 def _windows(counts: Counts) -> Counts:
-    """Return the sums of windows of days, one ending on each day from the first whole one on."""
+    """Return the sums over windows of days, one ending on each day from the first full window."""
     total: Counts = np.cumsum(np.vstack([np.zeros(counts.shape[1]), counts]), axis=0)
     windows: Counts = total[WINDOW_DAYS:] - total[:-WINDOW_DAYS]
     return windows
@@ -207,7 +205,7 @@ def _windows(counts: Counts) -> Counts:
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """How often the model and readers agreed, in a week: right, of so many."""
+    """How often model and readers agreed in a week: (right, all)."""
 
     week: str  # its Monday
     of_pneumonia: tuple[int, int]

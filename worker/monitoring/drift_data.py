@@ -1,6 +1,6 @@
-"""What drift is looked for in: the rows, day by day. Read only.
+"""Reads the data for drift from the rows, day by day.
 
-Films of an archive, screened where they lie, are no part of it: they say nothing of what arrives.
+Films that a backfill screened in place are left out: they do not arrive at the inbox.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from worker.monitoring.drift import (
     find_drift,
 )
 
-_LATEST_DAYS = 90  # with films, that are looked at at most
+_LATEST_DAYS = 90  # at most, of later days with films
 _DECISIONS = {NEGATIVE: 0.0, POSITIVE: 1.0, REVIEW: 2.0}
 _REFUSED = 3.0
 _MEASURES = ("decision", "score", "strangeness", "megapixels", "contrast", "encoding")
@@ -42,18 +42,18 @@ _MEASURES = ("decision", "score", "strangeness", "megapixels", "contrast", "enco
 def look_for_drift(
     database: Database, version: str, *, now: datetime | None = None
 ) -> tuple[list[Finding], str]:
-    """Compare the last week of films that a model screened with the first weeks.
+    """Compare the last week of films that a model screened with its first weeks.
 
     Args:
-        database: to ask.
+        database: with the rows.
         version: of the model.
-        now: the day that this is on is not over, and counts among no days; the present by default.
+        now: this day is not over and does not count; by default the present.
 
     Returns:
-        A finding for each measure, and why there is none; "" where there are findings.
+        A finding for each measure, and "" or the reason why there are none.
 
     Raises:
-        DatabaseTrouble: the database cannot be asked.
+        DatabaseTrouble: the database failed.
     """
     today = (now or datetime.now(UTC)).date().isoformat()
     counts = films_by_day(database, version)
@@ -62,13 +62,13 @@ def look_for_drift(
     films = sum(counts[day] for day in reference)
     if len(reference) < LEAST_DAYS or films < LEAST_FILMS:
         return [], (
-            f"{version} has screened {films:,} films on {len(reference)} days here: there is "
-            f"something to compare with from {LEAST_FILMS} films on {LEAST_DAYS} days on"
+            f"{version} has screened {films:,} films on {len(reference)} days here; at least "
+            f"{LEAST_FILMS} films on {LEAST_DAYS} days are needed"
         )
     if len(later) < WINDOW_DAYS:
         return [], (
-            f"the first {len(reference)} days of {version} are what later ones are compared with, "
-            f"and of those there are {len(later)}: {WINDOW_DAYS} are needed"
+            f"the first {len(reference)} days of {version} are the reference; after them there are "
+            f"{len(later)} days with films, and {WINDOW_DAYS} are needed"
         )
     before = _days(database, version, reference)
     return find_drift(before, _days(database, version, later[-_LATEST_DAYS:])), ""
@@ -78,7 +78,7 @@ def agreement(database: Database, version: str, *, weeks: int) -> list[Agreement
     """Return how often a model and readers agreed, by the week of screening, oldest first.
 
     Raises:
-        DatabaseTrouble: the database cannot be asked.
+        DatabaseTrouble: the database failed.
     """
     by_week: dict[str, Counter[tuple[str, bool]]] = defaultdict(Counter)
     for films in labelled_films(database, version):
@@ -97,7 +97,7 @@ def _share(counts: Counter[tuple[str, bool]], label: str) -> tuple[int, int]:
 
 
 def _days(database: Database, version: str, days: Sequence[str]) -> list[Day]:
-    """Return what came on these days, in their order; of days between them nothing."""
+    """Return the films of these days, in order."""
     taken: dict[str, list[Sequence[float]]] = {day: [] for day in days}
     for film in measured_films(database, version, first=days[0], last=days[-1]):
         if film.day in taken:
@@ -109,7 +109,7 @@ def _days(database: Database, version: str, days: Sequence[str]) -> list[Day]:
     measured = []
     for day in days:
         columns = np.array(taken[day], dtype=np.float64).reshape(-1, len(_MEASURES)).T
-        # A refused film is told by its decision; of the rest it has nothing to say.
+        # Of a refused film only the decision counts.
         met = columns[0] != _REFUSED
         of_each = {name: column[met] for name, column in zip(_MEASURES, columns, strict=True)}
         measured.append(Day(day=day, values={**of_each, "decision": columns[0]}))
@@ -117,7 +117,7 @@ def _days(database: Database, version: str, days: Sequence[str]) -> list[Day]:
 
 
 def _measured(film: MeasuredFilm) -> tuple[float, ...]:
-    """Return a film's measures as `_MEASURES` has them, but for the decision."""
+    """Return a film's measures in the order of `_MEASURES`, without the decision."""
     size = None if film.width is None or film.height is None else film.width * film.height / 1e6
     written_by = None if film.encoding is None else float(int(film.encoding, 16))
     measured = (film.logit, film.strangeness, size, film.contrast, written_by)

@@ -1,4 +1,4 @@
-"""What a worker reports of its work, as events, and what takes them."""
+"""Events of a worker, and the protocol of reporters."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from worker.types import Outcome, WorkerReport
 
 @dataclass(frozen=True, kw_only=True)
 class Started:
-    """The worker is put together."""
+    """The worker is assembled."""
 
-    facts: Mapping[str, str]  # what is watched, where results go, the model
+    facts: Mapping[str, str]  # the inbox, the place of results, the model
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScanEnded:
-    """A scan has its verdict or its refusal, and the row is durable."""
+    """A scan has its verdict or refusal, and its row is durable."""
 
     outcome: Outcome
 
 
 @dataclass(frozen=True, kw_only=True)
 class TroubleBegan:
-    """There is trouble of a kind that was not there before."""
+    """Trouble of a new kind began."""
 
     trouble: Trouble
 
 
 @dataclass(frozen=True, kw_only=True)
 class TroubleEnded:
-    """Trouble is over."""
+    """Trouble ended."""
 
     trouble: Trouble
-    seconds: float  # that it lasted
+    seconds: float  # of its duration
 
 
 @dataclass(frozen=True, kw_only=True)
 class Notice:
-    """Something else an operator wants to know. Its name is the event's name in logs."""
+    """Something else for the operator. Its name is the event name in logs."""
 
     name: str
     fields: Mapping[str, Any] = field(default_factory=dict)
@@ -49,14 +49,14 @@ class Notice:
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """How things stand. It comes every few seconds, whatever troubles the worker."""
+    """The worker's status, every few seconds, also during trouble."""
 
     report: WorkerReport
 
 
 @dataclass(frozen=True, kw_only=True)
 class Backlog:
-    """How far a backlog is worked off."""
+    """The progress on a backlog."""
 
     done: int  # films, since the start
     waiting: int
@@ -64,14 +64,14 @@ class Backlog:
 
 @dataclass(frozen=True, kw_only=True)
 class Stopping:
-    """The worker is about to stop: take down what only a running worker shows."""
+    """The worker is about to stop: remove what only a running worker shows."""
 
 
 Event = Started | ScanEnded | TroubleBegan | TroubleEnded | Notice | Standing | Backlog | Stopping
 
 
 class Reporter(Protocol):
-    """Takes events and shows those it has a use for."""
+    """Takes events, and shows some of them."""
 
     def emit(self, event: Event) -> None:
-        """Take an event. What cannot be shown is lost: reporting never ends the worker."""
+        """Take an event. What cannot be shown is dropped: reporting never ends the worker."""

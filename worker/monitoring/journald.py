@@ -1,7 +1,7 @@
-"""The journal of systemd, by its native protocol: a message with fields, each found by its name.
+"""Writes to systemd's journal by its native protocol: a message with named fields.
 
-The protocol is documented at https://systemd.io/JOURNAL_NATIVE_PROTOCOL: a datagram of lines
-`NAME=value` to a socket.
+The protocol (https://systemd.io/JOURNAL_NATIVE_PROTOCOL) is a datagram with lines `NAME=value` to a
+socket.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from contextlib import suppress
 from typing import Any
 
 _SOCKET = "/run/systemd/journal/socket"
-# Each event has a message id of its own, made from its name: the same in every release.
+# Each event name has its own message id, the same in every release.
 _EVENTS = uuid.UUID("6f1f3c0e-6d0a-4f0e-9a55-2f3d2a9c7d11")
-_PATIENCE_SECONDS = 1.0  # with a journal that stands still, once each time
+_PATIENCE_SECONDS = 1.0  # limit on a blocked journal, once per stall
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3}
 
 
 def is_our_output() -> bool:
-    """Whether standard output goes to the journal, as systemd says in JOURNAL_STREAM."""
-    if sys.stdout is None:  # it was closed before we began
+    """Whether standard output goes to the journal, according to JOURNAL_STREAM."""
+    if sys.stdout is None:  # closed before the start
         return False
     device, _, inode = os.environ.get("JOURNAL_STREAM", "").partition(":")
     try:
@@ -33,20 +33,20 @@ def is_our_output() -> bool:
 
 
 def message_id(event: str) -> str:
-    """Return what an event is found by: `journalctl MESSAGE_ID=...`, 32 hexadecimal digits."""
+    """Return the message id of an event, for `journalctl MESSAGE_ID=...`: 32 hex digits."""
     return uuid.uuid5(_EVENTS, event).hex
 
 
 class Journal:
-    """Writes events, with their fields, one datagram each. What cannot be written is lost."""
+    """Writes events with their fields, one datagram each. What cannot be written is dropped."""
 
     def __init__(self, address: str = _SOCKET) -> None:
         """Write to the socket at `address`."""
         self._address = address
-        self._still = False  # whether it takes nothing
+        self._still = False  # whether the journal is blocked
 
     def msg(self, **fields: Any) -> None:
-        """Write an event: `event` is its name, `level` how grave it is, the rest its fields."""
+        """Write an event with its name `event`, its `level`, and its fields."""
         event, level = str(fields.pop("event")), str(fields.pop("level", "info"))
         present = {name: value for name, value in fields.items() if value is not None}
         words = " ".join(f"{name}={value}" for name, value in present.items())
@@ -57,7 +57,7 @@ class Journal:
             "SYSLOG_IDENTIFIER": "lungwatch",
             **{f"LUNGWATCH_{name.upper()}": value for name, value in present.items()},
         }
-        # A value of several lines would need its length before it; ours have none.
+        # A value with several lines would need its length before it; ours have one.
         data = "".join(f"{name}={' '.join(str(it).splitlines())}\n" for name, it in lines.items())
         with (
             suppress(OSError),

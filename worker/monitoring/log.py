@@ -1,4 +1,4 @@
-"""What the worker says to a machine: structured events, in JSON lines or in the journal."""
+"""The log for programs: structured events, as JSON lines or in the journal."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from worker.types import Outcome
 
 
 class LogReporter:
-    """One event a line on standard output, as a JSON object, or in the journal with its fields."""
+    """Writes an event per line to standard output, as JSON, or to the journal with fields."""
 
     def __init__(
         self, level: str, discretion: Discretion | None = None, journal: Journal | None = None
     ) -> None:
-        """Log what is at `level` or above, in words passed through `discretion`."""
+        """Log events at `level` or above, with text redacted by `discretion`."""
         self._redact: Callable[[str], str] = discretion or str
         as_json: list[Any] = [
             structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -36,7 +36,7 @@ class LogReporter:
         ]
         self._log = structlog.wrap_logger(
             journal or structlog.WriteLogger(standard_output()),
-            # The journal has its own time, and takes the fields as they are.
+            # The journal adds its own time, and takes the fields as they are.
             processors=[structlog.processors.add_log_level, *([] if journal else as_json)],
             wrapper_class=structlog.make_filtering_bound_logger(
                 logging.getLevelNamesMapping()[level]
@@ -44,10 +44,10 @@ class LogReporter:
         )
 
     def emit(self, event: Event) -> None:
-        """Log an event. How things stand is not logged: a machine asks `status`."""
+        """Log an event. The status is not logged; programs use `lungwatch status --json`."""
         match event:
             case Started(facts=facts):
-                # The site's folders can identify it; the model is enough.
+                # The site's folders can identify it, so only the model is logged.
                 self._log.info("started", model=facts["model"])
                 self._log.debug("started with", **facts)
             case ScanEnded(outcome=outcome):

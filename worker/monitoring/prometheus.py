@@ -1,7 +1,7 @@
-"""Numbers for Prometheus, in a text file that its node exporter picks up.
+"""Metrics for Prometheus, in a text file for its node exporter.
 
-A file and not a port, so that the service needs no network. It is written anew whenever the worker
-has something to tell, and every few seconds: one that grows old is itself a sign.
+A file, not a port, so that the service needs no network. It is rewritten on events and every few
+seconds. An old file means that the worker does not run.
 """
 
 from __future__ import annotations
@@ -33,54 +33,52 @@ from worker.types import Outcome, WorkerReport
 
 
 class _Moment(Collector):
-    """When something was last so: nothing until it has been, in place of 1970."""
+    """The time of the last event of a kind; no value before the first one."""
 
     def __init__(self, name: str, meaning: str) -> None:
-        """It has not been yet."""
+        """Start without a value."""
         self.at: float | None = None
         self._name = name
         self._meaning = meaning
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Say it, if there is anything to say."""
+        """Yield the metric, without a value before the first event."""
         yield GaugeMetricFamily(self._name, self._meaning, value=self.at)
 
 
 class Metrics:
-    """A reporter that counts, and writes what it counted."""
+    """A reporter that counts events and writes the metrics."""
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
-        """Write to `path`; a folder that cannot be written to costs its numbers and no more."""
+        """Write to `path`. If it cannot be written, only the metrics are lost."""
         self._path = path
         self._clock = clock
         self._closed = False
         self._registry = CollectorRegistry()
         self._screened = self._counter("screened", "Films that got a prediction.", "decision")
         self._refused = self._counter("refused", "Films that were refused.", "code")
-        self._seconds = self._counter("stage_seconds", "Screeners' seconds on films.", "stage")
-        self._swaps = self._counter("model_swaps", "Models taken into service after the first.")
-        self._troubles = self._counter("troubles", "Times that trouble of its own began.", "kind")
-        self._ended = self._counter("screeners_ended", "Screeners that ended unasked.")
-        self._trouble = self._gauge("trouble", "1 while there is trouble of its own.", "kind")
+        self._seconds = self._counter("stage_seconds", "Seconds spent by screeners.", "stage")
+        self._swaps = self._counter("model_swaps", "Model swaps, without the first model.")
+        self._troubles = self._counter("troubles", "Times that own trouble began.", "kind")
+        self._ended = self._counter("screeners_ended", "Screeners that crashed or were ended.")
+        self._trouble = self._gauge("trouble", "1 during own trouble.", "kind")
         self._model = self._gauge("model_info", "1 for the model in service.", "version")
         self._last = _Moment(
-            "lungwatch_last_screened_timestamp_seconds", "When the last film ended."
+            "lungwatch_last_screened_timestamp_seconds", "When the last film was finished."
         )
         self._registry.register(self._last)
-        self._written = self._gauge("told_timestamp_seconds", "When these numbers were written.")
+        self._written = self._gauge("told_timestamp_seconds", "When these metrics were written.")
         self._backlog = self._gauge("backlog_films", "Films known and not yet recorded.")
         self._in_hand = self._gauge("in_hand_films", "Films claimed and not yet recorded.")
-        self._oldest = self._gauge(
-            "oldest_waiting_seconds", "How long the oldest of them has waited."
-        )
+        self._oldest = self._gauge("oldest_waiting_seconds", "How long the oldest film has waited.")
         self._unreadable = self._gauge(
-            "unreadable_films", "Films that could not be read and are tried again."
+            "unreadable_films", "Films that could not be read and are retried."
         )
         self._stuck = self._gauge(
             "stuck_films", "Films with a verdict that cannot be moved out of the inbox."
         )
         self._screeners = self._gauge("screeners", "Screeners that can take films.")
-        # A series that is there from the start has a rate from the first film on.
+        # Series that exist from the start have a rate from the first film on.
         for decision in (NEGATIVE, POSITIVE, REVIEW):
             self._screened.labels(decision)
         for code in RefusalCode:
@@ -90,7 +88,7 @@ class Metrics:
             self._trouble.labels(kind.kind)
 
     def emit(self, event: Event) -> None:
-        """Count an event; rewrite the file where it should not wait for the next report."""
+        """Count an event; write the file at once if it should not wait for the next status."""
         match event:
             case Started():
                 self._write()
@@ -107,7 +105,7 @@ class Metrics:
                 self._swaps.inc()
             case Standing(report=report):
                 self._standing(report)
-            case Stopping():  # its numbers must not pass for those of a worker that runs
+            case Stopping():  # else it would look like a running worker
                 self._closed = True
                 with suppress(OSError):
                     self._path.unlink(missing_ok=True)
@@ -143,7 +141,7 @@ class Metrics:
         self._written.set(self._clock())
         if self._closed:
             return
-        # Its exporter is another user, and takes what ends in .prom. No name of a film is in it.
+        # The exporter is another user and reads files ending in .prom. No film's name is in it.
         aside = self._path.with_suffix(".tmp")
         with suppress(OSError):
             with aside.open("wb") as file:

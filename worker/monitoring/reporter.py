@@ -1,7 +1,7 @@
-"""Opens the reporter that fits: lines and a progress bar for a person, events for a machine.
+"""Opens the reporter: lines and a progress bar on a terminal, events for programs.
 
-Each outcome is reported once, as `ScanEnded`. File names can carry a patient's name: a log gives
-them, and paths, at DEBUG only. The terminal of the person who dropped the films shows them.
+Each outcome is reported once, as `ScanEnded`. File names can contain a patient's name: logs have
+them, and paths, at DEBUG only. A terminal shows them to the person who dropped the films.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from worker.system.redaction import Discretion
 def open_reporter(
     log_format: str, level: str, *, places: Mapping[str, Path], metrics_file: Path | None = None
 ) -> Reporter:
-    """Open the reporter for a person if one is watching, else the one for a machine.
+    """Open the reporter for people if standard output is a terminal, else the one for programs.
 
-    With a metrics file, the events go to that as well. A log names no film and no path above
-    DEBUG; the `places` are written by their names. A person at a terminal sees both.
+    With a metrics file, events go there too. Above DEBUG, a log has no film names and no paths;
+    `places` are replaced by their names. A terminal shows both.
     """
     reporter = _open_log(log_format, level, places)
     if metrics_file is None:
         return reporter
-    from worker.monitoring.prometheus import Metrics  # noqa: PLC0415 - only who wants it pays
+    from worker.monitoring.prometheus import Metrics  # noqa: PLC0415 - only if used
 
     return Several((reporter, Metrics(metrics_file)))
 
@@ -45,10 +45,10 @@ def _open_log(log_format: str, level: str, places: Mapping[str, Path]) -> Report
 
 
 class Several:
-    """Several reporters. Each takes every event, in their order."""
+    """Passes every event to several reporters, in order."""
 
     def __init__(self, reporters: Sequence[Reporter]) -> None:
-        """Pass events on to these."""
+        """Set the reporters."""
         self._reporters = reporters
 
     def emit(self, event: Event) -> None:

@@ -1,4 +1,4 @@
-"""What the worker says to a person: a line a film, and a progress bar for a backlog."""
+"""The output for people: a line per film, and a progress bar for a backlog."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ _WORTH_A_BAR = 20  # films waiting
 
 
 class TerminalReporter:
-    """Plain words, a line a scan, and a progress bar while there is a backlog."""
+    """Plain text, a line per scan, and a progress bar during a backlog."""
 
     def __init__(self, *, discretion: Discretion | None = None) -> None:
-        """Write to standard output; with `discretion` where that is no terminal, naming no film."""
+        """Write to standard output; with `discretion`, for a log, without film names."""
         self._console = Console(file=standard_output(), highlight=False)
         self._discretion = discretion
         self._bar: Bar | None = None
-        self._open = ExitStack()  # closing it takes the bar down
+        self._open = ExitStack()  # closing it removes the bar
 
     def emit(self, event: Event) -> None:
-        """Show an event. How things stand is not shown: a person asks `status`."""
+        """Show an event. The status is not shown; people use `lungwatch status`."""
         match event:
             case Started(facts=facts):
                 self._started(facts)
@@ -50,7 +50,7 @@ class TerminalReporter:
                 message = escape(self._redact(trouble.message))
                 self._line(f"Waiting: {message}. No film is lost.", style="bold yellow")
             case TroubleEnded(seconds=seconds):
-                self._line(f"Going on after {seconds:.0f} s.", style="green")
+                self._line(f"Continuing after {seconds:.0f} s.", style="green")
             case Notice(name=name, fields=fields):
                 words = "  ".join(f"{key} {value}" for key, value in fields.items())
                 self._line(f"[dim]{name}  {escape(self._redact(words))}[/dim]")
@@ -86,7 +86,7 @@ class TerminalReporter:
             )
 
     def _backlog(self, done: int, waiting: int) -> None:
-        """Show a bar while there is a backlog worth one."""
+        """Show a progress bar during a large backlog."""
         if self._bar is None:
             if waiting < _WORTH_A_BAR:
                 return

@@ -1,4 +1,4 @@
-"""Sees to it that the same bytes get the same answer from a model, however often they come."""
+"""Gives the same bytes the same answer from a model, however often they come."""
 
 from __future__ import annotations
 
@@ -10,28 +10,27 @@ from worker.db.scans import Store
 from worker.model.decision import SAME_LOGIT, Score, judge
 from worker.types import Outcome
 
-_REMEMBERED = 1000  # answers that came again
+_REMEMBERED = 1000  # scores of bytes that came again
 
 _Key = tuple[str, str]  # SHA-256, model version
 
 
 class Repeats:
-    """What models answered before, from the store, and what of that comes again and again."""
+    """Earlier scores from the store, and a cache of those that are needed again."""
 
     def __init__(self, store: Store, *, prevalence: float | None) -> None:
-        """Ask `store`, and judge anew for the `prevalence` that the site has now."""
+        """Use `store`, and judge for the site's present `prevalence`."""
         self._store = store
         self._prevalence = prevalence
         self._again: dict[_Key, Score] = {}
 
     def answered_alike(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
-        """Give films whose bytes their model has judged before the answer that it gave then.
+        """Give films whose bytes their model has scored before the verdict of that score.
 
-        Of twins that come together the first is what the others are answered by. Refusals stay as
-        they are.
+        Among equal films of one batch the first counts. Refusals stay as they are.
 
         Raises:
-            DatabaseTrouble: it cannot be asked.
+            DatabaseTrouble: the database failed.
         """
         known = self._earlier(outcomes)
         return [self._alike(outcome, known) for outcome in outcomes]
@@ -60,7 +59,7 @@ class Repeats:
             known[key] = Score(logit=verdict.logit, strangeness=verdict.strangeness)
             return outcome
         if not abs(before.logit - verdict.logit) <= SAME_LOGIT:
-            # Whoever gave the first answer did not read these bytes, whatever it said of them.
+            # The earlier score cannot be of these bytes, so it is not used.
             return outcome
         return replace(
             outcome, verdict=judge(before, model, prevalence=self._prevalence), reused=True

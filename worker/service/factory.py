@@ -1,4 +1,4 @@
-"""Puts the service together from settings: the one place that knows all its parts."""
+"""Builds the service from settings. No other module knows all its parts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def open_service(settings: Settings) -> Iterator[Service]:
     """Prepare folders, registry and database, and yield a service that is ready to run.
 
     Raises:
-        SettingsError: a setting is wrong, or no model is there to serve.
+        SettingsError: a setting is wrong, or there is no model to serve.
     """
     check_folders(settings)
     registry = open_registry(settings)
@@ -81,13 +81,13 @@ def open_service(settings: Settings) -> Iterator[Service]:
 
 
 def _prepare(database: Database, reporter: Reporter) -> None:
-    """Bring the schema up to date, and say if it is a newer release's."""
+    """Migrate the schema, and report if it is of a newer release."""
     if note := database.migrate().note:
         reporter.emit(Notice(name="newer schema", fields={"note": note}))
 
 
 def open_registry(settings: Settings) -> Registry:
-    """Return the registry in use, seeded at a first start, with a model in service.
+    """Return the registry in use, with a model in service. A first start seeds it.
 
     Raises:
         SettingsError: it cannot be written, or no model is promoted in it.
@@ -98,7 +98,7 @@ def open_registry(settings: Settings) -> Registry:
     except OSError as error:
         raise SettingsError(
             f"LUNGWATCH_MODELS is '{settings.models}': it cannot be written ({error.strerror}). "
-            "Give this user the right, or name another folder."
+            "Give this user permission to write, or name another folder."
         ) from error
     model = registry.champion()
     if model is None:
@@ -111,11 +111,11 @@ def open_registry(settings: Settings) -> Registry:
 
 
 def _adopt(registry: Registry, shipped: Registry, reporter: Reporter) -> None:
-    """Take in the model that came with an upgrade, to wait beside the one that serves."""
+    """Copy in the model that came with an upgrade, as a challenger."""
     try:
         version = registry.adopt(shipped)
     except (RegistryError, ModelPackageError, OSError) as error:
-        # The worker has a model that serves: it does without this one.
+        # Another model serves, so the worker continues without this one.
         reporter.emit(Notice(name="shipped model not taken in", fields={"why": str(error)}))
         return
     if version is not None:

@@ -1,4 +1,4 @@
-"""Sees recorded scans' files to their places, and comes back to those that cannot go now."""
+"""Moves the files of recorded scans to their folders, and retries those that cannot be moved."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from worker.inbox.folders import Inbox
 from worker.system.trouble import doubling
 from worker.types import Recorded
 
-_GONE_SECONDS = 3600.0  # a recorded film's file is missed so long before it is given up
+_GONE_SECONDS = 3600.0  # a missing file is looked for this long
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,11 +22,11 @@ class _PutOff:
     since: float  # monotonic seconds
     due: float
     tries: int
-    gone: bool  # it is not in the inbox; else it is, and cannot be moved
+    gone: bool  # not in the inbox; else it is there and cannot be moved
 
 
 class Filing:
-    """Recorded scans whose files are to be moved, and those that were, not yet for good."""
+    """Recorded scans whose files are to be moved, or were moved and are not durable yet."""
 
     def __init__(self, inbox: Inbox) -> None:
         """Move files from `inbox` to its archive and refused folders."""
@@ -34,29 +34,29 @@ class Filing:
         self._recorded: deque[Recorded] = deque()
         self._moved: list[tuple[int, str | None]] = []
         self._put_off: dict[int, _PutOff] = {}  # by scan id
-        self._names: set[str] = set()  # of files that are, or may be, still in the inbox
+        self._names: set[str] = set()  # of files that may still be in the inbox
 
     def __contains__(self, name: str) -> bool:
-        """Whether a name in the inbox is a film that has its verdict."""
+        """Whether a name in the inbox is a film with a verdict."""
         return name in self._names
 
     @property
     def busy(self) -> bool:
-        """Whether there is something that can be done now."""
+        """Whether there is something to do now."""
         return bool(self._recorded or self._moved)
 
     @property
     def stuck(self) -> int:
-        """How many films cannot be moved out of the inbox."""
+        """The number of films that cannot be moved out of the inbox."""
         return sum(not one.gone for one in self._put_off.values())
 
     @property
     def next_due(self) -> float | None:
-        """When a film that was put off is to be tried again, in monotonic seconds."""
+        """When a postponed film is due again, in monotonic seconds."""
         return min((one.due for one in self._put_off.values()), default=None)
 
     def add(self, scans: Iterable[Recorded]) -> None:
-        """Take on scans whose verdict is durable. One that is known already is not taken twice."""
+        """Add scans whose verdict is durable. One that is known already is not added twice."""
         known = {one.scan_id for one in self._recorded} | self._put_off.keys()
         known |= {scan_id for scan_id, _ in self._moved}
         for scan in scans:
@@ -65,10 +65,10 @@ class Filing:
                 self._names.add(scan.sighting.name)
 
     def work(self, now: float) -> list[tuple[int, str | None]]:
-        """Move what can be moved, and make it durable.
+        """Move the files that can be moved, and make the moves durable.
 
         Returns:
-            What is filed for good: (scan id, its place, or None where its file is gone).
+            What is filed durably: (scan id, place), with place None if the file is gone.
 
         Raises:
             StorageTrouble: nothing can be moved now. Nothing is lost: call again.
@@ -95,8 +95,8 @@ class Filing:
         before = self._put_off.get(scan.scan_id)
         given_up = before is not None and now - before.since >= _GONE_SECONDS
         if place is None and not given_up:
-            # It may come back as it was, with a share that is mounted again. The row stays open so
-            # long, and an open row is never screened again.
+            # It may come back when its share is mounted again. Until then the row stays open, and
+            # an open row is never screened again.
             self._later(scan, now, gone=True)
         else:
             self._put_off.pop(scan.scan_id, None)

@@ -1,7 +1,7 @@
-"""The loop: events and listing in, films through the pipeline, until told to stop.
+"""The loop: takes in events and listings, and moves films through the pipeline until stopped.
 
-`Service.step(now)` does the work and takes the time as an argument; `run` is thin. Trouble of our
-own never ends the loop: it is noted, said once, backed off from, and gone when it is gone.
+`Service.step(now)` does the work and takes the time as an argument; `run` is thin. Own trouble
+never ends the loop: it is noted, logged once, and retried with back-off.
 """
 
 from __future__ import annotations
@@ -44,27 +44,27 @@ from worker.types import Outcome, WorkerReport
 
 _BEAT_SECONDS = 5.0
 _LONGEST_WAIT = 1.0
-_STOP_SECONDS = 20.0  # for films in hand to come back when told to stop
-_ONCE_TRIES = 4  # that `run_once` makes before it gives up on trouble of our own
+_STOP_SECONDS = 20.0  # to finish films in hand after a stop
+_ONCE_TRIES = 4  # with `once`, until own trouble ends the run
 
 
 class Ending(IntEnum):
-    """How a run ended, as an exit status."""
+    """The result of a run, as an exit status."""
 
     WELL = 0
-    COULD_NOT = 1  # the worker itself could not do its job
+    COULD_NOT = 1  # the worker could not work
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """How often the service does what."""
+    """Intervals of the service."""
 
     scan_seconds: float
     lease_seconds: float
 
 
 class Service:
-    """The worker, put together."""
+    """The assembled worker."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Service:
         policy: Policy,
         prepare: Callable[[], object],
     ) -> None:
-        """Join the parts. Nothing is started before `run`; `prepare` is called first of all."""
+        """Connect the parts. Nothing starts before `run`, which calls `prepare` first."""
         self._prepare = prepare
         self._prepared = False
         self._store = store
@@ -107,8 +107,8 @@ class Service:
         self._crew = Crew()
         self._next_beat = self._next_standing = 0.0
         self._done = 0
-        self._lacking = ""  # what was last said of screeners that cannot be replaced
-        # (time, films done) at each beat
+        self._lacking = ""  # what was last reported of missing screeners
+        # (time, films done) at each beat.
         self._recent: deque[tuple[float, int]] = deque([(time.monotonic(), 0)], maxlen=120)
         self._once = False
         self._stops = 0
@@ -117,10 +117,10 @@ class Service:
     # Running
 
     def run(self, *, once: bool = False, clock: Callable[[], float] = time.monotonic) -> Ending:
-        """Work until told to stop; with `once`, until the inbox is worked off.
+        """Work until stopped; with `once`, until the films in the inbox are done.
 
         Returns:
-            With `once`, whether all there was could be screened or refused. Else WELL.
+            With `once`, whether all films could be screened or refused. Else WELL.
         """
         self._once = once
         with self._wakeup, StopSignals(self._on_signal, self._wakeup.writer):
@@ -135,7 +135,7 @@ class Service:
                 self._stop(clock)
 
     def step(self, now: float) -> None:
-        """Do everything that can be done now, and wait for the next thing to happen."""
+        """Do everything that can be done now, then wait for events."""
         self._notifier.ping(now)
         if now >= self._next_standing:
             self._reporter.emit(Standing(report=self._report(now)))
@@ -145,7 +145,7 @@ class Service:
                 if not self._prepared:
                     self._prepare()
                     self._prepared = True
-                self._beat(now)  # first: an idle inbox asks nothing else of the database
+                self._beat(now)  # first, because an idle inbox needs the database for nothing else
                 self._work(now)
                 for past in self._troubles.over():
                     self._reporter.emit(TroubleEnded(trouble=past, seconds=now - past.since))
@@ -163,25 +163,25 @@ class Service:
             self._reporter.emit(TroubleBegan(trouble=self._troubles.now[error.kind]))
 
     def _work(self, now: float) -> None:
-        """The story of a scan, as far as it goes now."""
+        """Take each film one step further, as far as possible now."""
         self._keeper.mind(now)
         self._tend(now)
         self._look_around(now)
         self._pipeline.settle(now)
         self._pipeline.record(now)
         self._pipeline.file_away(now)
-        if not self._once:  # which answers for all that is there, and offers none of it
+        if not self._once:  # with `once` this worker does all films itself
             self._pipeline.share(self._crew, now)
         self._pipeline.claim(now)
         self._pipeline.dispatch(now)
-        # The listing of a large backlog goes on for as long as it takes to work it off.
+        # The listing of a large backlog takes as long as screening it, so do not wait for its end.
         if not self._ready_sent and self._lookout.can_list and self._keeper.serving:
             self._ready_sent = True
             self._notifier.ready()
         self._reporter.emit(Backlog(done=self._done, waiting=self._backlog()))
 
     def _tend(self, now: float) -> None:
-        """See to the screeners; say once that some cannot be replaced, and that they were."""
+        """Tend the screeners; report once that some are missing, and that they were replaced."""
         self._pool.tend(now)
         before, self._lacking = self._lacking, self._pool.lacking
         if self._lacking and not before:
@@ -190,13 +190,13 @@ class Service:
             self._notice("screeners replaced")
 
     def _look_around(self, now: float) -> None:
-        """Take in what events and the listing tell; finish what a crash left."""
+        """Take in events and the listing; finish what a crash left."""
         if self._lookout.is_due(now):
             lease = self._pace.lease_seconds if self._lookout.listed_once else 0.0
-            # Whoever works off an inbox once must see for itself that nothing is left.
+            # With `once`, this worker must see itself that nothing is left.
             lists = self._crew.lists or self._once
             self._pipeline.recover(older_than_seconds=lease, lists=lists)
-            # Films that stay are not offered: there each worker finds its own.
+            # Films that stay in the inbox are not offered: each worker lists its own.
             self._lookout.begin(now, another_lists=not (lists or self._keeps))
             if self._lookout.listing:
                 self._pipeline.begin_listing()
@@ -204,7 +204,7 @@ class Service:
         self._lookout.look(now, notice=pipeline.notice, has_room=lambda: pipeline.wants_names)
 
     def _patience(self, now: float) -> float:
-        """How long to wait for something to happen, in seconds."""
+        """Return how long to wait for events, in seconds."""
         if self._troubles.now:
             return min(_LONGEST_WAIT, max(0.01, self._troubles.retry_at - now))
         times = [self._next_beat, self._lookout.next_listing, self._keeper.next_look]
@@ -216,7 +216,7 @@ class Service:
         return min(_LONGEST_WAIT, max(0.0, min(times) - now))
 
     def _once_over(self) -> Ending | None:
-        """Whether `run_once` is done, and how it ended."""
+        """Return the ending if a run with `once` is over, else None."""
         stuck = [trouble for trouble in self._troubles.now.values() if trouble.count >= _ONCE_TRIES]
         if stuck:
             return Ending.COULD_NOT
@@ -228,7 +228,7 @@ class Service:
         return Ending.COULD_NOT if left else Ending.WELL
 
     def _stop(self, clock: Callable[[], float]) -> None:
-        """Let films in hand come back, record them, and leave nothing claimed."""
+        """Finish and record films in hand, and release all claims."""
         self._notifier.stopping()
         self._reporter.emit(Stopping())
         deadline = clock() + _STOP_SECONDS
@@ -237,7 +237,7 @@ class Service:
             self._notifier.ping(now)
             self._pipeline.collect(self._films(self._pool.poll(0.2, now)), now)
             self._wakeup.drain()
-            with suppress(ScreenerTrouble):  # none can be started, and none is needed any more
+            with suppress(ScreenerTrouble):  # none is needed any more
                 self._pool.tend(now)
         self._pipeline.abandon(self._pool.close())
         self._lookout.stop()
@@ -253,14 +253,14 @@ class Service:
         self._notice("stopped", screened=self._done)
 
     def _films(self, events: Iterator[PoolEvent]) -> Iterator[PoolEvent]:
-        """Pass on what concerns films; what concerns models is the keeper's."""
+        """Yield events about films; give those about models to the keeper."""
         for event in events:
             if isinstance(event, Serving | NotServing):
                 self._keeper.take(event)
             else:
                 yield event
 
-    # Saying how things stand
+    # Reports
 
     def _on_outcome(self, outcome: Outcome) -> None:
         self._done += 1
@@ -279,7 +279,7 @@ class Service:
         self._sharing.adopt_orphans()
         self._store.beat(self._report(now), lease_seconds=self._pace.lease_seconds)
         self._crew = self._sharing.crew(lease_seconds=self._pace.lease_seconds)
-        # A lease is renewed well before it runs out, however short it is.
+        # Renew a lease well before it runs out, however short it is.
         self._next_beat = now + min(_BEAT_SECONDS, self._pace.lease_seconds / 4)
         self._keeper.has_news = False
         model = self._keeper.serving or "none"

@@ -1,4 +1,4 @@
-"""Which model serves: follows the registry's champion, and keeps the old one if the new fails."""
+"""Chooses the model that serves: follows the registry, and keeps the old one on failure."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ from worker.monitoring.events import Notice
 from worker.screening.pool import NotServing, Pool, Serving
 from worker.system.trouble import doubling
 
-_CHAMPION_SECONDS = 1.0  # between looks at which model should serve
-# Before a package is tried again that is not proven bad: at first and at most, in seconds.
+_CHAMPION_SECONDS = 1.0  # between checks for a new champion
+# Pauses before a package that is not proven bad is tried again, first and longest, in seconds.
 _PAUSES_WHILE_SERVING = (2.0, 60.0)
-_PAUSES_WITHOUT_A_MODEL = (0.5, 15.0)  # no film is screened meanwhile
+_PAUSES_WITHOUT_A_MODEL = (0.5, 15.0)  # no film is screened until then
 
 
 class ModelKeeper:
-    """Brings the champion into service when there is a new one."""
+    """Puts a new champion into service."""
 
     def __init__(
         self, registry: Registry, pool: Pool, store: Store, emit: Callable[[Notice], object]
     ) -> None:
-        """Follow `registry`; `emit` takes what an operator wants to know of it."""
+        """Follow `registry`; `emit` takes notices for the operator."""
         self._registry = registry
         self._pool = pool
         self._store = store
         self._promotions = Promotions(store.database)
         self._emit = emit
         self._manifests: dict[str, Manifest] = {}
-        self._wanted: str | None = None  # the version last asked of the pool
-        self._asked: object = None  # the CHAMPION file as it was then
-        self._refused: object = None  # the CHAMPION file that named what could not serve
-        self._failures = 0  # to bring a package up that is not proven bad
+        self._wanted: str | None = None  # the version last requested from the pool
+        self._asked: object = None  # the stamp of CHAMPION at that request
+        self._refused: object = None  # the stamp of a CHAMPION that could not serve
+        self._failures = 0  # to start a package that is not proven bad
         self._retry_at = 0.0  # when to try again
         self._looked = 0.0
-        self.unfenced = ""  # what of the screeners' fence could not be put up
+        self.unfenced = ""  # parts of the screeners' sandbox that are missing
         self.serving: str | None = None  # the version that serves
-        self.problem: str | None = None  # why the champion does not
-        self.has_news = False  # that `status` should tell at once
+        self.problem: str | None = None  # why the champion does not serve
+        self.has_news = False  # something that `status` should show at once
         self.next_look = 0.0
 
     def mind(self, now: float) -> None:
-        """Look now and then which model should serve, and see to it.
+        """Check from time to time which model should serve, and put it into service.
 
         Raises:
             ScreenerTrouble: no model serves, and none can.
@@ -61,7 +61,7 @@ class ModelKeeper:
             raise ScreenerTrouble(f"no model can serve: {self.problem}")
 
     def take(self, event: Serving | NotServing) -> None:
-        """Take in what the pool says of a package."""
+        """Handle the pool's event about a package."""
         match event:
             case Serving(model_version=version, unfenced=unfenced):
                 if unfenced and unfenced != self.unfenced:
@@ -81,15 +81,15 @@ class ModelKeeper:
 
     @property
     def population(self) -> Population | None:
-        """Return on whose films the model that serves has been tested; None if none serves."""
+        """The patients on whom the serving model was tested; None if none serves."""
         manifest = self._manifests.get(self.serving or "")
         return None if manifest is None else manifest.tested_on
 
     def manifest_of(self, version: str) -> Manifest:
-        """Return the manifest of a version, which never changes.
+        """Return the manifest of a version. It never changes, so it is cached.
 
         Raises:
-            RegistryError, ModelPackageError: there is none that is fit to be read.
+            RegistryError, ModelPackageError: there is no valid one.
         """
         if version not in self._manifests:
             self._manifests[version] = self._registry.manifest(version)
@@ -99,13 +99,13 @@ class ModelKeeper:
         stamp = self._registry.champion_stamp()
         champion = self._registry.serving()
         if champion == self.serving:
-            if self._wanted != champion:  # it was to be replaced, and is no longer
+            if self._wanted != champion:  # its replacement was cancelled
                 self._pool.serve(self._registry.folder(champion), now)
                 self._wanted = champion
             self._note_serving()
             return
-        # One that was refused is tried again only where there is no other to serve meanwhile, or
-        # when a person has promoted it once more.
+        # A refused package is tried again only if no other serves, or after a person promotes it
+        # again.
         refused = stamp == self._refused and self.serving is not None
         if refused or now < self._retry_at or champion == self._wanted:
             return
@@ -115,31 +115,31 @@ class ModelKeeper:
         differs = self._promotions.what_differs(manifest)
         if differs is not None:
             raise ModelPackageError(
-                f"{champion}: its {differs} is not that of the package of this version that is on "
-                "record: a package never changes"
+                f"{champion}: its {differs} differs from the one on record for this version: a "
+                "package never changes"
             )
         self._manifests[champion] = manifest
         try:
             self._pool.serve(self._registry.folder(champion), now)
-        except ScreenerTrouble as error:  # no reason to keep the one that serves from its films
+        except ScreenerTrouble as error:  # the serving model continues
             self._put_off(f"{champion}: {error}")
         else:
             self._wanted, self._asked = champion, stamp
 
     def _put_off(self, why: str) -> None:
-        """The champion is not proven bad: try it again, after a pause that grows."""
+        """Try the champion again after a growing pause; it is not proven bad."""
         self._failures += 1
         first, longest = _PAUSES_WITHOUT_A_MODEL if self.serving is None else _PAUSES_WHILE_SERVING
         self._retry_at = self._looked + doubling(self._failures, first=first, longest=longest)
         self._keep_serving(why)
 
     def _keep_serving(self, why: str) -> None:
-        """Nothing is coming up now: what serves, if anything does, serves on."""
+        """Continue with the serving model, if any."""
         self._wanted = self.serving
         self._note_problem(why)
 
     def _note_problem(self, why: str) -> None:
-        """Note why the champion does not serve, and say it once."""
+        """Record why the champion does not serve, and report it once."""
         if why != self.problem:
             self._notice("model refused", why=why)
             self.has_news = True
@@ -149,7 +149,7 @@ class ModelKeeper:
         self._emit(Notice(name=name, fields=fields))
 
     def _note_serving(self) -> None:
-        """Note that the champion serves."""
+        """Record that the champion serves."""
         self.has_news = self.has_news or self.problem is not None
         self._refused = self.problem = None
         self._failures, self._retry_at = 0, 0.0

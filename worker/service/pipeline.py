@@ -1,9 +1,8 @@
-"""The story of a scan: noticed, still, claimed, screened, recorded, filed.
+"""The way of a scan: noticed, settled, claimed, screened, recorded, filed.
 
-Each step takes the time as an argument, does what can be done now, and leaves the rest where the
-next call finds it. A step that meets trouble of our own raises it with nothing lost: what was to
-be claimed is still ready, what was to be recorded still pending, what was to be filed still
-recorded.
+Each step takes the time as an argument, does what can be done now, and leaves the rest for the next
+call. A step with own trouble raises it and loses nothing: what was to be claimed is still ready,
+what was to be recorded still pending, and what was to be filed still recorded.
 """
 
 from __future__ import annotations
@@ -27,35 +26,35 @@ from worker.service.dedupe import Repeats
 from worker.service.filing import Filing
 from worker.types import Changes, Claim, Facts, Outcome, Sighting
 
-# What a copy that has not ended yet looks like: waited for before it is refused.
+# Refusals that an incomplete copy can cause. They wait until the file has not changed for long.
 _MAY_BE_INCOMPLETE = frozenset(
     {RefusalCode.EMPTY, RefusalCode.NOT_A_JPEG, RefusalCode.TRUNCATED, RefusalCode.DAMAGED}
 )
-_BATCH = 64  # outcomes in one commit
-_BATCH_SECONDS = 0.05  # an outcome waits no longer than this for company
-_BACKLOG_SECONDS = 0.25  # or than this, while more films wait than the screeners can have
-_TAKEN_SECONDS = 5.0  # between looks at a film that another worker has in hand
-_OFFER_SECONDS = 0.25  # between two offers, and between looks at offers of which there were none
-_ASTRAY_SECONDS = 60.0  # that a worker takes no offers if it does not find what was offered
-_LEFT_OVER = 400  # rows taken up in one go, of what was left unfinished; the next go takes the next
+_BATCH = 64  # outcomes per commit
+_BATCH_SECONDS = 0.05  # longest wait of an outcome for others to commit with
+_BACKLOG_SECONDS = 0.25  # the same while more films wait than screeners can take
+_TAKEN_SECONDS = 5.0  # until a film that another worker holds is looked at again
+_OFFER_SECONDS = 0.25  # between offers, and between looks for offers
+_ASTRAY_SECONDS = 60.0  # without taking offers, after an offered film was not found
+_LEFT_OVER = 400  # unfinished rows handled at a time
 
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """How the pipeline does its work, from the settings."""
+    """How the pipeline works, from the settings."""
 
-    settle_seconds: float  # that a film must have stood still
+    settle_seconds: float  # without a change, until a film is ready
     lease_seconds: float
     incomplete_seconds: float
     keep_in_inbox: bool
-    # No name is listed a second time: finished films are not remembered, and names whose claim
-    # came to nothing go to `again`.
+    # Each name is listed once only: finished films are not remembered, and names whose claim failed
+    # go to `again`.
     one_pass: bool = False
     prevalence: float | None = None  # of PNEUMONIA at this site; None for the package's own
 
 
 class Pipeline:
-    """Everything between a name in the inbox and a file in its place."""
+    """Everything from a name in the inbox to a file in its folder."""
 
     def __init__(
         self,
@@ -67,7 +66,7 @@ class Pipeline:
         manifest_of: Callable[[str], Manifest],
         on_outcome: Callable[[Outcome], None],
     ) -> None:
-        """Join the parts. `on_outcome` is called once for each outcome, when it is durable."""
+        """Connect the parts. `on_outcome` is called once for each durable outcome."""
         self._store = store
         self._inbox = inbox
         self._pool = pool
@@ -86,22 +85,22 @@ class Pipeline:
         self._sharing = Sharing(store)
         self._repeats = Repeats(store, prevalence=policy.prevalence)
         self._next_offer = self._next_take = 0.0
-        # The scan id that the last go of what was left ended at, which may all be stuck.
+        # The last scan ids of unfinished rows handled, so that stuck rows do not block later ones.
         self._unfiled_after = self._lapsed_after = 0
-        self.done_before = 0  # films that had their verdict already, and stay where they are
-        self.again: deque[str] = deque()  # names to be noticed once more, with `one_pass`
+        self.done_before = 0  # films that had a verdict before, and stay in place
+        self.again: deque[str] = deque()  # with `one_pass`: names to be noticed again
 
-    # Names that are noticed, until their files stand still
+    # From a name to a settled file
 
     def begin_listing(self) -> None:
-        """Forget finished films that the listing before this one did not see."""
+        """Forget finished films that the previous listing did not see."""
         self._kept.begin_listing()
 
     def notice(self, name: str, now: float, *, whole: bool = False) -> None:
-        """Take note of a name that an event or the listing brought.
+        """Note a name from an event or the listing.
 
-        A film that is known to be `whole` waits for nothing. If it is not so after all, it is
-        refused no sooner than any other that may be incomplete.
+        A film known to be `whole` does not wait. If it is incomplete after all, it is still refused
+        no sooner than others.
 
         Raises:
             StorageTrouble: the inbox cannot be reached.
@@ -111,7 +110,7 @@ class Pipeline:
         try:
             sighting = self._inbox.look(name)
         except FilmStuck:
-            # With one pass, whoever brought the name sees that nothing is known of it.
+            # With one pass, the caller sees that the name is not known.
             if name not in self._tracker and not self._policy.one_pass:
                 self._tracker.postpone(name, now)
             return
@@ -124,7 +123,7 @@ class Pipeline:
             self._tracker.observe(sighting, now)
 
     def settle(self, now: float) -> None:
-        """Move what has stood still to what can be claimed.
+        """Move settled files to those ready to be claimed.
 
         Raises:
             StorageTrouble: the inbox cannot be reached.
@@ -148,11 +147,11 @@ class Pipeline:
     # Claims
 
     def claim(self, now: float) -> None:
-        """Claim as many as the screeners can take soon, in one transaction."""
+        """Claim as many films as the screeners can take soon, in one transaction."""
         if not self._may_claim:
             return
         batch = list(islice(self._ready, _BATCH))
-        # Where several workers share a backlog, another has done most of what was ready here.
+        # If several workers share a backlog, another has done most of what was ready here.
         there = [one.sighting for one in batch if self._is_there(one.sighting)]
         answer = self._store.claim(there, lease_seconds=self._policy.lease_seconds)
         for _ in batch:
@@ -167,14 +166,14 @@ class Pipeline:
             by_sighting.pop(sighting)
             self._finish(sighting, stays=True)
         self.done_before += len(answer.kept)
-        # Another worker has the rest in hand: look again later, in case it comes to nothing.
+        # Another worker holds the rest: look again later, in case it does not finish.
         for settled in by_sighting.values():
             self._put_back(settled, until=now + min(_TAKEN_SECONDS, self._policy.lease_seconds))
 
     def share(self, crew: Crew, now: float) -> None:
-        """Offer what is ready beyond this worker's next claim, or take what another offers.
+        """Offer films beyond this worker's next claim, or take films that another offers.
 
-        Films that stay in the inbox are not offered: most of what is listed then is done.
+        Films that stay in the inbox are not offered, because most of those listed are done.
         """
         if not crew.others or self._policy.keep_in_inbox:
             return
@@ -200,7 +199,7 @@ class Pipeline:
                 self._tracker.forget(claim.sighting.name)
                 self._busy.add(claim.sighting.name)
                 self._take_up(claim, Settled(sighting=claim.sighting, still_since=now))
-        # Gone since, or this worker's inbox is not what it should be: the one that lists knows.
+        # The film is gone, or this worker sees another inbox. The worker that lists will find out.
         if astray:
             self._next_take = now + _ASTRAY_SECONDS
         elif len(claims) < _BATCH:
@@ -210,11 +209,11 @@ class Pipeline:
         self._settled[claim.scan_id] = settled
         self._claimed.append(claim)
 
-    # Screening, and how it can end
+    # Screening and its results
 
     def dispatch(self, now: float) -> None:
-        """Hand claimed films to screeners that have room."""
-        # A film that ended a screener is tried once more, first, with nobody beside it to harm.
+        """Submit claimed films to screeners that have room."""
+        # A film that ended a screener is retried first and alone, so that it harms no other film.
         suspects = [claim for claim in self._claimed if claim.crashes]
         for claim in suspects:
             if not self._pool.submit(claim, now, alone=True):
@@ -224,7 +223,7 @@ class Pipeline:
             self._claimed.popleft()
 
     def collect(self, events: Iterable[PoolEvent], now: float) -> None:
-        """Take in what screeners say."""
+        """Handle events from the screeners."""
         for event in events:
             match event:
                 case Screened():
@@ -236,7 +235,7 @@ class Pipeline:
                 case HandedBack(claim=claim):
                     self._claimed.appendleft(claim)
                 case _:
-                    pass  # about models: the service's business
+                    pass  # about models: handled by the service
 
     def _screened(self, event: Screened, now: float) -> None:
         claim, result = event.claim, event.result
@@ -260,9 +259,9 @@ class Pipeline:
         facts, manifest = facts_of(result), self._manifest_of(version)
         try:
             verdict = judge(score, manifest, prevalence=self._policy.prevalence)
-        except FilmRefused as refusal:  # it is no chest film
+        except FilmRefused as refusal:  # not a chest X-ray
             self._outcome(Outcome(claim=claim, facts=facts, refusal=refusal), now)
-        except ModelPackageError as error:  # what is not finite is never a verdict
+        except ModelPackageError as error:  # a number that is not finite
             self._ended_screener(claim, RefusalCode.SCREENER_CRASHED, str(error), now)
         else:
             self._outcome(Outcome(claim=claim, facts=facts, verdict=verdict, model=manifest), now)
@@ -276,14 +275,14 @@ class Pipeline:
             self._outcome(Outcome(claim=claim, facts=facts, refusal=refusal), now)
 
     def _ended_screener(self, claim: Claim, code: RefusalCode, how: str, now: float) -> None:
-        """Try it once more alone; the second time it is the film's own doing."""
+        """Retry the film alone; the second time it is refused."""
         if claim.crashes:
             sentence = f"Screening this file failed twice, the second time alone ({how})."
             refusal = FilmRefused(code, sentence, measured=how)
             self._outcome(Outcome(claim=claim, facts=Facts(), refusal=refusal), now)
         else:
             self._change(now).crashed.append(claim)
-            self._ready.appendleft(self._settled.pop(claim.scan_id))  # while it is known
+            self._ready.appendleft(self._settled.pop(claim.scan_id))  # first in line
 
     def _unreadable(self, claim: Claim, now: float) -> None:
         self._change(now).released.append(claim)
@@ -292,7 +291,7 @@ class Pipeline:
         self._tracker.put_off(settled, now)
 
     def _lost(self, claim: Claim, now: float) -> None:
-        """Let go of a film that is not what it was, unless only its file system says so."""
+        """Drop a film that has changed; if it is unchanged after all, try again later."""
         with suppress(StorageTrouble):
             if self._is_there(claim.sighting):
                 self._unreadable(claim, now)
@@ -303,13 +302,13 @@ class Pipeline:
     def _outcome(self, outcome: Outcome, now: float) -> None:
         self._change(now).outcomes.append(outcome)
 
-    # Records, and files in their places
+    # Recording and filing
 
     def record(self, now: float) -> None:
-        """Make durable what has come about, in groups: one transaction for all of it."""
+        """Commit pending changes, several in one transaction."""
         pending = self._pending
         few = len(pending.outcomes) < _BATCH and now - self._pending_since < self._company_seconds
-        # A claim that ended without a verdict may be claimed again next: that must find it ended.
+        # A claim without a verdict may be claimed again next, and must be ended by then.
         ended = pending.released or pending.crashed or pending.withdrawn
         if not pending or (few and self._pool.in_hand and not ended):
             return
@@ -323,20 +322,21 @@ class Pipeline:
             if outcome.claim.scan_id in accepted:
                 self._finish(sighting, stays=keep)
                 self._on_outcome(outcome)
-            else:  # another worker has it, or has ended the claim
+            else:  # another worker holds it, or ended the claim
                 self._lose(sighting.name)
         if not keep:
             self._filing.add(recorded)
 
     def file_away(self, now: float) -> None:
-        """Move the files of recorded scans to their places, for good."""
+        """Move the files of recorded scans to their folders, durably."""
         if filed := self._filing.work(now):
             self._change(now).filed.extend(filed)
 
     def recover(self, *, older_than_seconds: float = 0.0, lists: bool = True) -> None:
-        """Finish what was left: recorded scans not filed, and claims on files that are gone.
+        """Finish earlier work: recorded scans that are not filed, and claims on missing files.
 
-        Only a worker that lists the inbox says what is gone: another's may be an empty mount point.
+        Only a worker that lists the inbox may say that a file is missing: the inbox of another may
+        be an empty mount point.
         """
         filed = {scan_id for scan_id, _ in self._pending.filed}
         unfiled = self._store.unfiled(
@@ -348,10 +348,10 @@ class Pipeline:
             self.withdraw_gone()
 
     def withdraw_gone(self, *, archive: str | None = None) -> None:
-        """End claims that nobody holds any more on files that are gone from the inbox.
+        """End lapsed claims on files that are gone from the inbox, or from an archive.
 
-        Or from an archive, whose films are known by their whole paths: those of one say nothing to
-        a worker that watches an inbox, for it may not see them, and the other way about.
+        Films of an archive have absolute paths. A worker on an inbox does not judge these, because
+        it may not see them; nor does a backfill judge films of an inbox.
         """
         lapsed = self._store.lapsed(archive=archive, limit=_LEFT_OVER, after=self._lapsed_after)
         self._lapsed_after = lapsed[-1][0] if len(lapsed) >= _LEFT_OVER else 0
@@ -360,32 +360,32 @@ class Pipeline:
         )
 
     def abandon(self, claims: Iterable[Claim]) -> None:
-        """Let go of films that were not screened, so that the next worker has them at once."""
+        """Release films that were not screened, so that the next worker gets them at once."""
         self._pending.released.extend([*claims, *self._claimed])
         self._claimed.clear()
 
-    # What becomes of a name whose claim has ended, or was not to be had
+    # Names whose claim has ended or failed
 
     def _finish(self, sighting: Sighting, *, stays: bool) -> None:
-        """Know that a film has its verdict; if it stays in the inbox, notice it no more."""
+        """Mark a film as done; if it stays in the inbox, remember it."""
         self._busy.discard(sighting.name)
         self._tracker.clear_failures(sighting.name)
         if stays and not self._policy.one_pass:
             self._kept.add(sighting)
 
     def _put_back(self, settled: Settled, *, until: float) -> None:
-        """Look at a still film again at a time in monotonic seconds."""
+        """Look at a settled film again at a time in monotonic seconds."""
         self._busy.discard(settled.sighting.name)
         self._tracker.hold(settled, until=until)
 
     def _lose(self, name: str) -> None:
-        """Leave a film to the worker that has it, or has ended its claim."""
+        """Leave a film to the worker that holds it or ended its claim."""
         self._busy.discard(name)
         if self._policy.one_pass:
             self.again.append(name)
 
     def _let_go(self, name: str, now: float) -> None:
-        """Forget a file that is not what it was; what stands there now starts afresh."""
+        """Forget a file that changed; a file that replaced it starts from the beginning."""
         self._lose(name)
         self._tracker.clear_failures(name)
         if not self._policy.one_pass:
@@ -393,7 +393,7 @@ class Pipeline:
                 self.notice(name, now)
 
     def _is_there(self, sighting: Sighting) -> bool:
-        """Whether a file stands as it was sighted, as far as can be told."""
+        """Whether a file is still as it was seen; True if that cannot be checked."""
         try:
             return self._inbox.look(sighting.name) == sighting
         except FilmStuck:
@@ -404,21 +404,21 @@ class Pipeline:
             self._pending_since = now
         return self._pending
 
-    # Where things stand
+    # Status
 
     @property
     def waiting(self) -> int:
-        """How many files are known and not yet claimed."""
+        """The number of files known and not claimed."""
         return len(self._ready) + len(self._tracker)
 
     @property
     def awaited(self) -> int:
-        """How many of them cannot be claimed yet."""
+        """The number of those that cannot be claimed yet."""
         return len(self._tracker)
 
     @property
     def unreadable(self) -> Counter[str]:
-        """Names that could not be read, by how often they were tried."""
+        """Failed tries, by name of a file that cannot be read."""
         return self._tracker.unreadable
 
     @property
@@ -428,27 +428,27 @@ class Pipeline:
 
     @property
     def in_hand(self) -> int:
-        """How many scans are claimed and not yet recorded."""
+        """The number of scans claimed and not recorded."""
         return len(self._settled)
 
     @property
     def oldest_since(self) -> float | None:
-        """Since when the film has stood still that has waited longest, in monotonic seconds."""
+        """Since when the longest waiting film has been settled, in monotonic seconds."""
         heads = [*islice(self._settled.values(), 1), *islice(self._ready, 1)]
         return min((one.still_since for one in heads), default=None)
 
     @property
     def idle(self) -> bool:
-        """Whether there is nothing to do until something arrives."""
+        """Whether there is nothing to do until a film arrives."""
         return not (self._busy or self.again or self._pending or self._filing.busy)
 
     @property
     def stuck(self) -> int:
-        """How many films have their verdict and cannot be moved out of the inbox."""
+        """The number of films with a verdict that cannot be moved out of the inbox."""
         return self._filing.stuck
 
     def next_due(self, now: float) -> float | None:
-        """Return when something must be done though nothing happens, in monotonic seconds."""
+        """Return when there is something to do without an event, in monotonic seconds."""
         if self._may_claim or self._filing.busy:
             return now
         times = [self._tracker.next_due(), self._filing.next_due]
@@ -470,9 +470,9 @@ class Pipeline:
 
 
 class _Kept:
-    """Films that have their verdict and stay in the inbox, as hashes: there can be many.
+    """Films with a verdict that stay in the inbox, as hashes, because there can be many.
 
-    Those of this listing and of the one before. What neither saw has gone, and is forgotten.
+    It holds films of this listing and of the one before. Others are gone and forgotten.
     """
 
     def __init__(self) -> None:
@@ -483,7 +483,7 @@ class _Kept:
         return len(self._now | self._before)
 
     def __contains__(self, sighting: Sighting) -> bool:
-        """Whether a film is one of them. It counts as seen by this listing."""
+        """Whether a film is in it. It then counts as seen by this listing."""
         film = hash(sighting)
         if film in self._before:
             self._before.remove(film)

@@ -1,6 +1,6 @@
-"""What systemd is told: ready, alive, stopping. Nothing where there is no systemd.
+"""Notifies systemd: ready, alive, stopping. Does nothing without systemd.
 
-The protocol is sd_notify(3): datagrams to the socket that NOTIFY_SOCKET names.
+The protocol is sd_notify(3): datagrams to the socket in NOTIFY_SOCKET.
 """
 
 from __future__ import annotations
@@ -9,42 +9,42 @@ import os
 import socket
 from contextlib import suppress
 
-_PATIENCE_SECONDS = 0.5  # with a listener that does not read: the loop must go on
+_PATIENCE_SECONDS = 0.5  # limit on a blocked send, so that the loop continues
 
 
 class Notifier:
-    """Speaks to systemd, if it is there."""
+    """Sends notifications to systemd, if there is one."""
 
     def __init__(self, address: str | None = None, watchdog_usec: str | None = None) -> None:
-        """Take the socket's address and the watchdog's interval as systemd writes them."""
+        """Set the socket's address and the watchdog's interval, as systemd gives them."""
         self._address = address
-        # Ping at twice the rate that systemd asks for, as sd_watchdog_enabled(3) advises.
+        # Twice the rate that systemd requires, as sd_watchdog_enabled(3) advises.
         self._every = int(watchdog_usec) / 2e6 if watchdog_usec and watchdog_usec.isdigit() else 0.0
         self._next_ping = 0.0
         self._starting = True
 
     @classmethod
     def from_environment(cls) -> Notifier:
-        """Take both from this process's environment."""
+        """Read both from this process's environment."""
         return cls(os.environ.get("NOTIFY_SOCKET"), os.environ.get("WATCHDOG_USEC"))
 
     def ready(self) -> None:
-        """Say that films are being screened from now on."""
+        """Report that films are screened from now on."""
         self._starting = False
         self._send("READY=1")
 
     def stopping(self) -> None:
-        """Say that the end has begun."""
+        """Report that the worker is stopping."""
         self._send("STOPPING=1")
 
     def status(self, sentence: str) -> None:
-        """Say in one line how things stand, for `systemctl status`."""
+        """Report the status in one line, for `systemctl status`."""
         self._send(f"STATUS={sentence}")
 
     def ping(self, now: float) -> None:
-        """Say that the loop came round. Called from the loop alone, so a stuck one is silent.
+        """Send a watchdog ping. Only the loop calls this, so a stuck loop sends none.
 
-        A start that waits for a database is not to be ended for taking long: it asks for more time.
+        A start that waits for a database asks for more time, so that systemd does not end it.
         """
         if self._every and now >= self._next_ping:
             self._next_ping = now + self._every

@@ -1,4 +1,4 @@
-"""The folders that films lie in."""
+"""The folders of films."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from worker.system.filenames import bytes_of
 
 @dataclass(frozen=True, kw_only=True)
 class Folders:
-    """Where films lie: new ones, screened ones, and refused ones."""
+    """The folders of new, screened and refused films."""
 
     inbox: Path
     archive: Path
     refused: Path
 
     def path_of(self, place: str, *, in_inbox: bool) -> bytes:
-        """Return the whole path of a screened film from the place in its row."""
+        """Return the absolute path of a screened film from the place in its row."""
         folder = self.inbox if in_inbox else self.archive
         return os.path.join(os.fsencode(folder.absolute()), bytes_of(place))  # noqa: PTH118 - bytes
