@@ -49,7 +49,7 @@ model: training  ## train the shipped model again, into var/model/models: make m
 	$(BIN)/python -m training.download "$(DATA)" var/model/chest_xray
 	LUNGWATCH_POPULATION="$(POPULATION)" $(BIN)/python -m training.retrain \
 		--data var/model/chest_xray --models var/model/models \
-		--cache var/model/cache --no-database --from scratch --salt lungwatch --epochs 30 --seed 20 \
+		--cache var/model/cache --no-database --from scratch --salt lungwatch --epochs 40 --seed 20 \
 		$(if $(SIZES),--native-sizes "$(SIZES)") \
 		$(if $(ADULTS),--other-patients "$(ADULTS)" --other-patients-source "$(ADULTS_SOURCE)")
 

@@ -34,7 +34,7 @@ __all__ = ["Examples", "FitLimits", "Fitted", "NonFiniteLossError", "Recipe", "f
 class Recipe:
     """The hyperparameters. They are stored in the manifest."""
 
-    epochs: int = 30  # at most
+    epochs: int = 40  # at most
     patience: int = 15  # epochs without a robust AUC as good as the best until it ends
     seed: int = 20
     batch: int = 32  # films in a step

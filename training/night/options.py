@@ -38,7 +38,7 @@ class Plan:
     database_url: str | None = None  # for the record of the night; None for no record
     seed_models: Path | None = None  # registry whose champion is copied in if `models` has none
     start: Literal["champion", "scratch"] = "champion"  # the weights to start from, if they fit
-    epochs: int | None = None  # at most; None for 30 from new weights, 12 from the champion's
+    epochs: int | None = None  # at most; None for 40 from new weights, 12 from the champion's
     max_minutes: float = 120.0  # limit on fitting
     tensorboard: Path | None = None  # a folder for event files
     seed: int = 20
@@ -116,7 +116,7 @@ def read_plan(arguments: Sequence[str] | None, settings: Settings, *, descriptio
         help="folder for pictures of films; default `report` next to the cache",
     )
     add("--from", dest="start", choices=["champion", "scratch"], default=Plan.start)
-    add("--epochs", type=_epochs, help="at most; default 30 from scratch, 12 from the champion")
+    add("--epochs", type=_epochs, help="at most; default 40 from scratch, 12 from the champion")
     add("--max-minutes", type=_minutes, default=Plan.max_minutes, help="limit on fitting")
     add("--tensorboard", type=Path, help="folder for TensorBoard event files")
     add("--seed", type=_seed, default=Plan.seed)
