@@ -29,7 +29,7 @@ _ENV_FILE = Path(".env")
 
 @dataclass(frozen=True, kw_only=True)
 class ScreenerOptions:
-    """How many screeners there are, and what they may use."""
+    """The number of screeners, and their limits."""
 
     count: int
     limits: FilmLimits

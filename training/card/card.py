@@ -260,21 +260,21 @@ def _unfamiliar(shares: Unfamiliar | None) -> str:
 
 
 def _others(training: Mapping[str, Any]) -> str:
-    """Say by which films other patients are told, of a package that tells them."""
-    told, share = training.get("other_patients"), training.get("familiar", {}).get("others")
-    if told is None:
+    """Describe the films that films of other patients are recognised by, if there are any."""
+    others, share = training.get("other_patients"), training.get("familiar", {}).get("others")
+    if others is None:
         return ""
-    if not told:
+    if not others:
         return (
-            "\n\nNo films of other patients were given: those of adults are told only by "
-            "how unlike the training films they are."
+            "\n\nNo films of other patients were given: films of adults are recognised only by "
+            "their distance from the training films."
         )
-    start = f"\n\nChest films of other patients are told by films of these: {told['source']}"
+    start = f"\n\nChest films of other patients are recognised from these films: {others['source']}"
     if share is None:
-        return f"{start}; as {told['from']} has learnt it."
+        return f"{start}. The fit is that of {others['from']}."
     return (
-        f"{start}. Of those {share['films']} films {share['beyond_review']:.1%} are REVIEW or "
-        "refused, patients left out: each by what the films of other patients among them taught."
+        f"{start}. Of those {share['films']} films, {share['beyond_review']:.1%} are REVIEW or "
+        "refused (cross-validated by patient)."
     )
 
 

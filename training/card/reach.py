@@ -58,7 +58,7 @@ def interval(estimate: Estimate) -> str:
 def _shortcuts(shortcuts: Shortcuts | None) -> str:
     if shortcuts is None:
         return ""
-    rows = ["| the class told by | NORMAL | PNEUMONIA | AUC |", "|---|---|---|---|"]
+    rows = ["| the class predicted from | NORMAL | PNEUMONIA | AUC |", "|---|---|---|---|"]
     for name, trace in shortcuts.traces.items():
         films = " | ".join(str(trace.films.get(label, "")) for label in ("NORMAL", "PNEUMONIA"))
         found = f"not measured: {trace.not_measured}" if trace.auc is None else number(trace.auc)

@@ -1,4 +1,4 @@
-"""Measures how well the class of a film can be told from traces that are not disease.
+"""Measures how well the class of a film can be predicted from traces that are not disease.
 
 Traces are a film's size, its encoder, its grey levels and its rim. A network trained on films whose
 class follows from traces learns them too, and does worse on films from other sites.

@@ -143,12 +143,12 @@ Maker = Callable[[Night], Made]
 
 
 def _population(plan: Plan, registry: Registry) -> Population:
-    """Return whose films these are: by the settings, else as the champion that it starts from."""
+    """Return the population of the films: from the settings, else that of the champion."""
     if plan.population is not None:
         return plan.population
     champion = registry.champion() if plan.start == "champion" else None
     if champion is not None:
-        with suppress(ModelPackageError, RegistryError):  # one that cannot be read tells nothing
+        with suppress(ModelPackageError, RegistryError):  # an unreadable package has no population
             return registry.manifest(champion).tested_on
     return Population(source=plan.population_note)
 

@@ -136,12 +136,14 @@ def read_plan(arguments: Sequence[str] | None, settings: Settings, *, descriptio
         help="set contradicting films aside instead of stopping",
     )
     card = "a sentence for the model card"
-    note = f"more on whose films these are; {card}; the facts are in LUNGWATCH_POPULATION"
+    note = f"{card}, about the population; LUNGWATCH_POPULATION has its facts"
     add("--population", dest="population_note", type=_words, default="", help=note)
     add("--test-note", type=_words, default="", help=f"how the test films were chosen; {card}")
     others = "chest films of other patients, for example adults, to be marked REVIEW"
     add("--other-patients", type=Path, help=f"folder of {others}")
-    add("--other-patients-source", type=_words, default="", help=f"and licence of those; {card}")
+    add(
+        "--other-patients-source", type=_words, default="", help=f"their source and licence; {card}"
+    )
     chosen = vars(parser.parse_args(arguments))
     if chosen["other_patients"] and not chosen["other_patients_source"]:
         parser.error("--other-patients needs their source and licence: --other-patients-source")
@@ -169,7 +171,7 @@ def read_plan(arguments: Sequence[str] | None, settings: Settings, *, descriptio
         propose=settings.promotion == "propose",
         preview=Means(
             folders=settings.folders,
-            # One screener, beside a worker that must not notice.
+            # One screener only, so that a running worker is not slowed.
             screeners=replace(settings.screener_options, count=1),
             prevalence=settings.prevalence,
         ),

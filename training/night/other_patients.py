@@ -1,7 +1,7 @@
-"""Films of other patients than a model is for, so that it leaves theirs to a person.
+"""Chest films of patients that a model is not for. They set a limit above which a film is REVIEW.
 
-They are an option of a night: `--other-patients DIR`, adults' chest films for a model of children.
-Without it, what the champion has learnt of them goes on, if it is for the same patients.
+A night takes them from `--other-patients DIR`: films of adults, for a model of children. Without
+this option, it reuses the champion's direction if both models have the same population.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ _ENDINGS = (".jpg", ".jpeg")
 
 @dataclass(frozen=True, kw_only=True)
 class OtherFilms:
-    """What is known of other patients before a network is fitted."""
+    """The films of other patients, or a direction fitted to such films earlier."""
 
-    films: Sequence[Pixels] = ()  # each (height, width) uint8, those of one patient side by side
-    towards: Floats | None = None  # in place of films, the way to them that the champion found
+    films: Sequence[Pixels] = ()  # each (height, width) uint8, ordered by patient
+    towards: Floats | None = None  # in place of films: the direction that the champion has
     facts: Mapping[str, Any] = field(default_factory=dict)  # their source, for manifest and card
 
 
 def find_other_films(plan: Plan, registry: Registry, population: Population) -> OtherFilms:
-    """Return the films of other patients that a night was given, else what its champion knows.
+    """Return the films of other patients given to a night, else the direction of its champion.
 
     Raises:
         DataError: the folder cannot be read, or holds too few films.
@@ -46,18 +46,18 @@ def find_other_films(plan: Plan, registry: Registry, population: Population) -> 
         return OtherFilms(films=films, facts={"source": plan.other_patients_source})
     champion = registry.champion()
     if champion is not None:
-        with suppress(ModelPackageError, RegistryError, KeyError):  # unread, or without limits
+        with suppress(ModelPackageError, RegistryError, KeyError):  # unreadable, or without limits
             manifest = registry.manifest(champion)
             familiar = from_bytes(read_verified(registry.folder(champion), FAMILIAR, manifest))
             known = familiar.others
             if known is not None and known.direction.any() and manifest.tested_on == population:
-                told = manifest.training.get("other_patients", {})
-                return OtherFilms(towards=known.direction, facts=told | {"from": champion})
+                facts = manifest.training.get("other_patients", {})
+                return OtherFilms(towards=known.direction, facts=facts | {"from": champion})
     return OtherFilms()
 
 
 def read_films(folder: Path, *, side_pixels: int) -> list[Pixels]:
-    """Return the films of a folder and those below it, (height, width) uint8, by file name.
+    """Return all films below a folder, each (height, width) uint8, ordered by file name.
 
     A file that the worker would refuse is left out.
 

@@ -171,7 +171,7 @@ def _measure_shifts(
 
 
 def _audit(night: Night) -> Shortcuts:
-    """Measure how well the class can be told from what is not disease, in the training films."""
+    """Measure how well the class of training films can be predicted from what is not disease."""
     scans = night.dataset.scans
     try:
         films = AuditedFilms.of(

@@ -132,7 +132,7 @@ def diff(one: Version, other: Version) -> None:
 
 @models.command()
 def explain(version: Version) -> None:
-    """Show all that is known of a version: package, card, measures, training run, promotions."""
+    """Show everything about a version: package, card, measures, training run, promotions."""
     settings = common.settings()
     write_explanation(_registry(settings), common.database_if_any(settings), version)
 

@@ -2,7 +2,7 @@
 
 A row of `training_runs` is inserted when a night begins and closed when it ends, whatever the
 outcome. `details` is filled on the way, so that a killed night shows how far it came. `explain`
-collects what is known of a version.
+collects everything about a version.
 """
 
 from __future__ import annotations

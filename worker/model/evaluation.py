@@ -233,7 +233,7 @@ class Trace(_Record):
 
 
 class Shortcuts(_Record):
-    """How well the class of the training films can be told without their lungs."""
+    """How well the class of the training films can be predicted without the lungs."""
 
     films: FilmCounts = Field(default_factory=dict)
     patients: Count = 0
@@ -246,7 +246,7 @@ class Shortcuts(_Record):
         return max((trace.auc for trace in traces if trace.auc is not None), default=None)
 
     def in_words(self) -> str:
-        """Say for a person what was found."""
+        """Return the result as one sentence."""
         if self.auc is None:
             reasons = dict.fromkeys(t.not_measured for t in self.traces.values() if t.not_measured)
             why = f": {'; '.join(reasons)}" if reasons else ""

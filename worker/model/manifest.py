@@ -69,12 +69,12 @@ class Manifest(_Strict):
     files: dict[str, FileFacts]
     training: dict[str, Any]  # data digest, counts, seed, split
     libraries: dict[str, str]
-    # Whose films it has been tested on; None in packages from before there were such facts.
+    # Of the test films; None in packages of releases before this field.
     population: Population | None = None
 
     @property
     def tested_on(self) -> Population:
-        """Return whose films it has been tested on, whatever release made the package."""
+        """Return the population of the test films, also for packages of older releases."""
         if self.population is not None:
             return self.population
         return from_sentence(str(self.training.get("population") or ""))

@@ -1,4 +1,4 @@
-"""Writes models for people: the list, one model, a difference, and everything known of one."""
+"""Writes models for people: the list, one model, a difference, and everything about one."""
 
 from __future__ import annotations
 
@@ -73,9 +73,9 @@ def write_model(registry: Registry, version: str) -> None:
 
 
 def _write_shortcuts(shortcuts: Shortcuts) -> None:
-    """Write how well the class of the training films can be told without their lungs."""
+    """Write how well the class of the training films can be predicted without the lungs."""
     sys.stdout.write(f"\n{shortcuts.in_words()}\n")
-    table = new_table("class told by", "AUC")
+    table = new_table("class predicted from", "AUC")
     for name, trace in shortcuts.traces.items():
         missing = f"not measured: {trace.not_measured}"
         found = escape(missing) if trace.auc is None else _plain(trace.auc)
@@ -132,7 +132,7 @@ def write_difference(registry: Registry, one: str, other: str) -> None:
 
 
 def write_explanation(registry: Registry, database: Database | None, version: str) -> None:
-    """Write all that is known of a version: status, history, nights, rows, package, card."""
+    """Write everything about a version: status, history, nights, rows, package, card."""
     out = console()
     out.print(_facts(_standing(registry, version)))
     promotions = None if database is None else Promotions(database)

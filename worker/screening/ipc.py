@@ -231,7 +231,7 @@ def refusal_from(result: Result) -> FilmRefused:
 
 
 def facts_of(result: Result) -> Facts:
-    """Return what was measured of the film that a result is about."""
+    """Return the measurements of the film in a result."""
     stages = {"prepare": result.prepare_seconds, "predict": result.predict_seconds}
     return Facts(
         sha256=result.sha256,

@@ -42,7 +42,7 @@ class Wakeup:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._lock:  # a thread must not write to what has the number next
+        with self._lock:  # the closed number may be reused: no thread may write to it
             self._open = False
             os.close(self.reader)
             os.close(self.writer)

@@ -190,17 +190,15 @@ def test_the_card_says_on_whom_it_was_tested(
                 "other_patients": {"source": "NIH, unrestricted"},
                 "familiar": {"others": {"films": 485, "beyond_review": 0.979}},
             },
-            "NIH, unrestricted. Of those 485 films 97.9% are REVIEW or refused",
+            "NIH, unrestricted. Of those 485 films, 97.9% are REVIEW or refused",
         ),
         (
             {"other_patients": {"source": "NIH", "from": "drawn-0"}, "familiar": {}},
-            "films of these: NIH; as drawn-0 has learnt it.",
+            "these films: NIH. The fit is that of drawn-0.",
         ),
     ],
 )
-def test_the_card_names_the_films_that_tell_other_patients(
-    training: dict[str, Any], words: str
-) -> None:
+def test_the_card_names_the_films_of_other_patients(training: dict[str, Any], words: str) -> None:
     """With source and licence; an earlier package says nothing of them."""
     card = write_card("drawn-1", Evaluation(), TRAINING | training, [])
     assert words in card
