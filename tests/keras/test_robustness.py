@@ -176,7 +176,7 @@ def test_the_command_prints_the_table(
     """A row for each disturbance, the films counted, the agreement; trouble is one line."""
     assert main([str(shipped), str(tree), "--originals", str(tree / "test")]) == 0
     told = capsys.readouterr().out
-    for name in ("nothing", *DISTURBANCES):
+    for name in ("none", *DISTURBANCES):
         assert f"| {name} | " in told
     assert "6 NORMAL and 6 PNEUMONIA films, all." in told
     assert "Of 12 originals and their copies, 100.0% get the same decision" in told

@@ -167,7 +167,8 @@ def test_a_film_that_takes_too_much_memory(shipped: Path, tmp_path: Path) -> Non
     ward = Ward(tmp_path, memory_mb=40)
     assert isinstance(ward.serve(shipped), Serving)
     small_film = films.draw(1)
-    ward.drop("large.jpg", films.jpeg(np.tile(small_film, (16, 16)), quality=30))
+    # Progressive: its coefficients are kept whole, at whatever scale it is decoded.
+    ward.drop("large.jpg", films.jpeg(np.tile(small_film, (16, 16)), quality=30, progressive=True))
     ward.drop("small.jpg", films.jpeg(small_film))
     screener = ward.processes
     large, small = (ward.screen(ward.claim(name)).result for name in ("large.jpg", "small.jpg"))
