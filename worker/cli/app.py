@@ -35,8 +35,7 @@ _COMMANDS = {
     "backfill": "Screen an archive in place: its films get rows, and no file is moved.",
     "explain": ("Draw the model's evidence on an archived film, with score and threshold."),
     "export": (
-        "Write all rows of the view `results` to a file, newest first, and a file that "
-        "describes the columns."
+        "Write all rows of the view `results`, newest first, and a file that describes the columns."
     ),
     "discard": "Remove the files of old archived films. Their rows stay.",
     "drift": (

@@ -58,7 +58,7 @@ def suite(pytester: pytest.Pytester, pytestconfig: pytest.Config) -> pytest.Pyte
         "pytest_plugins = ['costs', 'skips', 'tiers']\n"
         "def pytest_addoption(parser):\n    parser.addoption('--soak', action='store_true')\n"
     )
-    for path in ("unit/test_all.py", "system/test_units.py"):
+    for path in ("unit/test_made_up_units.py", "system/test_made_up.py"):
         place = pytester.path / "tests" / path
         place.parent.mkdir(parents=True)
         text = _TESTS if path.startswith("unit") else "def test_unit():\n    pass\n"
@@ -115,7 +115,10 @@ def test_costs_are_written(suite: pytest.Pytester) -> None:
         rows = {line.split(" | ")[0].strip("| `"): line for line in told.splitlines()}
         assert rows["tests/unit"].startswith("| `tests/unit` | 6 | 0.")
         assert rows["tests/system"].startswith("| `tests/system` | 1 | 0.")
-        assert {"tests/unit/test_all.py", "tests/unit/test_all.py::test_by_hand"} < rows.keys()
+        assert {
+            "tests/unit/test_made_up_units.py",
+            "tests/unit/test_made_up_units.py::test_by_hand",
+        } < rows.keys()
 
 
 @pytest.mark.parametrize("words", [["--version"], ["results", "--format", "json"], ["nonsense"]])

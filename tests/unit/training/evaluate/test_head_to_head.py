@@ -91,7 +91,7 @@ def test_a_refused_test_film_stops_and_is_named_by_its_hash(
     scans[3].path.write_bytes(truncated(jpeg(draw(3)), 50))
     digest = hashlib.sha256(scans[3].path.read_bytes()).hexdigest()
     scans[3] = replace(scans[3], sha256=digest)
-    with pytest.raises(ModelPackageError, match=f"1 test films were refused, {digest[:12]} first"):
+    with pytest.raises(ModelPackageError, match=f"1 test films were refused, first {digest[:12]}"):
         judge(shipped, None, scans)
 
 

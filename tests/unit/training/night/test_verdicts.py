@@ -394,7 +394,7 @@ def test_before_a_promotion_it_is_told_which_decisions_would_change(
     archived: Plan, runs: TrainingRuns, quick_night: Nights
 ) -> None:
     """On the last films of the place itself; on record, on the card, and said."""
-    change_manifest(archived.models / CHAMPION, threshold=0.0, review_band=[0.0, 0.0])
+    change_manifest(archived.models / CHAMPION, review_band=[0.0, 1.0])
     said: list[str] = []
     outcome = quick_night(archived, say=said.append)
     assert outcome.ruling is Ruling.PROMOTED
