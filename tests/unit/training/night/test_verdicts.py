@@ -413,7 +413,7 @@ def test_before_a_promotion_it_is_told_which_decisions_would_change(
     assert sum(preview["turns"].values()) == len(expected)
     (line,) = [line for line in said if "archived films" in line]
     assert line.startswith(f"of the last 5 archived films {len(expected)} would get a different")
-    assert "Of the last 5 films archived" in (outcome.package / "card.md").read_text("utf-8")
+    assert "Of the last 5 archived films" in (outcome.package / "card.md").read_text("utf-8")
 
 
 def test_a_film_that_only_one_of_them_refuses_is_told_as_turned(
