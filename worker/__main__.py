@@ -1,4 +1,4 @@
-"""Runs the command `lungwatch` as `python -m worker`."""
+"""Runs the command `lungwatch` when the package is run as a module."""
 
 from worker.cli.app import main
 

@@ -75,12 +75,13 @@ def test_a_night_goes_on_with_what_its_champion_has_learnt(
     package = copy_package(shipped, plan.models, version="drawn-1")
     (plan.models / "CHAMPION").write_text("drawn-1\n", encoding="ascii")
     registry = Registry(plan.models)
+    familiar = replace(from_bytes((package / FAMILIAR).read_bytes()), others=None)
+    replace_file(package, FAMILIAR, familiar.to_bytes())
     assert find_other_films(plan, registry, population).towards is None, "it knows of none yet"
 
     way = np.arange(64.0)
     known = OtherPatients(direction=way, weight=1.0, offset=0.0, most=1.1)
-    familiar = replace(from_bytes((package / FAMILIAR).read_bytes()), others=known)
-    replace_file(package, FAMILIAR, familiar.to_bytes())
+    replace_file(package, FAMILIAR, replace(familiar, others=known).to_bytes())
     training = registry.manifest("drawn-1").training | {"other_patients": {"source": "NIH"}}
     change_manifest(package, training=training)
     found = find_other_films(plan, registry, population)
