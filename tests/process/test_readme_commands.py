@@ -61,7 +61,7 @@ NOT_RUN = {
     "make lock": "it takes uv and asks the registries; test_documents.py reads what came of it",
     "make soak": "it takes hours; `make test-all` runs the same tests for a few rounds",
     ".venv/bin/pytest tests/faults/test_06_damage.py --soak -k no_damaged": "as `make soak`",
-    "make model DATA=chest_xray ADULTS=FOLDER": "it takes NIH films; test_options.py has the option",
+    "make model DATA=chest_xray ADULTS=FOLDER": "it takes films that are not here",
     "make bench": "it takes minutes",
     "make profile": "it may not be allowed to look into processes",
     "KERAS_BACKEND=jax": "JAX is not among the packages",
