@@ -51,10 +51,10 @@ from training.evaluate.metrics import Scores, auc
 from training.evaluate.reframed import framing_of
 from training.fit.augmentation import Labels
 from training.fit.batches import Examples, Shuffled
+from training.fit.calibration import CalibrationFilms
 from training.fit.network import Architecture, build_network
 from training.fit.trainer import Recipe, fit
-from training.fit.watched import Watched
-from training.night.watched import watch
+from training.night.calibration import read_calibration_films
 from worker.imaging.preprocessing import Pixels, resize
 
 _FOLDS = 5
@@ -259,9 +259,9 @@ def run(
     out = [scan for scan in dataset.side(Side.TRAIN) if _fold(scan.patient) == seed % _FOLDS]
     learnt = [scan for scan in dataset.side(Side.TRAIN) if scan not in out]
 
-    def three_ways(scans: list[LabelledScan], place: Path) -> Watched:
+    def three_ways(scans: list[LabelledScan], place: Path) -> CalibrationFilms:
         pixels = films.select(scans)
-        found = watch(scans, learnt, list(pixels), framing, seed=seed, place=place)
+        found = read_calibration_films(scans, learnt, list(pixels), framing, seed=seed, place=place)
         given = found.examples
         prepared = variant.prepare(given.pixels[given.rows])
         rows = np.arange(len(prepared))

@@ -7,7 +7,7 @@ import pytest
 
 from training.data.reframing import cumulative_histogram
 from training.fit.batches import Examples, OtherHistograms, Shuffled
-from training.fit.watched import Watched
+from training.fit.calibration import CalibrationFilms
 from worker.errors import DataError
 
 SIDE = 24
@@ -90,10 +90,10 @@ def test_toned_films_of_a_batch_keep_their_labels() -> None:
         assert darker == (label == 1)
 
 
-def three_ways(labels: np.ndarray) -> Watched:
+def three_ways(labels: np.ndarray) -> CalibrationFilms:
     """Return calibration films three ways; their pixels do not matter."""
     count = 3 * len(labels)
-    return Watched(
+    return CalibrationFilms(
         examples=Examples(
             pixels=np.zeros((count, 2, 2), np.uint8),
             rows=np.arange(count),
@@ -107,9 +107,9 @@ def test_a_network_that_reads_the_frame_is_seen_on_swapped_films() -> None:
     """It is right on films as they are, wrong on swapped ones, and its robust AUC says so."""
     labels = np.arange(20) % 2
     right = np.where(labels == 1, 2.0, -2.0)
-    watched = three_ways(labels)
-    lungs = watched.numbers(np.concatenate([right, right, right]), label_smoothing=0.0)
-    frame = watched.numbers(np.concatenate([right, -right, right]), label_smoothing=0.0)
+    films = three_ways(labels)
+    lungs = films.numbers(np.concatenate([right, right, right]), label_smoothing=0.0)
+    frame = films.numbers(np.concatenate([right, -right, right]), label_smoothing=0.0)
     assert lungs["val_robust"] == lungs["val_auc"] == 1.0
     assert frame["val_auc"] == frame["val_zoomed"] == 1.0
     assert frame["val_swapped"] == 0.0

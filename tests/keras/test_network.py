@@ -14,10 +14,10 @@ from films import draw
 from packages import read_golden
 
 from training.fit.batches import Examples
+from training.fit.calibration import CalibrationFilms
 from training.fit.network import Architecture, BlurPool, FillFrame, build_network
 from training.fit.trainer import Recipe, fit
 from training.fit.warm_start import CONTINUED
-from training.fit.watched import Watched
 
 SIDE = 64
 
@@ -145,5 +145,12 @@ def test_training_goes_on_from_a_package_made_before_the_modules_moved(
     labels = (np.arange(len(films)) % 2).astype(np.float32)
     examples = Examples(pixels=films, rows=np.arange(len(films)), labels=labels)
     recipe = Recipe(epochs=1, batch=len(films))
-    fit(network, examples, Watched(examples=examples), recipe, scratch=tmp_path, say=lambda _: None)
+    fit(
+        network,
+        examples,
+        CalibrationFilms(examples=examples),
+        recipe,
+        scratch=tmp_path,
+        say=lambda _: None,
+    )
     assert np.isfinite(network.predict(films[..., np.newaxis], verbose=0)["logit"]).all()

@@ -19,9 +19,9 @@ from training.fit import checkpoints as watching
 from training.fit import trainer
 from training.fit.augmentation import cut_and_mix
 from training.fit.batches import Shuffled
+from training.fit.calibration import CalibrationFilms
 from training.fit.checkpoints import ALL_EPOCHS, NO_BETTER, OUT_OF_TIME
 from training.fit.trainer import Examples, FitLimits, Fitted, NonFiniteLossError, Recipe, fit
-from training.fit.watched import Watched
 from worker.errors import DataError
 from worker.imaging.preprocessing import resize
 
@@ -109,7 +109,7 @@ def _fit_whole(root: Path) -> Whole:
         fitted = fit(
             network,
             films,
-            Watched(examples=films),
+            CalibrationFilms(examples=films),
             QUICK,
             scratch=scratch,
             say=said.append,
@@ -137,7 +137,7 @@ def test_another_seed_gives_another_network(tmp_path: Path, whole: Whole) -> Non
     fit(
         network,
         films,
-        Watched(examples=films),
+        CalibrationFilms(examples=films),
         replace(QUICK, seed=2),
         scratch=tmp_path,
         say=lambda _: None,
@@ -157,7 +157,14 @@ def test_a_loss_that_is_not_finite_stops_with_its_step(tmp_path: Path) -> None:
     network, films = build(), examples()
     network.get_layer("head").bias.assign([np.nan])
     with pytest.raises(NonFiniteLossError, match="step 1 of epoch 1"):
-        fit(network, films, Watched(examples=films), QUICK, scratch=tmp_path, say=lambda _: None)
+        fit(
+            network,
+            films,
+            CalibrationFilms(examples=films),
+            QUICK,
+            scratch=tmp_path,
+            say=lambda _: None,
+        )
 
 
 @pytest.mark.parametrize(
@@ -169,7 +176,9 @@ def test_a_run_killed_while_it_keeps_an_epoch_ends_alike(
     """Before any of the steps: what was done is not done again, and no bit differs."""
     scratch = shutil.copytree(whole.killed / step, tmp_path / "scratch")
     network, films, said = build(), examples(), list[str]()
-    fitted = fit(network, films, Watched(examples=films), QUICK, scratch=scratch, say=said.append)
+    fitted = fit(
+        network, films, CalibrationFilms(examples=films), QUICK, scratch=scratch, say=said.append
+    )
     again = (3,) if step == STEPS[-1] else (2, 3)
     assert [line.split(":")[0] for line in said] == [f"epoch {number}/3" for number in again]
     assert [epoch["epoch"] for epoch in fitted.curve] == [1, 2, 3]
@@ -189,7 +198,7 @@ def test_a_folder_that_cannot_be_written_ends_a_fit_with_its_reason(
         fit(
             build(),
             films,
-            Watched(examples=films),
+            CalibrationFilms(examples=films),
             QUICK,
             scratch=tmp_path / "s",
             say=lambda _: None,
@@ -206,7 +215,7 @@ def test_a_folder_that_cannot_be_written_ends_a_fit_with_its_reason(
         fit(
             build(),
             films,
-            Watched(examples=films),
+            CalibrationFilms(examples=films),
             QUICK,
             scratch=tmp_path / "s",
             say=lambda _: None,
@@ -217,7 +226,9 @@ def test_a_run_that_had_ended_is_not_gone_on_with(tmp_path: Path, whole: Whole) 
     """Killed after fitting, before its package: the weights are there, and no epoch is added."""
     scratch = shutil.copytree(whole.scratch, tmp_path / "scratch")
     network, films, said = build(seed=9), examples(), list[str]()
-    fitted = fit(network, films, Watched(examples=films), QUICK, scratch=scratch, say=said.append)
+    fitted = fit(
+        network, films, CalibrationFilms(examples=films), QUICK, scratch=scratch, say=said.append
+    )
     assert said == []
     assert (fitted.ended, len(fitted.curve)) == (ALL_EPOCHS, 3)
     assert_same(network, whole.weights)
@@ -247,7 +258,7 @@ def test_a_damaged_scratch_costs_time_and_no_more(tmp_path: Path, whole: Whole) 
         damage(path)
     network, films = build(), examples()
     fitted = fit(
-        network, films, Watched(examples=films), QUICK, scratch=scratch, say=lambda _: None
+        network, films, CalibrationFilms(examples=films), QUICK, scratch=scratch, say=lambda _: None
     )
     assert fitted.ended == ALL_EPOCHS
     assert_same(network, whole.weights)
@@ -259,7 +270,9 @@ def test_a_lost_curve_is_a_lost_picture(tmp_path: Path, whole: Whole) -> None:
     scratch = shutil.copytree(whole.scratch, tmp_path / "scratch")
     damage(scratch / "curve.json")
     network, films, said = build(seed=9), examples(), list[str]()
-    fitted = fit(network, films, Watched(examples=films), QUICK, scratch=scratch, say=said.append)
+    fitted = fit(
+        network, films, CalibrationFilms(examples=films), QUICK, scratch=scratch, say=said.append
+    )
     assert (fitted.curve, said) == ([], [])
     assert_same(network, whole.weights)
 
@@ -276,7 +289,7 @@ def test_the_best_epoch_on_the_calibration_side_is_taken(tmp_path: Path) -> None
         )
 
     recipe = Recipe(epochs=40, patience=3, batch=8, learning_rate=0.02)
-    network, calibration = build(), Watched(examples=noise(64))
+    network, calibration = build(), CalibrationFilms(examples=noise(64))
     fitted = fit(network, noise(32), calibration, recipe, scratch=tmp_path, say=lambda _: None)
     found = [epoch["val_robust"] for epoch in fitted.curve]
     assert fitted.ended == NO_BETTER
@@ -303,7 +316,7 @@ def test_a_run_out_of_time_ends_in_a_usable_model_and_goes_on_when_there_is_more
     cut = fit(
         network,
         films,
-        Watched(examples=films),
+        CalibrationFilms(examples=films),
         QUICK,
         scratch=tmp_path,
         say=lambda _: None,
@@ -316,7 +329,9 @@ def test_a_run_out_of_time_ends_in_a_usable_model_and_goes_on_when_there_is_more
     assert any(not np.array_equal(one, other) for one, other in changed)
 
     said = list[str]()
-    fitted = fit(build(), films, Watched(examples=films), QUICK, scratch=tmp_path, say=said.append)
+    fitted = fit(
+        build(), films, CalibrationFilms(examples=films), QUICK, scratch=tmp_path, say=said.append
+    )
     assert fitted.ended == ALL_EPOCHS
     assert [line.split(":")[0] for line in said] == ["epoch 2/3", "epoch 3/3"]
     assert [epoch["epoch"] for epoch in fitted.curve] == [1, 2, 3]
@@ -345,7 +360,14 @@ def test_both_classes_weigh_the_same(tmp_path: Path) -> None:
     pixels = rng.integers(0, 255, (80, SIDE, SIDE)).astype(np.uint8)
     noise = Examples(pixels=pixels, rows=np.arange(80), labels=labels)
     network = build()
-    fit(network, noise, Watched(examples=noise), QUICK, scratch=tmp_path, say=lambda _: None)
+    fit(
+        network,
+        noise,
+        CalibrationFilms(examples=noise),
+        QUICK,
+        scratch=tmp_path,
+        say=lambda _: None,
+    )
     logits = network.predict(noise.pixels[..., np.newaxis], verbose=0)["logit"]
     assert abs(float(logits.mean())) < 1.0  # films as they come: near log(1/9) = -2.2
 
@@ -375,7 +397,14 @@ def test_one_class_alone_stops(tmp_path: Path) -> None:
     films = examples()
     alone = Examples(pixels=films.pixels, rows=films.rows, labels=np.zeros_like(films.labels))
     with pytest.raises(DataError, match="both classes"):
-        fit(build(), alone, Watched(examples=films), QUICK, scratch=tmp_path, say=lambda _: None)
+        fit(
+            build(),
+            alone,
+            CalibrationFilms(examples=films),
+            QUICK,
+            scratch=tmp_path,
+            say=lambda _: None,
+        )
 
 
 @pytest.mark.parametrize("margin", [0, 4, 8])

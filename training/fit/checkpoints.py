@@ -28,8 +28,8 @@ import numpy as np
 
 from training.console import Say
 from training.fit.batches import InOrder, Shuffled
+from training.fit.calibration import CalibrationFilms
 from training.fit.tensorboard import EventFile
-from training.fit.watched import Watched
 from training.io import needed
 from worker.errors import DataError
 from worker.system.files import write_atomically
@@ -178,7 +178,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc] # keras has no typ
         self,
         scratch: Scratch,
         batches: Shuffled,
-        watched: Watched,
+        calibration: CalibrationFilms,
         *,
         done: int,
         epochs: int,
@@ -196,7 +196,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc] # keras has no typ
         self.ended = ALL_EPOCHS
         kept = scratch.best()
         self.best_robust, self.best_epoch = kept[1:] if kept and done else (-math.inf, 0)
-        self._scratch, self._batches, self._watched = scratch, batches, watched
+        self._scratch, self._batches, self._calibration = scratch, batches, calibration
         self._label_smoothing = label_smoothing
         self._epochs, self._patience, self._seed = epochs, patience, seed
         self._stop_at, self._clock, self._say, self._events = stop_at, clock, say, events
@@ -239,11 +239,11 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc] # keras has no typ
         """Return the averaged weights, and their numbers on the calibration side."""
         take = _TakeWeights()
         logits = self.model.predict(
-            InOrder(self._watched.examples),
+            InOrder(self._calibration.examples),
             callbacks=[take, keras.callbacks.SwapEMAWeights()],
             verbose=0,
         )
-        found = self._watched.numbers(logits[:, 0], label_smoothing=self._label_smoothing)
+        found = self._calibration.numbers(logits[:, 0], label_smoothing=self._label_smoothing)
         return take.taken, found
 
     def _end(self, why: str) -> None:

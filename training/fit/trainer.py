@@ -15,6 +15,7 @@ import keras
 
 from training.console import Say
 from training.fit.batches import Examples, Shuffled
+from training.fit.calibration import CalibrationFilms
 from training.fit.checkpoints import (
     Clock,
     Keeper,
@@ -24,7 +25,6 @@ from training.fit.checkpoints import (
 )
 from training.fit.memory import KeepFreedMemory
 from training.fit.tensorboard import event_file
-from training.fit.watched import Watched
 from worker.system.progress import bar
 
 __all__ = ["Examples", "FitLimits", "Fitted", "NonFiniteLossError", "Recipe", "fit"]
@@ -65,7 +65,7 @@ class FitLimits:
 class Fitted:
     """The result of a run."""
 
-    curve: list[dict[str, float]]  # each epoch's loss, seconds, and the numbers of `Watched`
+    curve: list[dict[str, float]]  # each epoch: loss, seconds, and `CalibrationFilms.numbers`
     epoch: int  # of the network's weights: the best on the calibration side
     ended: str  # why it ended
 
@@ -73,7 +73,7 @@ class Fitted:
 def fit(
     network: keras.Model,
     train: Examples,
-    calibration: Watched,
+    calibration: CalibrationFilms,
     recipe: Recipe,
     *,
     scratch: Path,

@@ -33,16 +33,16 @@ from training.evaluate.operating_point import (
 )
 from training.evaluate.reframed import Framing, framing_of
 from training.fit.batches import Examples, InOrder
+from training.fit.calibration import CalibrationFilms
 from training.fit.network import Architecture, build_network, describe, shift_logit
 from training.fit.trainer import FitLimits, Fitted, Recipe, fit
 from training.fit.warm_start import Start, choose_start, from_scratch
-from training.fit.watched import Watched
 from training.io import needed
+from training.night.calibration import read_calibration_films
 from training.night.options import Plan
 from training.night.other_patients import OtherFilms, find_other_films
 from training.night.record import code_digest
 from training.night.state import Night
-from training.night.watched import watch
 from training.package import build, familiarity
 from worker.errors import ModelPackageError, RegistryError
 from worker.model.evaluation import Metrics
@@ -87,7 +87,7 @@ def make_package(night: Night) -> Made:
     }
     scratch = _scratch(plan.scratch, inputs)
     train = _examples(dataset, night.films, Side.TRAIN)
-    calibration = _watched(night, framing, scratch)
+    calibration = _calibration(night, framing, scratch)
     population = _population(plan, registry)
     others = find_other_films(plan, registry, population)
     network = _first_network(architecture, start, recipe)
@@ -187,7 +187,7 @@ class _Finished:
 def _finish(
     network: keras.Model,
     train: Examples,
-    calibration: Watched,
+    calibration: CalibrationFilms,
     others: OtherFilms,
     *,
     now: datetime,
@@ -245,13 +245,13 @@ def _examples(dataset: Dataset, films: Films, side: Side) -> Examples:
     )
 
 
-def _watched(night: Night, framing: Framing, scratch: Path) -> Watched:
+def _calibration(night: Night, framing: Framing, scratch: Path) -> CalibrationFilms:
     """Return the calibration side in three ways, in a file in the scratch folder."""
     plan, dataset = night.plan, night.dataset
     scans = dataset.side(Side.CALIBRATION)
     with needed("calibration films cannot be kept", scratch):
         scratch.mkdir(parents=True, exist_ok=True)
-    return watch(
+    return read_calibration_films(
         scans,
         dataset.side(Side.TRAIN),
         [night.films.pixels[night.films.rows[scan.sha256]] for scan in scans],

@@ -229,7 +229,7 @@ def test_a_file_outside_the_package_is_never_named(package: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", ["missing", "empty", "cut", "grown", "one_bit", "a_folder"])
-def test_every_file_of_a_package_is_watched(package: Path, harm: str) -> None:
+def test_every_file_of_a_package_is_calibration(package: Path, harm: str) -> None:
     """Whatever happens to whichever file, the package is refused and the message names the file."""
     for name in [*read_manifest(package).files, MANIFEST]:
         path = package / name

@@ -21,7 +21,7 @@ from training.evaluate.reframed import (
     reframe,
 )
 from training.fit.batches import Examples
-from training.fit.watched import Watched
+from training.fit.calibration import CalibrationFilms
 from training.io import needed, read_again
 from worker.errors import FilmRefused
 from worker.imaging.preprocessing import (
@@ -70,7 +70,7 @@ def _decode(scan: LabelledScan) -> Pixels:
     return decode_grey(read_again(scan.path, scan.sha256))
 
 
-def watch(
+def read_calibration_films(
     scans: Sequence[LabelledScan],
     donors: Sequence[LabelledScan],
     as_they_are: Sequence[Pixels],
@@ -78,7 +78,7 @@ def watch(
     *,
     seed: int,
     place: Path,
-) -> Watched:
+) -> CalibrationFilms:
     """Read films in three ways into a mapped file.
 
     Args:
@@ -109,4 +109,4 @@ def watch(
     labels = np.tile(is_positive(scans).astype(np.float32), ways)
     shape = (len(rows), height, width)
     pixels = np.memmap(place, dtype=np.uint8, mode="r", shape=shape)
-    return Watched(examples=Examples(pixels=pixels, rows=rows, labels=labels), ways=ways)
+    return CalibrationFilms(examples=Examples(pixels=pixels, rows=rows, labels=labels), ways=ways)

@@ -20,7 +20,7 @@ _AUCS = ("val_auc", "val_swapped", "val_zoomed")  # one for each way
 
 
 @dataclass(frozen=True, kw_only=True)
-class Watched:
+class CalibrationFilms:
     """Calibration films: all as they are and, if there are three ways, all swapped, all zoomed.
 
     Swapped films have framing and grey levels of the other class; zoomed ones are cropped to 0.8 x
