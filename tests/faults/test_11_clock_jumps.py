@@ -83,7 +83,7 @@ def test_a_jump_back_between_a_stop_and_the_start(site: Site, trial: Trial) -> N
     clock = Clock(site)
     site.settings |= {"SCREENERS": "1"}
     site.call("run", "--once")
-    everything = films.small_batch(120)
+    everything = films.small_batch(1000)
     worker = site.start()
     site.drop(everything)
     site.wait_until_finished(1)
