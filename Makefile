@@ -6,8 +6,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Only packages in the lock files, verified by hash; then this code, in place.
 INSTALL = $(PIP) install --no-deps --require-hashes --requirement
 OURSELVES = $(PIP) install --no-deps --no-build-isolation --editable .
-# The tests of a file run in one process where they share fixtures: tests/support/tiers.py.
-PYTEST = $(BIN)/pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+# The tests of a file run in one process, because they share fixtures. Long files come first: tests/support/tiers.py.
+PYTEST = $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 # Whose films the shipped model is tested on, for its manifest and card.
 POPULATION = 1.0 to under 6.0 years; Guangzhou Women and Children's Medical Center; Kermany et al., doi 10.17632/rscbjbr9sj
 # Of the films in the folder ADULTS, which `make model` takes as an option.

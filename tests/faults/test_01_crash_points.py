@@ -127,6 +127,7 @@ def test_random_kills_under_load(any_site: Site, trial: Trial) -> None:
     trial.end(site, everything, rounds=sum(kills.values()))
 
 
+@pytest.mark.slow
 def test_screeners_killed_as_they_come_up(site: Site, trial: Trial) -> None:
     """Whichever is killed before the model serves, and whenever, the worker comes to serve."""
     chance = random.Random(7)

@@ -35,7 +35,7 @@ def _listening(site: Site) -> None:
     site.wait_until_finished(1)
 
 
-@pytest.mark.parametrize("how", ["removed", "renamed"])
+@pytest.mark.parametrize("how", [pytest.param("removed", marks=pytest.mark.slow), "renamed"])
 def test_another_inbox_in_its_place(site: Site, trial: Trial, how: str) -> None:
     """Removed or renamed away, and made again: films are found there, listed or told by events."""
     _listening(site)

@@ -92,6 +92,7 @@ def test_written_from_underneath(share: Share, trial: Trial, shipped: Path) -> N
         trial.end(site, everything, rounds=0)
 
 
+@pytest.mark.slow
 def test_one_lists_and_all_screen(share: Share, trial: Trial) -> None:
     """Of workers on several hosts one lists the share, all screen, and another lists after it."""
     site, everything = share.site, dict[str, bytes]()
@@ -176,6 +177,7 @@ def test_a_name_longer_than_the_archive_takes(share: Share, trial: Trial) -> Non
     assert len(filed.encode()) == 255
 
 
+@pytest.mark.slow
 def test_the_share_goes_away(share: Share, trial: Trial, shipped: Path) -> None:
     """Its server killed, it is waited for; mounted again, work goes on where it stood."""
     site, everything = share.site, dict[str, bytes]()

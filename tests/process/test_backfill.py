@@ -383,6 +383,7 @@ def test_what_one_that_died_had_in_hand(any_site: Site) -> None:
     }
 
 
+@pytest.mark.slow
 def test_films_that_may_not_be_read(site: Site) -> None:
     """They are tried a few times and counted, and keep nobody, however many they are."""
     archive = an_archive(site.root / "films", films.small_batch(5))

@@ -46,6 +46,7 @@ def stream(
     return found
 
 
+@pytest.mark.slow
 def test_false_alarms_keep_to_their_budget() -> None:
     """Of years in which nothing changes about so many have an alarm as is said, and not more."""
     years, alarms = 30, 0

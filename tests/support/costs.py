@@ -36,7 +36,7 @@ class _Costs:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Add one phase of a test: its setup, its call or its teardown."""
-        self._seconds[_without_group(report.nodeid)] += report.duration
+        self._seconds[report.nodeid] += report.duration
 
     def pytest_sessionfinish(self) -> None:
         """Write one table for folders, one for files and one for the most expensive tests."""
@@ -64,8 +64,3 @@ def _table(head: str, costs: Mapping[str, list[float]], *, listed: int | None = 
 def _folder(file: str) -> str:
     """Return the folder of a file, without the room: `tests/unit/worker`, `tests/process`."""
     return "/".join(file.split("/")[:-1][:3])
-
-
-def _without_group(test: str) -> str:
-    """Return a test's name without the group that `--dist loadgroup` puts behind it."""
-    return test.rpartition("@")[0] if test.rfind("@") > test.rfind("]") else test

@@ -1,4 +1,4 @@
-"""Says which tests `make test` leaves out, and which tests one process runs together.
+"""Says which tests `make test` leaves out, and puts long tests first.
 
 A pytest plugin for two marks. `slow`: left to `make test-slow`. All of tests/system is slow, and so
 is the Postgres half of what runs workers on both databases, but for the tests from end to end.
@@ -14,19 +14,14 @@ _WORKERS_ON_EACH = {"any_site", "empty_site", "empty"}  # fixtures
 _ON_BOTH = "test_end_to_end"
 # In this order, so that no long test is left for the end, when one process has nothing to do.
 _FOLDERS = ("system", "faults", "keras", "process", "unit")
-# Here no fixture is shared: the tests of a file need not stay together.
-_APART = ("faults",)
 
 
-@pytest.hookimpl(tryfirst=True)  # before `-m` reads the marks, and xdist the groups
+@pytest.hookimpl(tryfirst=True)  # before `-m` reads the marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark tests by their folder, put the long ones first, and leave out what only a soak runs."""
     for item in items:
-        folder = _folder(item)
-        if folder == _SLOW or _is_second_half(item):
+        if _folder(item) == _SLOW or _is_second_half(item):
             item.add_marker(pytest.mark.slow)
-        if folder not in _APART:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
     items.sort(key=lambda item: _FOLDERS.index(_folder(item)))
     if not config.getoption("--soak"):
         left_out = [item for item in items if item.get_closest_marker("soak")]
