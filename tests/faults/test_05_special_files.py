@@ -105,7 +105,10 @@ def test_a_film_that_may_not_be_read_yet(site: Site, trial: Trial) -> None:
     trial.end(site, everything)
 
 
-@pytest.mark.parametrize("folder", ["archive", "refused", "inbox"])
+@pytest.mark.parametrize(
+    "folder",
+    ["refused", *(pytest.param(name, marks=pytest.mark.slow) for name in ("archive", "inbox"))],
+)
 def test_a_folder_that_may_not_be_written(site: Site, trial: Trial, folder: str) -> None:
     """Rights lost on a folder are trouble of our own, and over when they are given back."""
     site.settings |= {"SCREENERS": "1"}

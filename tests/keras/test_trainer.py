@@ -25,6 +25,8 @@ from training.fit.trainer import Examples, FitLimits, Fitted, NonFiniteLossError
 from worker.errors import DataError
 from worker.imaging.preprocessing import resize
 
+pytestmark = pytest.mark.slow
+
 SIDE = 32
 QUICK = Recipe(epochs=3, batch=8, mixed_share=0.5)
 

@@ -21,6 +21,8 @@ from worker.db.schema import labels, predictions, scans
 from worker.monitoring.drift import BUDGET, WINDOW_DAYS, Day, find_drift, psi
 from worker.monitoring.drift_data import agreement, look_for_drift
 
+pytestmark = pytest.mark.slow
+
 VERSION = manifest().version
 DEVICES = {float(0x2D0851A8): 0.7, float(0x9B8BCD08): 0.29, float(0x1B176856): 0.01}
 CUT = np.linspace(5, 6, 12)  # megapixels

@@ -20,6 +20,8 @@ from worker.imaging.preprocessing import FilmLimits
 from worker.model.registry import Registry
 from worker.reports.explain import Explanation, explain
 
+pytestmark = pytest.mark.slow
+
 HAZY = draw(4, width=640, height=400, opacity=0.9)
 FILMS = {
     "clear.jpeg": jpeg(draw(4, width=640, height=400)),

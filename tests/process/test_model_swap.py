@@ -37,6 +37,8 @@ from worker.screening.pool import NotServing, Serving
 from worker.service.model_swap import ModelKeeper
 from worker.system.processes import this_process
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime(2027, 1, 1, tzinfo=UTC)
 
 

@@ -16,6 +16,8 @@ from driver import Site
 
 from worker.model.population import GUANGZHOU
 
+pytestmark = pytest.mark.slow
+
 ODD = "<script>alert(1)</script> & \x1b[31mfilm.jpg"
 
 

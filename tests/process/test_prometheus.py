@@ -18,6 +18,8 @@ from worker.monitoring.events import Started, TroubleBegan, TroubleEnded
 from worker.monitoring.prometheus import Metrics
 from worker.system.trouble import Trouble
 
+pytestmark = pytest.mark.slow
+
 UNITS = Path(__file__).resolve().parents[2] / "systemd"
 
 

@@ -13,6 +13,8 @@ from driver import Site, wait_for
 
 from worker.system.redaction import Discretion, shut_out_others
 
+pytestmark = pytest.mark.slow
+
 # As exports name them, with a patient's name, number or date of birth.
 _NAMES = ("Mustermann^Erika.jpg", "person1234_bacteria_5678.jpeg", "IM-4711 *2019-03-04.jpeg")
 

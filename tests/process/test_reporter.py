@@ -20,6 +20,8 @@ from worker.monitoring.events import ScanEnded
 from worker.monitoring.terminal import TerminalReporter
 from worker.types import Claim, Facts, Outcome
 
+pytestmark = pytest.mark.slow
+
 _FORMATS = ["json", "plain"]
 
 

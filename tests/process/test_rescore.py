@@ -31,6 +31,8 @@ from worker.screening.rescore import ChampionUnfitError, compare_decisions, resc
 from worker.screening.rescreen import Means
 from worker.settings import ScreenerOptions
 
+pytestmark = pytest.mark.slow
+
 FILMS = batch(12)
 
 

@@ -14,6 +14,8 @@ from releases import later_release, release_0_1_0
 
 from worker.errors import DatabaseTrouble
 
+pytestmark = pytest.mark.slow
+
 
 @contextmanager
 def run_by(site: Site, release: Path) -> Iterator[None]:
