@@ -375,7 +375,7 @@ def test_stopped_it_has_nothing_in_hand(machine: Machine, some_films: list[Path]
 def test_uninstalled_it_leaves_what_is_theirs(machine: Machine) -> None:
     """Units, command and environment are gone; films, results, models and settings are not."""
     told = machine.run("make -s -C /src uninstall")
-    assert "Stays: /var/lib/lungwatch" in told
+    assert "Kept: /var/lib/lungwatch" in told
     gone = f"/opt/lungwatch /opt/lungwatch-releases /usr/local/bin/lungwatch {_STATE}/nothing"
     assert machine.run(f"ls -d {gone} 2>/dev/null", status=None) == ""
     assert "not-found" in state(machine, _WORKER, "LoadState")
