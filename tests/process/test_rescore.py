@@ -218,11 +218,12 @@ def test_what_must_not_serve_screens_nothing_again(screened: Site, shipped: Path
 def test_a_screener_that_is_ended_costs_no_film(screened: Site) -> None:
     """Films that were with a screener when it ended are tried again, and get their rows."""
     database = Database(screened.database_url)
+    before = children(os.getpid())
     ended: set[int] = set()
 
     def end_screeners(_done: int) -> None:
         if not ended:
-            ended.update(children(os.getpid()))
+            ended.update(children(os.getpid()) - before)
             for pid in ended:
                 os.kill(pid, 9)
 
